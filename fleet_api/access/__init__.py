@@ -1,0 +1,1 @@
+"""Who may: enrolment tokens and agent credentials."""

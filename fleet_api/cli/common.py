@@ -1,0 +1,60 @@
+"""What the commands share: options, output, and errors as one sentence with an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fleet_api.cli import exit_codes
+from fleet_api.client import FleetClient, FleetClientError, FleetUnreachable
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Url = Annotated[
+    str | None, typer.Option("--url", envvar="FLEET_URL", help="Address of the control plane", show_default="http://127.0.0.1:8765")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs")]
+
+
+def fail(sentence: str, code: int) -> NoReturn:
+    """Print one sentence to standard error and end."""
+    err.print(f"fleet: {sentence}", markup=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def calling(url: str | None) -> Iterator[FleetClient]:
+    """Give a client, and turn what goes wrong into a sentence and an exit code."""
+    try:
+        with FleetClient(url) as client:
+            yield client
+    except FleetUnreachable as error:
+        fail(str(error), exit_codes.UNREACHABLE)
+    except FleetClientError as error:
+        fail(str(error), exit_codes.REFUSED)
+
+
+def print_json(value: Any) -> None:
+    """Print indented JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(columns: list[str], rows: list[list[str]], empty: str) -> None:
+    """Print a table, or a sentence where there is nothing to show."""
+    if not rows:
+        out.print(empty)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)

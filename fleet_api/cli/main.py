@@ -1,0 +1,44 @@
+"""The ``fleet`` command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fleet_api.cli import exit_codes, generate, jobs, nodes, status, up
+from fleet_api.version import __version__
+
+EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
+
+app = typer.Typer(
+    name="fleet",
+    help="Fleet Commander: one control plane for a fleet of GPU machines.\n\nExamples: fleet up, fleet generate 'a red circle on a blue background' -o out.png",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("up", epilog=up.EXAMPLES)(up.up)
+app.command("serve", epilog="Example: fleet serve")(up.serve)
+app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
+app.command("jobs", epilog=jobs.EXAMPLES)(jobs.jobs)
+app.command("nodes", epilog=nodes.EXAMPLES)(nodes.nodes)
+app.command("status", epilog=status.EXAMPLES)(status.status)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fleet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")] = False,
+) -> None:
+    """Fleet Commander: one control plane for a fleet of GPU machines."""
+
+
+def main() -> None:
+    """Run the command."""
+    app()

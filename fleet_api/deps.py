@@ -1,0 +1,30 @@
+"""What routes ask for, as annotated types."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Header, Query
+from starlette.requests import HTTPConnection
+
+from fleet_api.lifespan import State
+from fleet_api.nodes.live import LiveNode
+
+
+def _state(connection: HTTPConnection) -> State:
+    return cast(State, connection.app.state.fleet)
+
+
+Fleet = Annotated[State, Depends(_state)]
+
+Limit = Annotated[int, Query(ge=1, le=500, description="Entries on a page")]
+Offset = Annotated[int, Query(ge=0, le=2**31 - 1, description="Entries to leave out before the page")]
+IdempotencyHeader = Annotated[str | None, Header(alias="Idempotency-Key", description="Repeats of a request under one key make one job")]
+
+
+def _agent(fleet: Fleet, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> LiveNode:
+    scheme, _, credential = (authorization or "").partition(" ")
+    return fleet.nodes.authenticate(credential if scheme.lower() == "bearer" else None)
+
+
+Agent = Annotated[LiveNode, Depends(_agent)]

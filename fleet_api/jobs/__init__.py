@@ -1,0 +1,1 @@
+"""Work that an agent leases: states, leases, retries, the queue."""

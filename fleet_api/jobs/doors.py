@@ -1,0 +1,65 @@
+"""From what the three doors take to jobs for the queue: names are checked, values settled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from fleet_api.errors import InvalidValue
+from fleet_api.jobs.images import ImageBody, VisionGenerateBody, payload_of
+from fleet_api.jobs.schemas import QueueJobBody
+from fleet_api.jobs.states import PRIORITIES, JobType
+from fleet_api.jobs.submission import Idempotency, NewJob
+from fleet_api.kit.fields import RequestBody
+from fleet_api.kit.validation import sentence
+from fleet_api.models.catalogue import Catalogue
+
+
+class Doors:
+    """Turns request bodies into jobs."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def picture(self, body: ImageBody, door: str, **extra: Any) -> list[NewJob]:
+        """Return the jobs of a picture request, one a picture. Raises NotFound and InvalidValue for names that are not known."""
+        model = self._catalogue.resolve(body.model)
+        scheduler = self._catalogue.scheduler(body.scheduler)
+        self._catalogue.refuse_lora(body.lora)
+        count, priority = 1, 0
+        if isinstance(body, VisionGenerateBody):
+            count, priority = body.count, body.priority
+        if body.seed is None:
+            body = body.model_copy(update={"seed": payload_of(body, model, scheduler)["seed"]})
+        extra = {"priority": priority, **extra}
+        return [
+            NewJob(door=door, job_type=JobType.IMAGE_GEN, model=model, payload=payload_of(body, model, scheduler, i), **extra)
+            for i in range(count)
+        ]
+
+    def queued(self, body: QueueJobBody, path: str = "") -> NewJob:
+        """Return the job of a queue request. Raises as :meth:`picture`; ``path`` goes before field names in sentences."""
+        extra: dict[str, Any] = {
+            "priority": PRIORITIES[body.priority], "cluster": body.target_cluster, "callback_url": body.callback_url,
+            "max_retries": body.max_retries, "timeout_seconds": body.timeout_seconds,
+        }  # fmt: skip
+        if body.job_type is not JobType.IMAGE_GEN:
+            return NewJob(door="queue", job_type=body.job_type, payload=body.payload, **extra)
+        try:
+            image = ImageBody.model_validate(body.payload)
+        except ValidationError as error:
+            raise InvalidValue(f"{path}payload." + sentence(error.errors(include_url=False), ImageBody.model_fields)) from None
+        return self.picture(image, "queue", **extra)[0]
+
+
+def idempotency_of(key: str | None, door: str, body: RequestBody) -> Idempotency | None:
+    """Return the caller's key with the hash of the door and the body's own values. Raises InvalidValue for a bad key."""
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 200 or not key.isprintable():
+        raise InvalidValue("Idempotency-Key must be 1 to 200 printable characters long.")
+    text = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    return Idempotency(key, hashlib.sha256(f"{door}\n{text}".encode()).hexdigest())

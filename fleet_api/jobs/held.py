@@ -1,0 +1,60 @@
+"""The open leases in memory: a cache of the rows in state ``processing``, with when each was last heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet_api.jobs.models import Job
+
+
+@dataclass(slots=True)
+class OpenLease:
+    """An attempt at work. ``heard`` and ``started`` are monotonic seconds."""
+
+    job: Job
+    heard: float
+    started: float
+
+    @property
+    def node_id(self) -> str:
+        """The node that holds it."""
+        return self.job.node_id or ""
+
+
+class OpenLeases:
+    """Open leases by job."""
+
+    def __init__(self) -> None:
+        self._by_job: dict[str, OpenLease] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_job)
+
+    def open(self, job: Job, now: float) -> None:
+        """Note a lease that was just granted, or found at start: it gets a full term."""
+        self._by_job[job.id] = OpenLease(job, now, now)
+
+    def close(self, job_id: str, attempt: int) -> None:
+        """Forget an attempt."""
+        lease = self._by_job.get(job_id)
+        if lease is not None and lease.job.attempt == attempt:
+            del self._by_job[job_id]
+
+    def get(self, job_id: str, attempt: int, node_id: str, incarnation: str) -> OpenLease | None:
+        """Return the lease if it is this agent's open attempt."""
+        lease = self._by_job.get(job_id)
+        if lease is None or (lease.job.attempt, lease.job.node_id, lease.job.incarnation) != (attempt, node_id, incarnation):
+            return None
+        return lease
+
+    def find(self, job_id: str) -> OpenLease | None:
+        """Return the open lease of a job."""
+        return self._by_job.get(job_id)
+
+    def of_node(self, node_id: str) -> list[OpenLease]:
+        """Return what a node holds."""
+        return [lease for lease in self._by_job.values() if lease.job.node_id == node_id]
+
+    def all(self) -> list[OpenLease]:
+        """Return every open lease."""
+        return list(self._by_job.values())

@@ -1,0 +1,68 @@
+"""What a picture may be asked for, and how a request becomes a payload with every value settled."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from fleet_api.kit.fields import Integer, Number, RequestBody, Text
+
+SEED_LIMIT = 2**63
+
+Prompt = Annotated[
+    Text, Field(min_length=1, max_length=10_000, description="What the picture shows", examples=["a red circle on a blue background"])
+]
+NegativePrompt = Annotated[Text, Field(max_length=10_000, description="What to avoid", examples=["blurry"])]
+Side = Annotated[Integer, Field(ge=64, le=2048, multiple_of=8, description="Pixels", examples=[1024])]
+Steps = Annotated[Integer, Field(ge=1, le=150, description="Denoising steps", examples=[20])]
+Guidance = Annotated[Number, Field(ge=0, le=30, description="Classifier-free guidance scale", examples=[7.5])]
+Seed = Annotated[Integer, Field(ge=0, le=SEED_LIMIT - 1, description="Same seed, same picture; random if left out", examples=[42])]
+Name = Annotated[Text, Field(min_length=1, max_length=200)]
+MAX_COUNT = 16
+
+
+class ImageBody(RequestBody):
+    """The values of a picture. ``POST /api/fleet/generate`` takes these."""
+
+    prompt: Prompt
+    negative_prompt: NegativePrompt = ""
+    width: Side = 1024
+    height: Side = 1024
+    steps: Steps = 20
+    guidance_scale: Guidance = 7.5
+    seed: Seed | None = None
+    model: Name | None = Field(None, description="A name of GET /api/vision/models/available; the default model if left out")
+    lora: Name | None = Field(None, description="A name of GET /api/vision/loras")
+    lora_strength: Annotated[Number, Field(ge=-4, le=4)] = 0.8
+    scheduler: Name | None = Field(None, description="A name of GET /api/vision/schedulers", examples=["euler"])
+
+
+class FleetGenerateBody(ImageBody):
+    """As :class:`ImageBody`, with the documents' default for what to avoid."""
+
+    negative_prompt: NegativePrompt = "blurry, bad quality"
+
+
+class VisionGenerateBody(ImageBody):
+    """A picture, or up to 16 of them with consecutive seeds."""
+
+    priority: Annotated[Integer, Field(ge=-1000, le=1000, description="Higher goes first", examples=[0])] = 0
+    count: Annotated[Integer, Field(ge=1, le=MAX_COUNT, description="How many pictures", examples=[1])] = 1
+
+
+def payload_of(body: ImageBody, model: str, scheduler: str, offset: int = 0) -> dict[str, Any]:
+    """Return what the node is told; nothing is left to its own choice. ``offset`` is added to the seed."""
+    seed = body.seed if body.seed is not None else secrets.randbelow(2**53)  # 2^53: exact in every JSON reader
+    return {
+        "prompt": body.prompt,
+        "negative_prompt": body.negative_prompt,
+        "width": body.width,
+        "height": body.height,
+        "steps": body.steps,
+        "guidance_scale": body.guidance_scale,
+        "seed": (seed + offset) % SEED_LIMIT,
+        "model": model,
+        "scheduler": scheduler,
+    }

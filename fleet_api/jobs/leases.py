@@ -1,0 +1,244 @@
+"""What agents do with jobs: lease, beat, complete, fail; and what happens when they fall silent.
+
+Guarantees (design point 5): at least once, effect once. An attempt is closed by exactly one of complete, fail, cancel, timeout
+and loss, whichever row change comes first; whoever comes later is told 410, except that a repeated completion with the same digest
+is told that it went well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from fleet_api.errors import AttemptClosed, Conflict
+from fleet_api.jobs import repository
+from fleet_api.jobs.dispatcher import Dispatcher, Waiter
+from fleet_api.jobs.held import OpenLease, OpenLeases
+from fleet_api.jobs.models import Job
+from fleet_api.jobs.service import JobService
+from fleet_api.jobs.states import LOSS_LIMIT, JobState, Outcome
+from fleet_api.kit.bus import Bus
+from fleet_api.kit.clock import Clock
+from fleet_api.kit.db import Database
+from fleet_api.nodes.live import LiveNode
+from fleet_api.nodes.service import NodeService
+from fleet_api.outputs.service import OutputService
+from gpu_inference.protocol import LEASE_SECONDS, Complete, Fail, Held, Lease, LeaseReply, LeaseRequest, Progress
+
+log = structlog.get_logger()
+
+
+class LeaseService:
+    """One instance a process, used on the event loop only."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        bus: Bus,
+        nodes: NodeService,
+        jobs: JobService,
+        leases: OpenLeases,
+        dispatcher: Dispatcher,
+        outputs: OutputService,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._bus = bus
+        self._nodes = nodes
+        self._jobs = jobs
+        self._leases = leases
+        self._dispatcher = dispatcher
+        self._outputs = outputs
+        jobs.on_cancelled = self._cancelled
+        nodes.on_new_incarnation = self.free_others
+
+    async def load(self) -> None:
+        """Give every open attempt a full term: its agent may well be at work on it."""
+        for job in await self._db.read(lambda db: repository.in_state(db, JobState.PROCESSING)):
+            self._leases.open(job, self._clock.monotonic())
+            self._nodes.took(job.node_id or "", job.id, job.attempt)
+
+    async def lease(self, node: LiveNode, request: LeaseRequest) -> LeaseReply:
+        """Wait for a job for this node, or for word to stop one. A repeated request gets the same lease again."""
+        stop = self.stale(node, request.incarnation, request.holding)
+        if stop:
+            return LeaseReply(stop=stop)
+        if request.want_job:
+            for held in self._leases.of_node(node.id):
+                if held.job.request_id == request.request_id and held.job.incarnation == request.incarnation:
+                    return LeaseReply(lease=_lease_of(held.job))
+        waiter = Waiter(node, request.incarnation, request.request_id, request.want_job)
+        self._dispatcher.poll(waiter)
+        try:
+            async with asyncio.timeout(request.wait_seconds):
+                job = await asyncio.shield(waiter.future)
+        except TimeoutError:
+            job = None
+        finally:
+            self._dispatcher.drop(waiter)
+        if job is None and waiter.future.done():
+            job = waiter.future.result()
+        return LeaseReply(lease=_lease_of(job) if job is not None else None, stop=self.stale(node, request.incarnation, request.holding))
+
+    def stale(self, node: LiveNode, incarnation: str, holding: list[Held] | list[Progress]) -> list[Held]:
+        """Return those of the attempts an agent holds that are not, or no longer, its own."""
+        return [
+            Held(job_id=held.job_id, attempt=held.attempt)
+            for held in holding
+            if self._leases.get(held.job_id, held.attempt, node.id, incarnation) is None
+        ]
+
+    def beat(self, node: LiveNode, incarnation: str, holding: list[Progress]) -> list[Held]:
+        """Renew the leases named and note their steps; return the attempts to stop."""
+        now = self._clock.monotonic()
+        for progress in holding:
+            lease = self._leases.get(progress.job_id, progress.attempt, node.id, incarnation)
+            if lease is not None:
+                lease.heard = now
+                self._note_step(lease, progress)
+        return self.stale(node, incarnation, holding)
+
+    def check_upload(self, node: LiveNode, job_id: str, attempt: int) -> None:
+        """Raise AttemptClosed unless this node holds the attempt."""
+        lease = self._leases.find(job_id)
+        if lease is None or lease.job.attempt != attempt or lease.node_id != node.id:
+            raise AttemptClosed(f"Attempt {attempt} of job {job_id} is closed; its output is not taken.")
+
+    async def complete(self, node: LiveNode, word: Complete) -> None:
+        """End an attempt with its uploaded output. Raises AttemptClosed, and Conflict when the upload is missing."""
+        lease = self._leases.get(word.job_id, word.attempt, node.id, word.incarnation)
+        if lease is None:
+            await self._accept_repeat(word, node)
+            return
+        job, now = lease.job, self._clock.now()
+        staged = self._outputs.staged(word.job_id, word.attempt)
+        if staged is None:
+            raise Conflict("The output has not been uploaded yet; upload it, then complete.")
+        output = await asyncio.to_thread(self._outputs.publish, staged, job, node.id, word, now)
+        result = _result(output.filename, word.result, node.id)
+
+        def change(db: Connection) -> bool:
+            done = repository.end_attempt(
+                db,
+                job,
+                Outcome.COMPLETED,
+                now,
+                digest=word.sha256,
+                state=JobState.COMPLETED,
+                finished_at=now,
+                result=result,
+                step=job.steps,
+            )
+            if done:
+                self._outputs.record(db, output)
+            return done
+
+        if not await self._db.write(change):
+            await asyncio.to_thread(self._discard, self._outputs.path(output.filename))
+            raise AttemptClosed(f"Attempt {word.attempt} of job {word.job_id} was closed before its completion came.")
+        self._close(lease)
+        if job.started_at is not None:
+            self._jobs.estimate.add(now - job.started_at)
+        job.state, job.result, job.finished_at = JobState.COMPLETED, result, now
+        self._jobs.finished(job)
+
+    async def fail(self, node: LiveNode, word: Fail) -> None:
+        """End an attempt that gave nothing; the job is queued again while it has retries left. Raises AttemptClosed."""
+        lease = self._leases.get(word.job_id, word.attempt, node.id, word.incarnation)
+        if lease is None:
+            raise AttemptClosed(f"Attempt {word.attempt} of job {word.job_id} is closed.")
+        await self._end_without_result(lease, Outcome.FAILED, word.error, retry=word.retry)
+
+    async def free_others(self, node_id: str, incarnation: str) -> None:
+        """A new incarnation of the agent has come: what its old ones held is queued again at once."""
+        for lease in self._leases.of_node(node_id):
+            if lease.job.incarnation != incarnation:
+                await self._end_without_result(lease, Outcome.LOST, f"The agent on {node_id} was restarted.")
+
+    async def reap(self) -> None:
+        """Free the leases not heard of for their term, and end attempts that ran out of their job's time."""
+        now = self._clock.monotonic()
+        for lease in self._leases.all():
+            if now - lease.heard > LEASE_SECONDS:
+                await self._end_without_result(lease, Outcome.LOST, f"Node {lease.node_id} fell silent for {LEASE_SECONDS:.0f} s.")
+            elif now - lease.started > lease.job.timeout_seconds:
+                sentence = f"The job ran longer than its timeout of {lease.job.timeout_seconds:g} s."
+                await self._end_without_result(lease, Outcome.TIMED_OUT, sentence)
+                self._dispatcher.interrupt(lease.node_id)
+
+    async def _end_without_result(self, lease: OpenLease, outcome: Outcome, error: str, retry: bool = True) -> None:
+        job, now = lease.job, self._clock.now()
+        losses = job.losses + (outcome is Outcome.LOST)
+        failures = job.failures + (outcome is not Outcome.LOST)
+        again = retry and failures <= job.max_retries and losses < LOSS_LIMIT
+        values: dict[str, Any] = {"losses": losses, "failures": failures, "avoid": job.node_id, "step": 0}
+        if again:
+            values |= {"state": JobState.QUEUED, "queued_at": now, "node_id": None, "incarnation": None, "started_at": None}
+        else:
+            if outcome is Outcome.LOST:
+                error = f"{error} That happened {losses} times, so the job is not tried again."
+            values |= {"state": JobState.FAILED, "finished_at": now}
+
+        def change(db: Connection) -> Job | None:
+            changed = repository.end_attempt(db, job, outcome, now, error=error, **values)
+            return repository.get(db, job.id) if changed else None
+
+        after = await self._db.write(change)
+        self._close(lease)
+        await asyncio.to_thread(self._outputs.drop_staged, job.id, job.attempt)
+        if after is None:
+            return
+        log.warning("attempt_ended", job=job.id, attempt=job.attempt, node=job.node_id, outcome=str(outcome), again=again, error=error)
+        if again:
+            self._jobs.index.add(after)
+            self._bus.publish("job_progress", {"job_id": job.id, "progress": 0, "status": "queued"})
+            self._dispatcher.wake()
+        else:
+            self._jobs.finished(after)
+
+    async def _accept_repeat(self, word: Complete, node: LiveNode) -> None:
+        attempt = await self._db.read(lambda db: repository.attempt_row(db, word.job_id, word.attempt))
+        self._outputs.drop_staged(word.job_id, word.attempt)
+        if attempt is None or attempt.node_id != node.id or attempt.outcome != Outcome.COMPLETED or attempt.digest != word.sha256:
+            raise AttemptClosed(f"Attempt {word.attempt} of job {word.job_id} is closed; its result is not taken.")
+
+    def _note_step(self, lease: OpenLease, progress: Progress) -> None:
+        job = lease.job
+        if (progress.step, progress.steps) == (job.step, job.steps):
+            return
+        job.step, job.steps = progress.step, progress.steps
+        self._bus.publish("job_progress", {"job_id": job.id, "progress": percent_of(job), "node_id": job.node_id, "phase": progress.phase})
+
+    def _cancelled(self, job: Job) -> None:
+        lease = self._leases.find(job.id)
+        if lease is not None and lease.job.attempt == job.attempt:
+            self._close(lease)
+            self._outputs.drop_staged(job.id, job.attempt)
+        if job.node_id is not None:
+            self._dispatcher.interrupt(job.node_id)
+
+    def _close(self, lease: OpenLease) -> None:
+        self._leases.close(lease.job.id, lease.job.attempt)
+        self._nodes.freed(lease.node_id, lease.job.id)
+
+    @staticmethod
+    def _discard(path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+
+def percent_of(job: Job) -> int:
+    """Return how far an attempt is, in whole percent; 99 at the most until it is completed."""
+    return min(99, round(100 * job.step / job.steps)) if job.steps else 0
+
+
+def _lease_of(job: Job) -> Lease:
+    return Lease(job_id=job.id, attempt=job.attempt, job_type=job.job_type, payload=job.payload, timeout_seconds=job.timeout_seconds)
+
+
+def _result(filename: str, reported: dict[str, Any], node_id: str) -> dict[str, Any]:
+    return {**reported, "image_url": f"/api/vision/outputs/{filename}", "node_id": node_id}

@@ -1,0 +1,77 @@
+"""Tables of jobs and their attempts. Times are epoch seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Column, Index
+from sqlmodel import Field
+
+from fleet_api.kit.table import Table
+
+
+class Job(Table, table=True):
+    """A job. ``seq`` is its age: smaller is older. ``front`` puts it before all others of its priority."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_state_seq", "state", "seq"),
+        Index("ix_jobs_type_seq", "job_type", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    door: str
+    job_type: str
+    state: str
+    priority: int = 0
+    front: bool = False
+    model: str | None = None
+    cluster: str | None = None
+    payload: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    callback_url: str | None = None
+    max_retries: int = 3
+    timeout_seconds: float = 3600
+    attempt: int = 0
+    failures: int = 0
+    losses: int = 0
+    overtaken: int = 0
+    avoid: str | None = None
+    node_id: str | None = None
+    incarnation: str | None = None
+    request_id: str | None = None
+    step: int = 0
+    steps: int = 0
+    created_at: float
+    queued_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    error: str | None = None
+    result: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+
+
+class Attempt(Table, table=True):
+    """One try at a job, on one node."""
+
+    __tablename__ = "job_attempts"
+
+    job_id: str = Field(primary_key=True)
+    attempt: int = Field(primary_key=True)
+    node_id: str
+    started_at: float
+    ended_at: float | None = None
+    outcome: str | None = None
+    error: str | None = None
+    digest: str | None = None
+
+
+class IdempotencyKey(Table, table=True):
+    """A caller's key, what it was used for, and the jobs that it made."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: str = Field(primary_key=True)
+    body_hash: str
+    job_ids: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    created_at: float

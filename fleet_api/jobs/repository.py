@@ -1,0 +1,162 @@
+"""SQL of jobs. Every change of state is compare-and-set: it returns whether the row was still as expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from fleet_api.jobs.models import Attempt, IdempotencyKey, Job
+from fleet_api.jobs.states import JobState, Outcome
+
+jobs = Job.__table__  # type: ignore[attr-defined]
+attempts = Attempt.__table__  # type: ignore[attr-defined]
+keys = IdempotencyKey.__table__  # type: ignore[attr-defined]
+
+_INSERT_COLUMNS = [column.name for column in jobs.columns if column.name != "seq"]
+
+
+def add(db: Connection, job: Job) -> None:
+    """Insert a job and set its ``seq``."""
+    values = {name: getattr(job, name) for name in _INSERT_COLUMNS}
+    job.seq = db.execute(insert(jobs), values).lastrowid
+
+
+def get(db: Connection, job_id: str) -> Job | None:
+    """Return one job."""
+    row = db.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+    return Job(**row) if row else None
+
+
+def in_state(db: Connection, *states: JobState) -> list[Job]:
+    """Return every job in these states, oldest first."""
+    rows = db.execute(select(jobs).where(jobs.c.state.in_(states)).order_by(jobs.c.seq)).mappings()
+    return [Job(**row) for row in rows]
+
+
+def page(
+    db: Connection, state: str | None, job_type: str | None, limit: int, offset: int, doors: Sequence[str] = ()
+) -> tuple[list[Job], int]:
+    """Return a page of jobs, newest first, and the number of all that match."""
+    conditions = []
+    if state:
+        conditions.append(jobs.c.state == state)
+    if job_type:
+        conditions.append(jobs.c.job_type == job_type)
+    if doors:
+        conditions.append(jobs.c.door.in_(doors))
+    rows = db.execute(select(jobs).where(*conditions).order_by(jobs.c.seq.desc()).limit(limit).offset(offset)).mappings()
+    total = db.execute(select(func.count()).select_from(jobs).where(*conditions)).scalar_one()
+    return [Job(**row) for row in rows], total
+
+
+def counts(db: Connection) -> list[tuple[str, str, int, int]]:
+    """Return the number of jobs by (state, type, priority)."""
+    query = select(jobs.c.state, jobs.c.job_type, jobs.c.priority, func.count()).group_by(jobs.c.state, jobs.c.job_type, jobs.c.priority)
+    return [tuple(row) for row in db.execute(query)]
+
+
+def completed_since(db: Connection, since: float) -> int:
+    """Return how many jobs were completed after ``since``."""
+    query = select(func.count()).select_from(jobs).where(jobs.c.state == JobState.COMPLETED, jobs.c.finished_at > since)
+    return int(db.execute(query).scalar_one())
+
+
+def recent_durations(db: Connection, limit: int) -> list[float]:
+    """Return the seconds that the last completed jobs took, newest first."""
+    query = select(jobs.c.finished_at - jobs.c.started_at).where(jobs.c.state == JobState.COMPLETED).order_by(jobs.c.seq.desc())
+    return [float(seconds) for (seconds,) in db.execute(query.limit(limit)) if seconds is not None]
+
+
+def lease(db: Connection, job_id: str, node_id: str, incarnation: str, request_id: str, now: float) -> Job | None:
+    """Give a queued job to a node as a new attempt; None if it is no longer queued."""
+    changed = db.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED)
+        .values(
+            state=JobState.PROCESSING, attempt=jobs.c.attempt + 1, node_id=node_id, incarnation=incarnation,
+            request_id=request_id, started_at=now, step=0, error=None,
+        )
+    )  # fmt: skip
+    if changed.rowcount != 1:
+        return None
+    job = get(db, job_id)
+    assert job is not None
+    db.execute(insert(attempts).values(job_id=job_id, attempt=job.attempt, node_id=node_id, started_at=now))
+    return job
+
+
+def note_overtaken(db: Connection, job_ids: Sequence[str]) -> None:
+    """Count one more job that went ahead of these."""
+    if job_ids:
+        db.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(overtaken=jobs.c.overtaken + 1))
+
+
+def end_attempt(
+    db: Connection, job: Job, outcome: Outcome, now: float, error: str | None = None, digest: str | None = None, **values: Any
+) -> bool:
+    """Close the attempt that ``job`` shows and set the job's columns; False if it is not the open one any more."""
+    changed = db.execute(
+        update(jobs)
+        .where(jobs.c.id == job.id, jobs.c.state == JobState.PROCESSING, jobs.c.attempt == job.attempt)
+        .values(error=error, request_id=None, **values)
+    )
+    if changed.rowcount != 1:
+        return False
+    db.execute(
+        update(attempts)
+        .where(attempts.c.job_id == job.id, attempts.c.attempt == job.attempt)
+        .values(ended_at=now, outcome=outcome, error=error, digest=digest)
+    )
+    return True
+
+
+def cancel_queued(db: Connection, job_id: str, now: float) -> bool:
+    """Cancel a job that waits; False if it no longer does."""
+    changed = db.execute(
+        update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED).values(state=JobState.CANCELLED, finished_at=now)
+    )
+    return bool(changed.rowcount == 1)
+
+
+def requeue_ended(db: Connection, job_id: str, now: float) -> bool:
+    """Queue a failed or cancelled job again, with its failures forgotten; False if it is in another state."""
+    changed = db.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state.in_((JobState.FAILED, JobState.CANCELLED)))
+        .values(
+            state=JobState.QUEUED, failures=0, losses=0, overtaken=0, avoid=None, node_id=None, incarnation=None, request_id=None,
+            error=None, step=0, queued_at=now, started_at=None, finished_at=None,
+        )
+    )  # fmt: skip
+    return bool(changed.rowcount == 1)
+
+
+def attempt_row(db: Connection, job_id: str, attempt: int) -> Attempt | None:
+    """Return one attempt."""
+    row = db.execute(select(attempts).where(attempts.c.job_id == job_id, attempts.c.attempt == attempt)).mappings().first()
+    return Attempt(**row) if row else None
+
+
+def attempts_of(db: Connection, job_id: str) -> list[Attempt]:
+    """Return a job's attempts in order."""
+    rows = db.execute(select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.attempt)).mappings()
+    return [Attempt(**row) for row in rows]
+
+
+def idempotency(db: Connection, key: str) -> IdempotencyKey | None:
+    """Return what a caller's key was used for."""
+    row = db.execute(select(keys).where(keys.c.key == key)).mappings().first()
+    return IdempotencyKey(**row) if row else None
+
+
+def add_idempotency(db: Connection, key: IdempotencyKey) -> None:
+    """Store a caller's key beside the jobs that it made."""
+    db.execute(insert(keys).values(**key.model_dump()))
+
+
+def oldest_queued(db: Connection) -> float | None:
+    """Return when the job that waits longest was queued."""
+    oldest: float | None = db.execute(select(func.min(jobs.c.queued_at)).where(jobs.c.state == JobState.QUEUED)).scalar_one()
+    return oldest

@@ -1,0 +1,224 @@
+"""Jobs as callers see them: submit, look, cancel, retry. What agents do to them is in ``leases.py``.
+
+Rows are the truth. A job is in the index exactly while its row is ``queued``, apart from the moments between a commit and the
+line after it; every change of state is compare-and-set, so that whoever comes second does nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from fleet_api.errors import Conflict, IdempotencyMismatch, NotFound, QueueFull, Unavailable
+from fleet_api.jobs import repository
+from fleet_api.jobs.estimates import WaitEstimate
+from fleet_api.jobs.index import QueueIndex
+from fleet_api.jobs.models import IdempotencyKey, Job
+from fleet_api.jobs.states import ENDED, JobState, Outcome
+from fleet_api.jobs.submission import Idempotency, NewJob
+from fleet_api.jobs.waiters import EndWaiters
+from fleet_api.kit.bus import Bus
+from fleet_api.kit.clock import Clock
+from fleet_api.kit.db import Database
+from fleet_api.nodes.service import NodeService
+from fleet_api.scheduling.eligibility import why_impossible
+from fleet_api.scheduling.types import WaitingJob
+
+WARM_UP = 20  # completed jobs read at start to estimate waits
+
+
+class JobService:
+    """One instance a process, used on the event loop only."""
+
+    def __init__(self, db: Database, clock: Clock, bus: Bus, nodes: NodeService, queue_limit: int) -> None:
+        self._db = db
+        self._clock = clock
+        self._bus = bus
+        self._nodes = nodes
+        self._limit = queue_limit
+        self.index = QueueIndex()
+        self.ends = EndWaiters()
+        self.estimate = WaitEstimate()
+        self.wake: Callable[[], None] = lambda: None
+        self.on_cancelled: Callable[[Job], None] = lambda job: None
+
+    async def load(self) -> None:
+        """Rebuild the index from the rows."""
+        for job in await self._db.read(lambda db: repository.in_state(db, JobState.QUEUED)):
+            self.index.add(job)
+        for seconds in reversed(await self._db.read(lambda db: repository.recent_durations(db, WARM_UP))):
+            self.estimate.add(seconds)
+
+    async def submit(self, new: list[NewJob], idempotency: Idempotency | None = None) -> list[Job]:
+        """Queue jobs, all or none; they are on disk when this returns.
+
+        Raises:
+            Unavailable: no enrolled agent could ever serve one of them.
+            QueueFull: the queue's limit would be passed.
+            IdempotencyMismatch: the key was used with another body.
+        """
+        if idempotency is not None:
+            earlier = await self._earlier(idempotency)
+            if earlier is not None:
+                return earlier
+        if len(self.index) + len(new) > self._limit:
+            raise QueueFull(f"The queue is full: {len(self.index):,} jobs wait and the limit is {self._limit:,}; try again later.")
+        self._refuse_impossible(new)
+        now = self._clock.now()
+        jobs = [_row(each, now) for each in new]
+
+        def store(db: Connection) -> list[Job] | None:
+            if idempotency is not None:
+                earlier = _used(db, idempotency)
+                if earlier is not None:
+                    return earlier
+                ids = [job.id for job in jobs]
+                repository.add_idempotency(db, IdempotencyKey(**_key_values(idempotency), job_ids=ids, created_at=now))
+            for job in jobs:
+                repository.add(db, job)
+            return None
+
+        earlier = await self._db.write(store)
+        if earlier is not None:
+            return earlier
+        for job in jobs:
+            self.index.add(job)
+        self.wake()
+        return jobs
+
+    async def get(self, job_id: str) -> Job:
+        """Return one job. Raises NotFound."""
+        job = await self._db.read(lambda db: repository.get(db, job_id))
+        if job is None:
+            raise NotFound(f"There is no job {job_id!r}.")
+        return job
+
+    async def cancel(self, job_id: str) -> Job:
+        """Cancel a job that waits or runs; one that is cancelled already stays so. Raises NotFound and Conflict."""
+        now = self._clock.now()
+
+        def change(db: Connection) -> tuple[Job | None, Job | None]:
+            before = repository.get(db, job_id)
+            if before is None:
+                return None, None
+            if before.state == JobState.QUEUED:
+                repository.cancel_queued(db, job_id, now)
+            elif before.state == JobState.PROCESSING:
+                repository.end_attempt(db, before, Outcome.CANCELLED, now, state=JobState.CANCELLED, finished_at=now)
+            return before, repository.get(db, job_id)
+
+        before, after = await self._db.write(change)
+        if before is None or after is None:
+            raise NotFound(f"There is no job {job_id!r}.")
+        if before.state in (JobState.COMPLETED, JobState.FAILED):
+            raise Conflict(f"Job {job_id} is already {before.state}; only a job that waits or runs can be cancelled.")
+        self.index.remove(job_id)
+        if before.state == JobState.PROCESSING:
+            self.on_cancelled(before)
+        if before.state != JobState.CANCELLED:
+            self.finished(after)
+        return after
+
+    async def cancel_open(self) -> int:
+        """Cancel every job that waits or runs; return how many."""
+        now = self._clock.now()
+
+        def change(db: Connection) -> list[Job]:
+            found = repository.in_state(db, JobState.QUEUED, JobState.PROCESSING)
+            for job in found:
+                if job.state == JobState.QUEUED:
+                    repository.cancel_queued(db, job.id, now)
+                else:
+                    repository.end_attempt(db, job, Outcome.CANCELLED, now, state=JobState.CANCELLED, finished_at=now)
+            return found
+
+        cancelled = await self._db.write(change)
+        for job in cancelled:
+            self.index.remove(job.id)
+            if job.state == JobState.PROCESSING:
+                self.on_cancelled(job)
+            job.state = JobState.CANCELLED
+            self.finished(job)
+        return len(cancelled)
+
+    async def retry(self, job_id: str) -> Job:
+        """Queue a failed or cancelled job again. Raises NotFound and Conflict."""
+        now = self._clock.now()
+
+        def change(db: Connection) -> tuple[bool, Job | None]:
+            return repository.requeue_ended(db, job_id, now), repository.get(db, job_id)
+
+        changed, job = await self._db.write(change)
+        if job is None:
+            raise NotFound(f"There is no job {job_id!r}.")
+        if not changed:
+            raise Conflict(f"Job {job_id} is {job.state}; only a failed or cancelled job can be retried.")
+        self.index.add(job)
+        self.wake()
+        return job
+
+    def finished(self, job: Job) -> None:
+        """Tell everyone that a job has ended."""
+        data = {"job_id": job.id, "status": str(job.state), "result": job.result, "error": job.error}
+        self._bus.publish("job_complete", data)
+        self.ends.ended(job.id)
+
+    async def wait_ended(self, job_id: str) -> Job:
+        """Return the job once it has ended."""
+        with self.ends.watch(job_id) as ended:
+            job = await self.get(job_id)
+            if job.state not in ENDED:
+                await ended
+                job = await self.get(job_id)
+            return job
+
+    def why_impossible(self, job: Job | NewJob) -> str | None:
+        """Return why no enrolled agent could ever serve the job, or None."""
+        return why_impossible(_waiting(job), self._nodes.workers())
+
+    def wait_seconds(self, position: int) -> float | None:
+        """Return the predicted seconds until the job at this position starts."""
+        online = [node for node in self._nodes.all() if node.online]
+        return self.estimate.wait(position, sum(len(node.jobs) for node in online), len(online))
+
+    async def _earlier(self, idempotency: Idempotency) -> list[Job] | None:
+        return await self._db.read(lambda db: _used(db, idempotency))
+
+    def _refuse_impossible(self, new: list[NewJob]) -> None:
+        workers = self._nodes.workers()
+        checked: set[tuple[str, str | None, str | None]] = set()
+        for each in new:
+            need = (each.job_type, each.model, each.cluster)
+            if need not in checked:
+                checked.add(need)
+                reason = why_impossible(_waiting(each), workers)
+                if reason is not None:
+                    raise Unavailable(reason)
+
+
+def _row(new: NewJob, now: float) -> Job:
+    return Job(
+        id=str(uuid.uuid4()), door=new.door, job_type=new.job_type, state=JobState.QUEUED, priority=new.priority, front=new.front,
+        model=new.model, cluster=new.cluster, payload=new.payload, callback_url=new.callback_url, max_retries=new.max_retries,
+        timeout_seconds=new.timeout_seconds, created_at=now, queued_at=now,
+    )  # fmt: skip
+
+
+def _waiting(job: Job | NewJob) -> WaitingJob:
+    return WaitingJob("", job.job_type, job.model, cluster=job.cluster)
+
+
+def _key_values(idempotency: Idempotency) -> dict[str, str]:
+    return {"key": idempotency.key, "body_hash": idempotency.body_hash}
+
+
+def _used(db: Connection, idempotency: Idempotency) -> list[Job] | None:
+    known = repository.idempotency(db, idempotency.key)
+    if known is None:
+        return None
+    if known.body_hash != idempotency.body_hash:
+        raise IdempotencyMismatch(f"Idempotency-Key {idempotency.key!r} was used before with another body; use a new key.")
+    found = [repository.get(db, job_id) for job_id in known.job_ids]
+    return [job for job in found if job is not None]

@@ -1,0 +1,57 @@
+"""The states of a job, and which may follow which.
+
+::
+
+    queued -> processing -> completed
+       |  ^       |  |
+       |  +-------+  +----> failed
+       +------------------> cancelled   (from queued and processing)
+
+``failed`` and ``cancelled`` go back to ``queued`` by a caller's retry alone.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class JobType(StrEnum):
+    """What kinds of work the queue takes."""
+
+    IMAGE_GEN = "image_gen"
+    VIDEO_GEN = "video_gen"
+    LLM_INFERENCE = "llm_inference"
+    TRANSCRIPTION = "transcription"
+    TRAINING = "training"
+    CUSTOM = "custom"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+
+ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+PRIORITIES = {"low": -10, "normal": 0, "high": 10}
+LOSS_LIMIT = 10
+"""A job whose node vanished this often in mid-work fails: it may be what makes nodes vanish."""
+
+
+def priority_name(value: int) -> str:
+    """Return the queue's word for a number: below 0 ``low``, above 0 ``high``, else ``normal``."""
+    return "low" if value < 0 else "high" if value > 0 else "normal"

@@ -1,0 +1,64 @@
+"""From a job's row to what callers see, with what only the memory knows: position, step, possibility."""
+
+from __future__ import annotations
+
+from fleet_api.jobs.callbacks import NOT_SENT
+from fleet_api.jobs.held import OpenLeases
+from fleet_api.jobs.leases import percent_of
+from fleet_api.jobs.models import Attempt, Job
+from fleet_api.jobs.schemas import AttemptView, JobView, QueueEntry
+from fleet_api.jobs.service import JobService
+from fleet_api.jobs.states import JobState
+from fleet_api.kit.clock import rfc3339
+
+
+class JobViews:
+    """Shows jobs."""
+
+    def __init__(self, jobs: JobService, leases: OpenLeases) -> None:
+        self._jobs = jobs
+        self._leases = leases
+
+    def show(self, job: Job, attempts: list[Attempt] | None = None) -> JobView:
+        """Return a job as callers see it; with its attempts, if given."""
+        view = JobView(
+            job_id=job.id, status=str(job.state), job_type=str(job.job_type), priority=job.priority, created_at=rfc3339(job.created_at),
+            started_at=rfc3339(job.started_at), finished_at=rfc3339(job.finished_at), model=job.model, payload=job.payload,
+            error=job.error if job.state == JobState.FAILED else None, target_cluster=job.cluster, max_retries=job.max_retries,
+            timeout_seconds=job.timeout_seconds, callback_url=job.callback_url, callback=NOT_SENT if job.callback_url else None,
+            attempts=[_attempt(each) for each in attempts] if attempts is not None else job.attempt,
+        )  # fmt: skip
+        match job.state:
+            case JobState.QUEUED:
+                view.queue_position = self._jobs.index.position(job.id) or 1
+                view.reason = self._jobs.why_impossible(job)
+                view.is_possible = view.reason is None
+                view.wait_seconds = self._jobs.wait_seconds(view.queue_position) if view.is_possible else None
+            case JobState.PROCESSING:
+                lease = self._leases.find(job.id)
+                view.progress = percent_of(lease.job if lease is not None else job)
+                view.node_id = job.node_id
+                view.is_possible = True
+            case JobState.COMPLETED:
+                view.progress = 100
+                view.node_id = job.node_id
+                view.result = job.result
+        return view
+
+    def queue(self, limit: int, offset: int) -> list[QueueEntry]:
+        """Return a slice of the waiting jobs by position."""
+        entries = self._jobs.index.page(limit, offset)
+        return [
+            QueueEntry(
+                job_id=entry.job.id, position=position, model=entry.job.model, priority=entry.job.priority, status=str(JobState.QUEUED),
+                wait_seconds=self._jobs.wait_seconds(position), created_at=rfc3339(entry.created_at),
+            )
+            for position, entry in enumerate(entries, start=offset + 1)
+        ]  # fmt: skip
+
+
+def _attempt(attempt: Attempt) -> AttemptView:
+    return AttemptView(
+        attempt=attempt.attempt, node_id=attempt.node_id, started_at=rfc3339(attempt.started_at), ended_at=rfc3339(attempt.ended_at),
+        outcome=attempt.outcome, error=attempt.error,
+    )  # fmt: skip

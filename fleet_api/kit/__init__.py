@@ -1,0 +1,1 @@
+"""Infrastructure without a domain word in it."""

@@ -1,0 +1,45 @@
+"""A background task that runs one function at a fixed rate, and says so when it cannot keep up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class LoopService:
+    """Call ``run_once`` every ``seconds``; an error is logged and the next round comes all the same."""
+
+    def __init__(self, name: str, seconds: float, run_once: Callable[[], Awaitable[None]]) -> None:
+        self.name = name
+        self.seconds = seconds
+        self.run_once = run_once
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run in the background while the context is open."""
+        task = asyncio.create_task(self._run(), name=self.name)
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                await self.run_once()
+            except Exception:
+                log.exception("background_round_failed", service=self.name)
+            took = time.monotonic() - started
+            if took > self.seconds:
+                log.warning("background_round_slow", service=self.name, seconds=round(took, 3), period=self.seconds)
+            await asyncio.sleep(max(0.0, self.seconds - took))

@@ -1,0 +1,1 @@
+"""Machines: what they are, what they report, whether they are there."""

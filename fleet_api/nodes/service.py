@@ -1,0 +1,152 @@
+"""Nodes: registration, beats, liveness."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from fleet_api.errors import NotFound, Unauthorized
+from fleet_api.kit.bus import Bus
+from fleet_api.kit.clock import Clock
+from fleet_api.kit.crypto import fingerprint
+from fleet_api.kit.db import Database
+from fleet_api.nodes import repository
+from fleet_api.nodes.live import SILENT_SECONDS, LiveNode
+from fleet_api.nodes.models import Node
+from fleet_api.nodes.naming import free_id
+from fleet_api.nodes.schemas import NodeView
+from fleet_api.scheduling.types import Worker
+from gpu_inference.protocol import Beat, Capabilities
+
+SAVE_SECONDS = 30.0
+"""Figures in the table may be this old; the ones in memory are always the last."""
+
+
+class NodeService:
+    """Keeps the live view of every node. One instance a process, used on the event loop only."""
+
+    def __init__(self, db: Database, clock: Clock, bus: Bus) -> None:
+        self._db = db
+        self._clock = clock
+        self._bus = bus
+        self._live: dict[str, LiveNode] = {}
+        self._by_credential: dict[str, str] = {}
+        self.on_new_incarnation: Callable[[str, str], Awaitable[None]] | None = None
+
+    async def load(self) -> None:
+        """Read every node from the table."""
+        for row in await self._db.read(repository.every):
+            self._put(row)
+
+    async def reload(self, node_id: str) -> None:
+        """Read one node again after its row changed."""
+        row = await self._db.read(lambda db: repository.get(db, node_id))
+        if row is not None:
+            self._put(row)
+
+    def register(self, db: Connection, hostname: str, machine_id: str, ip: str, credential_hash: str, now: float) -> str:
+        """Inside a write: add the machine, or give the one with this machine id a new credential. Returns the node id."""
+        known = repository.by_machine(db, machine_id)
+        if known is not None:
+            repository.change(db, known.id, hostname=hostname, ip=ip, credential_hash=credential_hash)
+            return known.id
+        taken = {node.id for node in repository.every(db)}
+        node_id = free_id(hostname, taken)
+        repository.add(
+            db, Node(id=node_id, hostname=hostname, machine_id=machine_id, ip=ip, credential_hash=credential_hash, created_at=now)
+        )
+        return node_id
+
+    def authenticate(self, credential: str | None) -> LiveNode:
+        """Return the node that holds this credential. Raises Unauthorized."""
+        node_id = self._by_credential.get(fingerprint(credential)) if credential else None
+        if node_id is None:
+            raise Unauthorized("The agent's credential is missing or unknown; enrol the agent again.")
+        return self._live[node_id]
+
+    def get(self, node_id: str) -> LiveNode:
+        """Return one node. Raises NotFound."""
+        node = self._live.get(node_id)
+        if node is None:
+            names = ", ".join(sorted(self._live)) or "none yet"
+            raise NotFound(f"There is no node {node_id!r}; the nodes are: {names}.")
+        return node
+
+    def all(self) -> list[LiveNode]:
+        """Return every node by name."""
+        return [self._live[node_id] for node_id in sorted(self._live)]
+
+    def workers(self) -> list[Worker]:
+        """Return every enrolled agent as the scheduler sees it, online or not."""
+        return [node.worker() for node in self._live.values() if node.row.credential_hash]
+
+    async def arrived(self, node: LiveNode, incarnation: str, capabilities: Capabilities | None = None) -> None:
+        """Note a sign of life. A new incarnation frees what the old one held; capabilities are kept when they changed."""
+        node.heard = self._clock.monotonic()
+        node.last_seen = self._clock.now()
+        changes: dict[str, Any] = {}
+        if node.row.incarnation != incarnation:
+            changes["incarnation"] = incarnation
+        if capabilities is not None and capabilities != node.capabilities:
+            node.capabilities = capabilities
+            changes["capabilities"] = capabilities.model_dump()
+        if changes:
+            node.row.incarnation = incarnation
+            last_seen = node.last_seen
+            await self._db.write(lambda db: repository.change(db, node.id, last_seen=last_seen, **changes))
+        if "incarnation" in changes and self.on_new_incarnation is not None:
+            await self.on_new_incarnation(node.id, incarnation)
+        if not node.online:
+            node.online = True
+            self._announce(node)
+
+    async def beat(self, node: LiveNode, beat: Beat) -> None:
+        """Take in the node's figures."""
+        await self.arrived(node, beat.incarnation)
+        before = (node.loaded_model, node.agent_state)
+        node.loaded_model = beat.loaded_model
+        node.agent_state = beat.state
+        if beat.metrics is not None:
+            node.metrics = beat.metrics
+        if beat.facts is not None:
+            node.row.facts = beat.facts
+        if beat.metrics is not None or before != (node.loaded_model, node.agent_state):
+            self._announce(node)
+        now = self._clock.monotonic()
+        if beat.facts is not None or now - node.saved_at > SAVE_SECONDS:
+            node.saved_at = now
+            values = {"last_seen": node.last_seen, "metrics": node.metrics.model_dump(), "facts": node.row.facts}
+            await self._db.write(lambda db: repository.change(db, node.id, **values))
+
+    def took(self, node_id: str, job_id: str, attempt: int) -> None:
+        """Note that the node holds an attempt."""
+        node = self._live.get(node_id)
+        if node is not None:
+            node.jobs[job_id] = attempt
+
+    def freed(self, node_id: str, job_id: str) -> None:
+        """Note that the node no longer holds the job."""
+        node = self._live.get(node_id)
+        if node is not None:
+            node.jobs.pop(job_id, None)
+
+    async def check_silence(self) -> None:
+        """Mark nodes offline that missed three beats; they are told on the bus within a second of it."""
+        now = self._clock.monotonic()
+        for node in self._live.values():
+            if node.online and (node.heard is None or now - node.heard > SILENT_SECONDS):
+                node.online = False
+                self._announce(node)
+
+    def _put(self, row: Node) -> None:
+        known = self._live.get(row.id)
+        if known is None:
+            self._live[row.id] = LiveNode.from_row(row)
+        else:
+            known.row = row
+        self._by_credential = {n.row.credential_hash: n.id for n in self._live.values() if n.row.credential_hash}
+
+    def _announce(self, node: LiveNode) -> None:
+        self._bus.publish("node_update", NodeView.of(node).model_dump(mode="json"))

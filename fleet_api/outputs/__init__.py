@@ -1,0 +1,1 @@
+"""Finished pictures: the files and what is known about them."""

@@ -1,0 +1,120 @@
+"""The folder of outputs: uploads are staged, checked, and put in place in one step.
+
+A name is made of the job's id, so that whichever attempt ends a job, there is one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from PIL import Image
+
+from fleet_api.errors import InvalidValue, Unavailable
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+OWN_NAME = re.compile(r"^image_[0-9a-f-]{36}\.png$")
+THUMBNAIL_PIXELS = 256
+
+
+class OutputFiles:
+    """Files below one folder; no name leads out of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._staging = folder / ".incoming"
+        self._thumbnails = folder / ".thumbnails"
+
+    def prepare(self) -> None:
+        """Make the folders."""
+        for folder in (self.folder, self._staging, self._thumbnails):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, filename: str) -> Path:
+        """Return the path of an output. Raises InvalidValue for a name that is not a plain file name."""
+        if not SAFE_NAME.match(filename):
+            raise InvalidValue("filename must be a plain file name of letters, digits, dots, hyphens and underscores.")
+        return self.folder / filename
+
+    def staged(self, job_id: str, attempt: int) -> Path | None:
+        """Return the staged upload of an attempt."""
+        path = self._staged_path(job_id, attempt)
+        return path if path.exists() else None
+
+    async def stage(self, job_id: str, attempt: int, chunks: AsyncIterator[bytes], sha256: str) -> int:
+        """Write an upload to disk and check it; return its bytes. Nothing is left of one that does not fit its digest."""
+        path = self._staged_path(job_id, attempt)
+        partial = path.with_suffix(f".{os.urandom(4).hex()}.part")
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            with partial.open("wb") as file:
+                async for chunk in chunks:
+                    digest.update(chunk)
+                    size += file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            if digest.hexdigest() != sha256:
+                raise InvalidValue("X-Content-SHA256 does not fit the bytes that came; send them again.")
+            partial.replace(path)
+        except OSError as error:
+            raise Unavailable(f"The output cannot be stored: {error.strerror or error}.") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return size
+
+    def publish(self, staged: Path, filename: str) -> None:
+        """Move a staged PNG to its final name, durably. Raises InvalidValue if it is none."""
+        with staged.open("rb") as file:
+            if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
+                raise InvalidValue("The output is not a PNG file.")
+        staged.replace(self.folder / filename)
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def drop_staged(self, job_id: str, attempt: int) -> None:
+        """Forget an upload."""
+        self._staged_path(job_id, attempt).unlink(missing_ok=True)
+
+    def remove(self, filename: str) -> None:
+        """Delete a file and its thumbnail."""
+        self.path(filename).unlink(missing_ok=True)
+        self._thumbnail_path(filename).unlink(missing_ok=True)
+
+    def thumbnail(self, filename: str) -> Path:
+        """Return a WebP of at most 256 pixels a side, made at the first call."""
+        path = self._thumbnail_path(filename)
+        if not path.exists():
+            with Image.open(self.path(filename)) as image:
+                image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+                buffer = io.BytesIO()
+                image.save(buffer, "WEBP", quality=80)
+            partial = path.with_suffix(f".{os.urandom(4).hex()}.part")
+            partial.write_bytes(buffer.getvalue())
+            partial.replace(path)
+        return path
+
+    def sweep(self, known: set[str]) -> list[str]:
+        """At start: remove our own files that no row names, left by a crash between the file and its row; return them."""
+        for part in self._staging.glob("*.part"):
+            part.unlink(missing_ok=True)
+        orphans = [path for path in self.folder.iterdir() if OWN_NAME.match(path.name) and path.name not in known]
+        for path in orphans:
+            path.unlink(missing_ok=True)
+        return sorted(path.name for path in orphans)
+
+    def _staged_path(self, job_id: str, attempt: int) -> Path:
+        if not re.match(r"^[0-9a-f-]{36}$", job_id):
+            raise InvalidValue("job_id must be a UUID.")
+        return self._staging / f"{job_id}.{int(attempt)}"
+
+    def _thumbnail_path(self, filename: str) -> Path:
+        return self._thumbnails / f"{self.path(filename).stem}.webp"

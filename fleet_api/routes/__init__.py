@@ -1,0 +1,1 @@
+"""One thin file a chapter of the contract: parse, authorise, call a domain, answer."""

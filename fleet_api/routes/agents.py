@@ -1,0 +1,62 @@
+"""What agents call. The messages, and the guarantees behind them, are in ``gpu_inference/protocol.py``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+
+from fleet_api.deps import Agent, Fleet
+from fleet_api.errors import documented
+from fleet_api.kit.disconnect import CallerGone, while_connected
+from gpu_inference.protocol import DIGEST_HEADER, Beat, BeatReply, Complete, EnrolReply, EnrolRequest, Fail, LeaseReply, LeaseRequest
+
+router = APIRouter(prefix="/api/agents", tags=["agents"])
+
+
+@router.post("/enrol", status_code=201, summary="Enrol an agent", responses=documented(400, 401))
+async def enrol(fleet: Fleet, request: Request, body: EnrolRequest) -> EnrolReply:
+    """Turn a single-use token into a node id and a credential."""
+    return await fleet.enrolment.enrol(body, request.client.host if request.client else "")
+
+
+@router.post("/lease", summary="Wait for a job", responses=documented(400, 401))
+async def lease(fleet: Fleet, request: Request, node: Agent, body: LeaseRequest) -> LeaseReply:
+    """Answer with the next job, or with attempts to stop, or with neither once the wait is over."""
+    await fleet.nodes.arrived(node, body.incarnation, body.capabilities)
+    node.loaded_model = body.loaded_model
+    try:
+        return await while_connected(request, fleet.leases.lease(node, body))
+    except CallerGone:
+        return LeaseReply()
+
+
+@router.post("/beat", summary="Sign of life", responses=documented(400, 401))
+async def beat(fleet: Fleet, node: Agent, body: Beat) -> BeatReply:
+    """Take in figures and steps, renew the leases named, and answer with attempts to stop."""
+    await fleet.nodes.beat(node, body)
+    return BeatReply(stop=fleet.leases.beat(node, body.incarnation, body.holding))
+
+
+@router.put("/uploads/{job_id}/{attempt}", summary="Upload an output", responses=documented(400, 401, 410, 413, 503), status_code=204)
+async def upload(
+    fleet: Fleet, request: Request, node: Agent, job_id: str, attempt: int, digest: Annotated[str, Header(alias=DIGEST_HEADER)]
+) -> Response:
+    """Store the bytes of an attempt's output until its completion comes."""
+    fleet.leases.check_upload(node, job_id, attempt)
+    await fleet.outputs.stage(job_id, attempt, request.stream(), digest.lower())
+    return Response(status_code=204)
+
+
+@router.post("/complete", summary="An attempt is done", responses=documented(400, 401, 409, 410), status_code=204)
+async def complete(fleet: Fleet, node: Agent, body: Complete) -> Response:
+    """End an attempt with its uploaded output."""
+    await fleet.leases.complete(node, body)
+    return Response(status_code=204)
+
+
+@router.post("/fail", summary="An attempt gave nothing", responses=documented(400, 401, 410), status_code=204)
+async def fail(fleet: Fleet, node: Agent, body: Fail) -> Response:
+    """End an attempt with its reason; the job is queued again while it has retries left."""
+    await fleet.leases.fail(node, body)
+    return Response(status_code=204)

@@ -1,0 +1,99 @@
+"""Chapter: queue."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from fleet_api.deps import Fleet, IdempotencyHeader, Limit, Offset
+from fleet_api.errors import NotFound, documented
+from fleet_api.jobs import repository
+from fleet_api.jobs.doors import idempotency_of
+from fleet_api.jobs.models import Job
+from fleet_api.jobs.schemas import BatchBody, BatchSubmitted, Cancelled, JobList, JobView, QueueJobBody, QueueStats, Submitted
+from fleet_api.jobs.states import JobState, JobType, priority_name
+from fleet_api.lifespan import State
+
+router = APIRouter(prefix="/api/queue", tags=["queue"])
+
+THROUGHPUT_MINUTES = 5
+
+StateFilter = Annotated[JobState | None, Query(alias="status", description="Only jobs in this state")]
+TypeFilter = Annotated[JobType | None, Query(description="Only jobs of this type")]
+
+
+@router.post("/jobs", status_code=201, summary="Queue a job", responses=documented(400, 404, 413, 422, 429, 503))
+async def submit(fleet: Fleet, body: QueueJobBody, key: IdempotencyHeader = None) -> Submitted:
+    """Queue a job. It is on disk when this answers."""
+    [job] = await fleet.jobs.submit([fleet.doors.queued(body)], idempotency_of(key, "queue", body))
+    return _submitted(fleet, job)
+
+
+@router.post("/jobs/batch", status_code=201, summary="Queue several jobs, all or none", responses=documented(400, 404, 413, 422, 429, 503))
+async def submit_batch(fleet: Fleet, body: BatchBody, key: IdempotencyHeader = None) -> BatchSubmitted:
+    """Queue up to 1,000 jobs; if one of them is refused, none is queued."""
+    new = [fleet.doors.queued(each, f"jobs.{i}.") for i, each in enumerate(body.jobs)]
+    jobs = await fleet.jobs.submit(new, idempotency_of(key, "queue/batch", body))
+    return BatchSubmitted(job_ids=[job.id for job in jobs], created=len(jobs))
+
+
+@router.get("/jobs", summary="Jobs, newest first", responses=documented(400), response_model_exclude_none=True)
+async def list_jobs(
+    fleet: Fleet, status: StateFilter = None, job_type: TypeFilter = None, limit: Limit = 50, offset: Offset = 0
+) -> JobList:
+    """Return a page of jobs of every kind, newest first."""
+    jobs, total = await fleet.db.read(lambda db: repository.page(db, status, job_type, limit, offset))
+    return JobList(jobs=[fleet.views.show(job) for job in jobs], total=total)
+
+
+@router.get("/stats", summary="The queue in figures")
+async def stats(fleet: Fleet) -> QueueStats:
+    """Return jobs by state, type and priority, the throughput of the last five minutes, and the age of the oldest that waits."""
+    now = fleet.clock.now()
+    rows = await fleet.db.read(repository.counts)
+    done = await fleet.db.read(lambda db: repository.completed_since(db, now - 60 * THROUGHPUT_MINUTES))
+    oldest = await fleet.db.read(repository.oldest_queued)
+    states = dict.fromkeys(JobState, 0)
+    by_type = dict.fromkeys(JobType, 0)
+    by_priority = {"high": 0, "normal": 0, "low": 0}
+    for state, job_type, priority, number in rows:
+        states[JobState(state)] += number
+        by_type[JobType(job_type)] += number
+        by_priority[priority_name(priority)] += number
+    return QueueStats(
+        **{str(state): number for state, number in states.items()},
+        by_type={str(kind): number for kind, number in by_type.items() if number},
+        by_priority=by_priority,
+        throughput_per_minute=done / THROUGHPUT_MINUTES,
+        oldest_queued_seconds=round(max(0.0, now - oldest), 3) if oldest is not None else 0.0,
+    )
+
+
+@router.get("/jobs/{job_id}", summary="One job", responses=documented(404), response_model_exclude_none=True)
+async def get_job(fleet: Fleet, job_id: str) -> JobView:
+    """Return a job with its attempts."""
+    job, attempts = await fleet.db.read(lambda db: (repository.get(db, job_id), repository.attempts_of(db, job_id)))
+    if job is None:
+        raise NotFound(f"There is no job {job_id!r}.")
+    return fleet.views.show(job, attempts)
+
+
+@router.delete("/jobs/{job_id}", summary="Cancel a job", responses=documented(404, 409))
+async def cancel(fleet: Fleet, job_id: str) -> Cancelled:
+    """Cancel a job that waits or runs; its node stops within a step."""
+    job = await fleet.jobs.cancel(job_id)
+    return Cancelled(job_id=job.id, status=job.state)
+
+
+@router.post("/jobs/{job_id}/retry", summary="Queue a failed or cancelled job again", responses=documented(404, 409))
+async def retry(fleet: Fleet, job_id: str) -> Submitted:
+    """Queue a failed or cancelled job again under its own id, with its failures forgotten."""
+    return _submitted(fleet, await fleet.jobs.retry(job_id))
+
+
+def _submitted(fleet: State, job: Job) -> Submitted:
+    return Submitted(
+        job_id=job.id, status=job.state, job_type=job.job_type, priority=priority_name(job.priority),
+        queue_position=fleet.jobs.index.position(job.id),
+    )  # fmt: skip

@@ -1,0 +1,73 @@
+"""WebSockets: events, and figures of every node once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Coroutine
+from typing import Any
+
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+
+from fleet_api.deps import Fleet
+from fleet_api.kit.clock import rfc3339
+from fleet_api.lifespan import State
+from fleet_api.nodes.schemas import NodeMetrics
+
+router = APIRouter(tags=["websocket"])
+
+METRICS_SECONDS = 1.0
+TRY_AGAIN_LATER = 1013
+
+
+@router.websocket("/ws")
+async def events(websocket: WebSocket, fleet: Fleet) -> None:
+    """Send ``{type, data}`` events; ``?types=a,b`` keeps only these types."""
+    wanted = websocket.query_params.get("types")
+    types = frozenset(each.strip() for each in wanted.split(",") if each.strip()) if wanted else None
+    with fleet.bus.subscribe(types) as subscription:
+        await websocket.accept()
+
+        async def send() -> None:
+            async for text in subscription:
+                await websocket.send_text(text)
+            await websocket.close(TRY_AGAIN_LATER)
+
+        await _until_closed(websocket, send())
+
+
+@router.websocket("/ws/metrics")
+async def metrics(websocket: WebSocket, fleet: Fleet) -> None:
+    """Send every node's figures at once and then every second."""
+    await websocket.accept()
+
+    async def send() -> None:
+        while True:
+            await websocket.send_text(_metrics(fleet))
+            await asyncio.sleep(METRICS_SECONDS)
+
+    await _until_closed(websocket, send())
+
+
+def _metrics(fleet: State) -> str:
+    nodes = {node.id: NodeMetrics.of(node).model_dump() for node in fleet.nodes.all()}
+    return json.dumps({"type": "metrics", "nodes": nodes, "timestamp": rfc3339(fleet.clock.now())}, separators=(",", ":"))
+
+
+async def _until_closed(websocket: WebSocket, sending: Coroutine[Any, Any, None]) -> None:
+    """Run ``sending`` until it ends or the client closes; what the client sends is read and dropped."""
+    sender = asyncio.create_task(sending)
+    reader = asyncio.create_task(_read(websocket))
+    try:
+        await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sender, reader):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+                await task
+
+
+async def _read(websocket: WebSocket) -> None:
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass

@@ -1,0 +1,1 @@
+"""Which node takes which job: pure functions, no I/O."""

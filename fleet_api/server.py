@@ -1,0 +1,82 @@
+"""The API process: lock, schema, socket, uvicorn."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+
+import structlog
+import uvicorn
+
+from fleet_api import logs
+from fleet_api.app import create_app
+from fleet_api.errors import Conflict, Unavailable
+from fleet_api.kit import home
+from fleet_api.migrate import upgrade
+from fleet_api.settings import Settings
+
+log = structlog.get_logger()
+
+SWITCH_INTERVAL = 0.0005  # seconds; at Python's 5 ms the database's writer waits that long for the interpreter at each statement
+DRAIN_SECONDS = 3
+
+
+class HomeBusy(Conflict):
+    """Another control plane uses this data folder."""
+
+
+class PortBusy(Conflict):
+    """Something else listens there."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises PortBusy and Unavailable with a sentence."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortBusy(f"Port {port} on {host} is in use; stop what listens there, or set FLEET_PORT to another.") from None
+        raise Unavailable(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
+    return listener
+
+
+def serve(settings: Settings) -> None:
+    """Serve the API until SIGINT or SIGTERM.
+
+    Raises:
+        HomeBusy: another process serves this data folder.
+        PortBusy: the port is taken.
+        FleetError: the database cannot be used; the sentence says why.
+    """
+    logs.configure(settings.log_level)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    try:
+        home.prepare(settings.home)
+        lock = home.lock(settings.home / "api.lock")
+    except home.HomeInUse as error:
+        raise HomeBusy(
+            f"A control plane already runs on {settings.home} ({error}); stop it, or set FLEET_HOME to another folder."
+        ) from None
+    except OSError as error:
+        raise Unavailable(f"The data folder {settings.home} cannot be used: {error.strerror}.") from None
+    with lock:
+        upgrade(settings.database)
+        listener = bind(settings.host, settings.port)
+        config = uvicorn.Config(
+            create_app(settings),
+            loop="uvloop",
+            http="httptools",
+            ws="websockets-sansio",
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            server_header=False,
+        )
+        log.info("serving", host=settings.host, port=listener.getsockname()[1])
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,165 @@
+"""``fleet up``: the API and an agent on this machine, kept running until Ctrl-C.
+
+Each is a child process. One that ends by itself is started again, after a pause that doubles up to
+:data:`LONGEST_PAUSE`; an API that refuses to start says why and ends the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import httpx
+
+from fleet_api.access.enrolment import create_token
+from fleet_api.cli import exit_codes
+from fleet_api.errors import Unavailable
+from fleet_api.kit import home
+from fleet_api.kit.clock import SystemClock
+from fleet_api.kit.crypto import fingerprint
+from fleet_api.kit.db import Database
+from fleet_api.kit.process import spawn, stop
+from fleet_api.migrate import upgrade
+from fleet_api.nodes import repository
+from fleet_api.server import HomeBusy, bind
+from fleet_api.settings import Settings
+
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 10.0
+STEADY_SECONDS = 30.0
+READY_SECONDS = 60.0
+GRACE_SECONDS = 5.0
+FINAL = {exit_codes.CONFLICT, exit_codes.UNUSABLE}
+
+
+class Child:
+    """A process that is started again when it ends."""
+
+    def __init__(self, name: str, argv: list[str], env: dict[str, str], say: Callable[[str], None]) -> None:
+        self.name = name
+        self._argv = argv
+        self._env = env
+        self._say = say
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def keep_running(self) -> int:
+        """Run until cancelled, or until it ends with a code that another start would not change; return that code."""
+        pause = FIRST_PAUSE
+        while True:
+            started = time.monotonic()
+            self.process = await spawn(self._argv, self._env)
+            try:
+                code = await self.process.wait()
+            except asyncio.CancelledError:
+                await stop(self.process, GRACE_SECONDS)
+                raise
+            if code in FINAL:
+                return code
+            if time.monotonic() - started > STEADY_SECONDS:
+                pause = FIRST_PAUSE
+            self._say(f"{self.name} ended ({_ending(code)}); starting it again in {pause:.1f} s.")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+async def up(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str], None]) -> int:
+    """Run the API and the local agent until SIGINT or SIGTERM; return the exit code.
+
+    Raises:
+        HomeBusy: another ``fleet up`` uses this data folder.
+        PortBusy: the port is taken.
+        FleetError: the data folder or the database cannot be used.
+    """
+    try:
+        home.prepare(settings.home)
+        lock = home.lock(settings.home / "up.lock")
+    except home.HomeInUse as error:
+        raise HomeBusy(
+            f"Fleet Commander already runs on {settings.home} ({error}); stop it with Ctrl-C there, or set FLEET_HOME to another folder."
+        ) from None
+    except OSError as error:
+        raise Unavailable(f"The data folder {settings.home} cannot be used: {error.strerror}.") from None
+    with lock:
+        port = _free_port(settings)
+        upgrade(settings.database)
+        await _prepare_agent(settings)
+        url = f"http://{'[' + settings.host + ']' if ':' in settings.host else settings.host}:{port}"
+        return await _run(settings, url, port, say, on_ready)
+
+
+async def _run(settings: Settings, url: str, port: int, say: Callable[[str], None], on_ready: Callable[[str], None]) -> int:
+    api_env = {"FLEET_HOME": str(settings.home), "FLEET_HOST": settings.host, "FLEET_PORT": str(port)}
+    agent_env = {
+        "FLEET_AGENT_URL": url,
+        "FLEET_AGENT_STATE_DIR": str(settings.agent_home),
+        "FLEET_AGENT_TOKEN_FILE": str(settings.agent_home / "token"),
+    }
+    api = Child("The API", [sys.executable, "-m", "fleet_api", "serve"], api_env, say)
+    agent = Child("The agent", [sys.executable, "-m", "gpu_inference.agent", "run"], agent_env, say)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    tasks = {asyncio.create_task(child.keep_running()) for child in (api, agent)}
+    ready = asyncio.create_task(_tell_ready(url, on_ready))
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        ended = [task.result() for task in tasks if task.done()]
+        return exit_codes.OK if stopping.is_set() else ended[0]
+    finally:
+        for task in (*tasks, ready, stopped):
+            task.cancel()
+        await asyncio.gather(*tasks, ready, stopped, return_exceptions=True)
+
+
+async def _tell_ready(url: str, on_ready: Callable[[str], None]) -> None:
+    """Wait until the API answers and its agent can make pictures, then say so."""
+    deadline = time.monotonic() + READY_SECONDS
+    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            try:
+                answer = await client.get("/api/fleet/generate/status")
+                if answer.status_code == 200 and answer.json()["available"]:
+                    on_ready(url)
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)
+    raise Unavailable(f"The control plane was not ready within {READY_SECONDS:.0f} s.")
+
+
+def _free_port(settings: Settings) -> int:
+    with bind(settings.host, settings.port) as listener:
+        return int(listener.getsockname()[1])
+
+
+async def _prepare_agent(settings: Settings) -> None:
+    """Leave a fresh enrolment token for the local agent, unless the identity it has is still good."""
+    folder = settings.agent_home
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    db = Database(settings.database)
+    try:
+        try:
+            identity = json.loads((folder / "identity.json").read_text())
+            node = await db.read(lambda connection: repository.get(connection, identity["node_id"]))
+            if node is not None and node.credential_hash == fingerprint(identity["credential"]):
+                return
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        (folder / "identity.json").unlink(missing_ok=True)
+        token = await create_token(db, SystemClock())
+        handle = os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(token)
+    finally:
+        await db.close()
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

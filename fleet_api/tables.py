@@ -1,0 +1,12 @@
+"""Every table, in one metadata: what migrations are compared with."""
+
+from __future__ import annotations
+
+from fleet_api.access.models import EnrolmentToken
+from fleet_api.jobs.models import Attempt, IdempotencyKey, Job
+from fleet_api.kit.table import Table
+from fleet_api.nodes.models import Node
+from fleet_api.outputs.models import Output
+
+TABLES = (Attempt, EnrolmentToken, IdempotencyKey, Job, Node, Output)
+metadata = Table.metadata

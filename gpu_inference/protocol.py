@@ -1,0 +1,195 @@
+"""The words an agent and the control plane exchange: the only code both sides import.
+
+Transport: JSON over HTTP, rooted at ``/api/agents``; the agent always calls, so it may sit behind NAT.
+
+=====================================  ==============================================================
+``POST enrol``                         a single-use token becomes a node id and a credential
+``POST lease``                         long poll: the next job, and word of jobs to stop
+``POST beat``                          the node's figures and the step of each job it holds
+``PUT  uploads/{job}/{attempt}``       the bytes of the one output, before ``complete``
+``POST complete`` / ``POST fail``      how an attempt ended
+=====================================  ==============================================================
+
+Every call but ``enrol`` carries ``Authorization: Bearer <credential>``.
+
+Guarantees the control plane gives:
+
+* A lease is (job, attempt). The same ``request_id`` from the same incarnation gets the same lease again.
+* A beat renews the lease. Unheard of for :data:`LEASE_SECONDS`, it lapses and the job is queued again.
+* A repeated ``complete`` with the same digest is 200. A closed attempt is 410 and its upload is dropped.
+* A new incarnation of an agent frees the leases of its old one at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROTOCOL_VERSION = 1
+
+LEASE_SECONDS = 15.0
+"""A lease lapses when no beat was heard for this long."""
+
+BEAT_SECONDS = 2.0
+"""An idle agent beats this often; a working one at every step, at most :data:`MAX_BEATS_PER_SECOND`."""
+
+MAX_BEATS_PER_SECOND = 5.0
+
+LEASE_WAIT_SECONDS = 25.0
+"""How long the control plane may hold a lease request open."""
+
+DIGEST_HEADER = "X-Content-SHA256"
+"""Hex SHA-256 of an upload's bytes."""
+
+
+class Message(BaseModel):
+    """Base of every message: unknown fields are ignored, so that either side may be newer."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+class EnrolRequest(Message):
+    """An agent's first call."""
+
+    token: str = Field(min_length=1, max_length=500)
+    hostname: str = Field(min_length=1, max_length=253)
+    machine_id: str = Field(default="", max_length=128)
+    version: str = Field(default="", max_length=64)
+    protocol: int = PROTOCOL_VERSION
+
+
+class EnrolReply(Message):
+    """What the agent keeps (file mode 0600) and shows on every later call."""
+
+    node_id: str
+    credential: str
+
+
+class Metrics(Message):
+    """Figures of the node; percentages 0 to 100, memory in MiB, temperature in degrees Celsius."""
+
+    cpu: float = 0.0
+    memory: float = 0.0
+    memory_total_mib: float = 0.0
+    disk: float = 0.0
+    disk_free_mib: float = 0.0
+    gpu: float = 0.0
+    gpu_memory: float = 0.0
+    gpu_memory_total_mib: float = 0.0
+    temperature: Optional[float] = None
+
+
+class ModelInfo(Message):
+    """A model that the node can load."""
+
+    name: str
+    type: str = "checkpoint"
+    size_bytes: int = 0
+    native_size: int = 1024
+
+
+class Capabilities(Message):
+    """What this agent can serve."""
+
+    job_types: List[str] = Field(default_factory=list)
+    models: List[ModelInfo] = Field(default_factory=list)
+    samplers: List[str] = Field(default_factory=list)
+    backend: str = ""
+    devices: List[str] = Field(default_factory=list)
+
+
+class Held(Message):
+    """An attempt the agent is working on."""
+
+    job_id: str
+    attempt: int
+
+
+class LeaseRequest(Message):
+    """A long poll; ``want_job`` is false while the agent is busy and only listens for cancels."""
+
+    incarnation: str = Field(min_length=1, max_length=64)
+    request_id: str = Field(min_length=1, max_length=64)
+    want_job: bool = True
+    holding: List[Held] = Field(default_factory=list)
+    loaded_model: Optional[str] = None
+    capabilities: Capabilities = Field(default_factory=Capabilities)
+    wait_seconds: float = Field(default=LEASE_WAIT_SECONDS, ge=0, le=60)
+
+
+class Lease(Message):
+    """A job for this agent. ``payload`` is complete: seed, model and sampler are always named."""
+
+    job_id: str
+    attempt: int
+    job_type: str
+    payload: Dict[str, Any]
+    timeout_seconds: float
+    lease_seconds: float = LEASE_SECONDS
+
+
+class LeaseReply(Message):
+    """``stop`` names attempts to end at once: cancelled, or no longer this agent's."""
+
+    lease: Optional[Lease] = None
+    stop: List[Held] = Field(default_factory=list)
+
+
+class Progress(Held):
+    """Where an attempt stands."""
+
+    step: int = Field(default=0, ge=0)
+    steps: int = Field(default=0, ge=0)
+    phase: str = Field(default="running", max_length=32)
+
+
+class Beat(Message):
+    """Sign of life. ``metrics`` may be left out of the quick beats between steps."""
+
+    incarnation: str = Field(min_length=1, max_length=64)
+    metrics: Optional[Metrics] = None
+    facts: Optional[Dict[str, Any]] = None
+    loaded_model: Optional[str] = None
+    state: str = "idle"
+    holding: List[Progress] = Field(default_factory=list)
+
+
+class BeatReply(Message):
+    """As :class:`LeaseReply`: attempts to end at once."""
+
+    stop: List[Held] = Field(default_factory=list)
+
+
+class ImageResult(Message):
+    """What the engine did, beside the picture itself. Sizes in pixels, ``generation_time`` in seconds."""
+
+    seed: int
+    model: str
+    sampler: str
+    steps: int
+    width: int
+    height: int
+    native_width: int
+    native_height: int
+    generation_time: float
+    scaled: bool = False
+    warnings: List[str] = Field(default_factory=list)
+
+
+class Complete(Held):
+    """The end of an attempt whose upload is already there under ``sha256``."""
+
+    incarnation: str = Field(min_length=1, max_length=64)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    extension: str = Field(default="png", pattern="^[a-z0-9]{1,8}$")
+    result: Dict[str, Any] = Field(default_factory=dict)
+
+
+class Fail(Held):
+    """An attempt that gave nothing. ``retry`` is false where another try would end the same way."""
+
+    incarnation: str = Field(min_length=1, max_length=64)
+    error: str = Field(min_length=1, max_length=2000)
+    kind: str = Field(default="error", max_length=32)
+    retry: bool = True
