@@ -13,7 +13,10 @@ from fleet_api.cli import exit_codes
 from fleet_api.cli.common import Json, Url, calling, err, fail, out, print_json
 from fleet_api.client import FleetClient, FleetClientError, FleetUnreachable
 
-EXAMPLES = "Examples: fleet generate 'a red circle on a blue background' -o out.png; fleet generate 'a white star on a black background' --seed 7 --width 512 --height 512"
+EXAMPLES = (
+    "Examples: fleet generate 'a red circle on a blue background' -o out.png; "
+    "fleet generate 'a white star on a black background' --seed 7 --width 512 --height 512"
+)
 
 
 def generate(

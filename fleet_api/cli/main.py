@@ -13,7 +13,6 @@ EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exi
 
 app = typer.Typer(
     name="fleet",
-    help="Fleet Commander: one control plane for a fleet of GPU machines.\n\nExamples: fleet up, fleet generate 'a red circle on a blue background' -o out.png",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -36,7 +35,10 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")] = False,
 ) -> None:
-    """Fleet Commander: one control plane for a fleet of GPU machines."""
+    """Fleet Commander: one control plane for a fleet of GPU machines.
+
+    Examples: fleet up; fleet generate 'a red circle on a blue background' -o out.png; fleet jobs --json
+    """
 
 
 def main() -> None:

@@ -18,8 +18,7 @@ def status(url: Url = None, as_json: Json = False) -> None:
     nodes, jobs, vision = answer["nodes"], answer["jobs"], answer["vision"]
     out.print(f"Fleet Commander {answer['version']} at {address}: {answer['status']}")
     out.print(f"nodes   {nodes['online']} online, {nodes['offline']} offline; {vision['busy_nodes']} busy")
-    out.print(
-        f"jobs    {jobs['queued']} queued, {jobs['processing']} running, {jobs['completed']} completed, {jobs['failed']} failed, {jobs['cancelled']} cancelled"
-    )
+    counts = ", ".join(f"{jobs[state]} {state}" for state in ("queued", "processing", "completed", "failed", "cancelled"))
+    out.print(f"jobs    {counts}")
     for model, where in vision["models_loaded"].items():
         out.print(f"loaded  {model} on {', '.join(where)}", markup=False)

@@ -15,7 +15,18 @@ def shown(value: Any) -> str:
     """Return a short form of a caller's value, safe to print and to encode."""
     text = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
     text = text.encode("ascii", "backslashreplace").decode()
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text):,} characters)"
+    if len(text) <= SHOWN:
+        return text
+    return f"{text[:SHOWN]}... ({len(value) if isinstance(value, str) else len(text):,} characters)"
+
+
+def constraints(field: FieldInfo) -> list[Any]:
+    """Return a field's constraints, those inside ``Annotated[...] | None`` too."""
+    found = list(field.metadata)
+    for inner in getattr(field.annotation, "__args__", ()):
+        for item in getattr(inner, "__metadata__", ()):
+            found += item.metadata if isinstance(item, FieldInfo) else [item]
+    return found
 
 
 def allowed(metadata: Sequence[Any]) -> str:
@@ -83,8 +94,10 @@ _LIST_LENGTH = {"too_short", "too_long"}
 
 def _rule(error: Mapping[str, Any], field: FieldInfo | None) -> str:
     kind = error["type"]
-    span = allowed(field.metadata) if field is not None else ""
+    span = allowed(constraints(field)) if field is not None else ""
     if kind in _TEXT_LENGTH:
+        return f"must be {span} characters long" if span else _reason(error)
+    if kind in _LIST_LENGTH and isinstance(error["input"], str):
         return f"must be {span} characters long" if span else _reason(error)
     if kind in _LIST_LENGTH:
         return f"must hold {span} entries" if span else _reason(error)
@@ -93,7 +106,7 @@ def _rule(error: Mapping[str, Any], field: FieldInfo | None) -> str:
     if kind in ("literal_error", "enum"):
         return f"must be one of {error['ctx']['expected'].replace(chr(39), '').replace(' or ', ', ')}"
     reason = _KINDS.get(kind) or _reason(error)
-    if (span and kind.startswith(("int", "float", "finite"))) or (span and "number" in reason):
+    if span and reason.endswith("number"):
         return f"{reason} {span}"
     return reason
 

@@ -80,7 +80,7 @@ async def vision_nodes(fleet: Fleet) -> VisionNodes:
     return VisionNodes(nodes=[_vision_node(fleet, node) for node in fleet.nodes.all() if "image_gen" in node.capabilities.job_types])
 
 
-@router.post("/generate", summary="Queue a picture", responses=documented(400, 404, 413, 422, 429, 503))
+@router.post("/generate", status_code=201, summary="Queue a picture", responses=documented(400, 404, 413, 422, 429, 503))
 async def generate(fleet: Fleet, body: VisionGenerateBody, key: IdempotencyHeader = None) -> VisionSubmitted:
     """Queue one picture, or ``count`` of them with consecutive seeds. They are on disk when this answers."""
     jobs = await fleet.jobs.submit(fleet.doors.picture(body, "vision"), idempotency_of(key, "vision", body))
