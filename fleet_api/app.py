@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from fleet_api.errors import FleetError
+from fleet_api.kit.clock import Clock
 from fleet_api.kit.middleware import BodyLimit, BodyTooLarge, TrailingSlash
 from fleet_api.kit.validation import sentence
 from fleet_api.lifespan import build, running
@@ -31,12 +32,12 @@ Every error is `{"detail": "<one sentence>"}`. A path works with and without its
 """
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Return the application; its state is built when it starts."""
+def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
+    """Return the application; its state is built when it starts. ``clock`` is the system's unless a test brings its own."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = build(settings)
+        state = build(settings, clock)
         app.state.fleet = state
         async with running(state):
             yield

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 
@@ -40,10 +41,11 @@ FINAL = {exit_codes.CONFLICT, exit_codes.UNUSABLE}
 class Child:
     """A process that is started again when it ends."""
 
-    def __init__(self, name: str, argv: list[str], env: dict[str, str], say: Callable[[str], None]) -> None:
+    def __init__(self, name: str, argv: list[str], env: dict[str, str], log: Path, say: Callable[[str], None]) -> None:
         self.name = name
         self._argv = argv
         self._env = env
+        self._log = log
         self._say = say
         self.process: asyncio.subprocess.Process | None = None
 
@@ -52,7 +54,7 @@ class Child:
         pause = FIRST_PAUSE
         while True:
             started = time.monotonic()
-            self.process = await spawn(self._argv, self._env)
+            self.process = await spawn(self._argv, self._env, self._log)
             try:
                 code = await self.process.wait()
             except asyncio.CancelledError:
@@ -62,7 +64,7 @@ class Child:
                 return code
             if time.monotonic() - started > STEADY_SECONDS:
                 pause = FIRST_PAUSE
-            self._say(f"{self.name} ended ({_ending(code)}); starting it again in {pause:.1f} s.")
+            self._say(f"{self.name} ended ({_ending(code)}); starting it again in {pause:.1f} s. Its log: {self._log}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -99,8 +101,10 @@ async def _run(settings: Settings, url: str, port: int, say: Callable[[str], Non
         "FLEET_AGENT_STATE_DIR": str(settings.agent_home),
         "FLEET_AGENT_TOKEN_FILE": str(settings.agent_home / "token"),
     }
-    api = Child("The API", [sys.executable, "-m", "fleet_api", "serve"], api_env, say)
-    agent = Child("The agent", [sys.executable, "-m", "gpu_inference.agent", "run"], agent_env, say)
+    logs = settings.home / "logs"
+    logs.mkdir(exist_ok=True, mode=0o700)
+    api = Child("The API", [sys.executable, "-m", "fleet_api", "serve"], api_env, logs / "api.log", say)
+    agent = Child("The agent", [sys.executable, "-m", "gpu_inference.agent", "run"], agent_env, logs / "agent.log", say)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

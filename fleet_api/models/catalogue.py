@@ -59,6 +59,10 @@ class Catalogue:
                 loaded.setdefault(node.loaded_model, []).append(node.id)
         return loaded
 
+    def ready(self) -> bool:
+        """Return whether a node that has the default model is online."""
+        return any(node.online and self.default_model in {m.name for m in node.capabilities.models} for node in self._nodes.all())
+
     def available(self) -> list[ModelView]:
         """Return every model by name with where it is loaded."""
         loaded = self.loaded()

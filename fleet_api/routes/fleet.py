@@ -97,9 +97,9 @@ async def capabilities() -> Capabilities:
 
 @router.get("/generate/status", summary="Could a picture be made now")
 async def generate_status(fleet: Fleet) -> GenerateStatus:
-    """Return whether a vision worker is online, how many there are, and how many jobs wait."""
+    """Return whether a node with the default model is online, how many vision workers are, and how many jobs wait."""
     summary = vision_summary(fleet)
-    return GenerateStatus(available=summary.online_nodes > 0, nodes=summary.online_nodes, queue_length=summary.queue_length)
+    return GenerateStatus(available=fleet.catalogue.ready(), nodes=summary.online_nodes, queue_length=summary.queue_length)
 
 
 @router.post(

@@ -1,0 +1,65 @@
+# Every command a developer needs. `make up` and `make test` are all that a newcomer needs.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help up test test-parity lint format bench docs check-model locks clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.runtime: requirements/runtime.lock pyproject.toml gpu_inference/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Fleet Commander needs Python 3.11 or later; $(PYTHON) is " + sys.version.split()[0] + ". Try: make $(MAKECMDGOALS) PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --require-hashes -r requirements/runtime.lock
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e ./gpu_inference -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.runtime requirements/test.lock
+	$(BIN)/python -m pip install -q --require-hashes -r requirements/test.lock
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test requirements/lint.lock
+	$(BIN)/python -m pip install -q --require-hashes -r requirements/lint.lock
+	@touch $@
+
+$(VENV)/.parity: $(VENV)/.test requirements/parity.txt
+	$(BIN)/python -m pip install -q -r requirements/parity.txt
+	@touch $@
+
+up: $(VENV)/.runtime ## Install what is missing and start the control plane with an agent on this machine
+	@exec $(BIN)/fleet up
+
+test: $(VENV)/.test ## Run every test that this machine can run
+	$(BIN)/python -m pytest
+	@echo "Left out: the comparison with torch and diffusers (several GB of packages). To run it: make test-parity"
+
+test-parity: $(VENV)/.parity ## Compare samplers and pipeline with torch and diffusers
+	FLEET_REQUIRE_PARITY=1 $(BIN)/python -m pytest -m parity tests/parity
+
+lint: $(VENV)/.lint ## Check style, types, and that the worker's code is Python 3.8
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/vermin -q -t=3.8- --no-tips --eval-annotations --backport dataclasses --exclude-regex 'gpu_inference/builtin/training' gpu_inference
+
+format: $(VENV)/.lint ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test ## Print the benchmark tables
+	$(BIN)/python -m benchmarks.run
+
+check-model: $(VENV)/.test ## Judge the built-in model with the independent checker (a few minutes)
+	$(BIN)/python -m benchmarks.builtin_model.evaluate
+
+docs: $(VENV)/.runtime ## Write docs/api.md from the API itself
+	$(BIN)/python -m fleet_api.apidocs > docs/api.md
+
+locks: ## Resolve the locks again (needs uv)
+	sh requirements/compile.sh
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,64 @@
+"""What every test has: no way out of this machine, and a control plane in memory of its own folder."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from fleet_api.app import create_app
+from fleet_api.migrate import upgrade
+from fleet_api.settings import Settings
+from tests.support.agent import FakeAgent
+from tests.support.clock import ManualClock
+
+REAL_CONNECT = socket.socket.connect
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loopback_only() -> Iterator[None]:
+    """The allow-list of every outgoing edge, in the tests' own process: loopback and Unix sockets."""
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = str(address[0])
+            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+                raise AssertionError(f"A test tried to reach {host}; tests reach loopback alone.")
+        return REAL_CONNECT(self, address)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", connect)
+    yield
+    patch.undo()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", port=0)
+
+
+@pytest.fixture
+def api(settings: Settings, clock: ManualClock) -> Iterator[TestClient]:
+    """A control plane whose time the test moves by hand."""
+    settings.home.mkdir()
+    upgrade(settings.database)
+    with TestClient(create_app(settings, clock)) as client:
+        yield client
+
+
+@pytest.fixture
+def agent(api: TestClient) -> FakeAgent:
+    """An enrolled agent that has asked for work once, so that its capabilities are known."""
+    agent = FakeAgent.enrol(api, "agx0")
+    agent.lease()
+    return agent

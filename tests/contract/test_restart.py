@@ -1,0 +1,48 @@
+"""Rows are the truth: a control plane that starts again on the same folder goes on where it was."""
+
+from __future__ import annotations
+
+from fastapi.testclient import TestClient
+
+from fleet_api.app import create_app
+from fleet_api.migrate import upgrade
+from fleet_api.settings import Settings
+from tests.support.agent import FakeAgent, png
+from tests.support.clock import ManualClock
+
+PROMPT = {"prompt": "a red circle on a blue background"}
+
+
+def test_queue_leases_and_uploads_outlive_a_restart(settings: Settings, clock: ManualClock) -> None:
+    settings.home.mkdir()
+    upgrade(settings.database)
+    with TestClient(create_app(settings, clock)) as api:
+        agent = FakeAgent.enrol(api, "agx0")
+        agent.lease()
+        running = api.post("/api/vision/generate", json=PROMPT).json()["job_id"]
+        lease = agent.lease("the-request", wait=5)["lease"]
+        waiting = [api.post("/api/vision/generate", json={**PROMPT, "priority": n}).json()["job_id"] for n in (0, 5)]
+        assert agent.upload(lease, png()).status_code == 204
+    clock.advance(3600)
+    with TestClient(create_app(settings, clock)) as api:
+        agent.api = api
+        assert [each["job_id"] for each in api.get("/api/vision/queue").json()["queue"]] == waiting[::-1]
+        assert api.get(f"/api/vision/jobs/{running}").json()["status"] == "processing", "a lease gets a full term"
+        assert agent.lease("the-request", wait=5)["lease"]["job_id"] == running
+        clock.advance(14)
+        api.portal.call(api.app.state.fleet.leases.reap)
+        assert agent.complete(lease, png()).status_code == 204
+        assert api.get(f"/api/vision/jobs/{running}").json()["status"] == "completed"
+        assert agent.take()["job_id"] == waiting[1]
+
+
+def test_a_file_without_its_row_is_swept_and_others_stay(settings: Settings, clock: ManualClock) -> None:
+    settings.outputs.mkdir(parents=True)
+    upgrade(settings.database)
+    orphan = settings.outputs / "image_550e8400-e29b-41d4-a716-446655440000.png"
+    orphan.write_bytes(png())
+    (settings.outputs / "holiday.png").write_bytes(png())
+    with TestClient(create_app(settings, clock)):
+        pass
+    assert not orphan.exists()
+    assert (settings.outputs / "holiday.png").exists()
