@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,11 +48,18 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", port=0)
 
 
+@pytest.fixture(scope="session")
+def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "fleet.db"
+    upgrade(path)
+    return path
+
+
 @pytest.fixture
-def api(settings: Settings, clock: ManualClock) -> Iterator[TestClient]:
+def api(settings: Settings, clock: ManualClock, _empty_database: Path) -> Iterator[TestClient]:
     """A control plane whose time the test moves by hand."""
     settings.home.mkdir()
-    upgrade(settings.database)
+    shutil.copy(_empty_database, settings.database)
     with TestClient(create_app(settings, clock)) as client:
         yield client
 

@@ -95,7 +95,11 @@ def test_a_long_body_without_a_length_is_413(api: TestClient, agent: FakeAgent) 
         ({"job_type": "image_gen", "payload": {"prompt": "x"}, "callback_url": "http://127.0.0.1/x"}, 400, ["callback_url", "loopback"]),
         ({"job_type": "image_gen", "payload": {"prompt": "x"}, "callback_url": "http://[::1]/"}, 400, ["callback_url", "loopback"]),
         ({"job_type": "image_gen", "payload": {"prompt": "x"}, "callback_url": "http://169.254.169.254/"}, 400, ["callback_url"]),
-        ({"job_type": "image_gen", "payload": {"prompt": "x"}, "callback_url": "http://u:p@app.invalid/"}, 400, ["callback_url", "password"]),
+        (
+            {"job_type": "image_gen", "payload": {"prompt": "x"}, "callback_url": "http://u:p@app.invalid/"},
+            400,
+            ["callback_url", "password"],
+        ),
         ({"job_type": "image_gen", "payload": {"prompt": "x"}, "callback_url": "http://app.invalid:99999/"}, 400, ["callback_url"]),
         ({"job_type": "custom", "payload": {"deep": {"nul": "\x00"}}}, 400, ["payload", "NUL"]),
     ],
@@ -150,7 +154,9 @@ def test_agent_rows_want_a_credential(api: TestClient, headers: dict[str, str]) 
 
 
 def test_null_is_the_same_as_leaving_out(api: TestClient, agent: FakeAgent) -> None:
-    nulls = dict.fromkeys(["negative_prompt", "width", "height", "steps", "guidance_scale", "seed", "model", "lora", "priority", "scheduler"])
+    nulls = dict.fromkeys(
+        ["negative_prompt", "width", "height", "steps", "guidance_scale", "seed", "model", "lora", "priority", "scheduler"]
+    )
     assert api.post(GENERATE, json={"prompt": "x", **nulls}).status_code == 201
     payload = agent.take()["payload"]
     assert (payload["width"], payload["steps"], payload["guidance_scale"], payload["scheduler"]) == (1024, 20, 7.5, "euler")

@@ -1,0 +1,43 @@
+"""Writes the API's operations as one Markdown table a chapter: ``python -m fleet_api.apidocs > docs/api.md``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from fleet_api.app import create_app
+from fleet_api.settings import Settings
+
+HEAD = """# The API in a table
+
+Written by `make docs` from the API itself; the running server has the whole with schemas and examples at `/docs`.
+Every error is `{"detail": "<one sentence>"}`. A path works with and without its trailing slash.
+"""
+
+WEBSOCKETS = """
+## websocket
+
+| address | sends |
+|---|---|
+| `/ws?types=` | `{type, data}`: `node_update`, `job_progress`, `job_complete`; `types` names the ones wanted, separated by commas |
+| `/ws/metrics` | every node's figures, at once and then every second |
+"""
+
+
+def render() -> str:
+    """Return the page."""
+    schema = create_app(Settings()).openapi()
+    chapters: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            chapters.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
+    lines = [HEAD]
+    for chapter, operations in chapters.items():
+        lines += [f"## {chapter}", "", "| operation | does | answers |", "|---|---|---|"]
+        lines += [f"| `{method} {path}` | {each['summary']} | {', '.join(each['responses'])} |" for method, path, each in operations]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n" + WEBSOCKETS
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,75 @@
+"""The database's history leads to the tables of the code, and what does not fit is a sentence."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from fleet_api import migrate
+from fleet_api.kit import db as kit_db
+from fleet_api.kit.db import DatabaseUnusable, sqlite_engine
+from fleet_api.migrate import SchemaTooNew, upgrade
+from fleet_api.tables import metadata
+
+
+def test_migrations_and_tables_are_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    assert upgrade(path) is True
+    assert upgrade(path) is False, "the second time there is nothing to do"
+    with sqlite_engine(path).connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    upgrade(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(SchemaTooNew, match=r"9999.*newer version"):
+        upgrade(path)
+    assert path.read_bytes() == before
+
+
+def test_a_locked_database_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "fleet.db"
+    monkeypatch.setattr(kit_db, "BUSY_TIMEOUT_MS", 50)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA journal_mode=WAL")
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(DatabaseUnusable, match="locked by another program"):
+            upgrade(path)
+    finally:
+        holder.close()
+    assert upgrade(path)
+
+
+def test_a_file_that_is_no_database_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    path.write_bytes(b"these are not the pages you are looking for " * 100)
+    with pytest.raises(DatabaseUnusable, match="damaged"):
+        upgrade(path)
+
+
+def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "fleet.db"
+    real = migrate.command.upgrade
+
+    def half(config: object, revision: str) -> None:
+        real(config, revision)
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr(migrate.command, "upgrade", half)
+    with pytest.raises(RuntimeError):
+        upgrade(path)
+    monkeypatch.undo()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    connection.close()
+    assert upgrade(path)
