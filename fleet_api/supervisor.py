@@ -32,7 +32,7 @@ from fleet_api.settings import Settings
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
-STEADY_SECONDS = 30.0
+STEADY_SECONDS = 3.0
 READY_SECONDS = 60.0
 GRACE_SECONDS = 5.0
 FINAL = {exit_codes.CONFLICT, exit_codes.UNUSABLE}

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import importlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpu_inference.engine import conditioning, noise
+from gpu_inference.engine.backends import BACKENDS, base, open_backend
+from gpu_inference.engine.backends.onnx import KEPT_PROMPTS, OnnxBackend, classify
+from gpu_inference.engine.errors import BackendError, OutOfMemory
+from gpu_inference.engine.manifest import load_model_folder
+from gpu_inference.engine.sizes import plan_size
+from gpu_inference.engine.tokenizer import Tokenizer
+from tests.support.tiny_model import manifest_for
+
+SHAPE = (1, 4, 8, 8)
+
+
+class Setup:
+    def __init__(self, path: Path) -> None:
+        self.folder = load_model_folder(path)
+        self.backend = OnnxBackend(self.folder, 1)
+        self.tokenizer = Tokenizer(path / "tokenizer.json", 16)
+
+    def inputs(self, prompt: str, negative: str = "", guidance: float = 4.0) -> conditioning.Conditioning:
+        plan = plan_size(64, 64, self.folder.manifest.size_buckets)
+        return conditioning.build(self.folder.manifest, self.tokenizer, prompt, negative, guidance, plan)[0]
+
+    def predict(self, prompt: str, negative: str = "", guidance: float = 4.0) -> Any:
+        self.backend.prepare(self.inputs(prompt, negative, guidance))
+        return self.backend.denoise(noise.normal(1, 0, SHAPE), 500.0)
+
+
+@pytest.fixture
+def setup(tiny_model: Path) -> Setup:
+    return Setup(tiny_model)
+
+
+def test_guidance_in_one_batch_equals_two_calls(setup: Setup) -> None:
+    positive, negative = setup.predict("a", guidance=1.0), setup.predict("b", guidance=1.0)
+    np.testing.assert_allclose(setup.predict("a", "b", 3.0), negative + 3.0 * (positive - negative), atol=1e-6)
+
+
+def test_prompt_timestep_and_size_matter(setup: Setup) -> None:
+    first = setup.predict("a")
+    assert np.abs(first - setup.predict("b")).max() > 1e-3
+    setup.backend.prepare(setup.inputs("a"))
+    assert np.abs(first - setup.backend.denoise(noise.normal(1, 0, SHAPE), 10.0)).max() > 1e-3
+    assert setup.backend.denoise(noise.normal(1, 0, (1, 4, 6, 12)), 500.0).shape == (1, 4, 6, 12)
+
+
+def test_decoding_divides_by_the_scaling_factor(setup: Setup) -> None:
+    latents = noise.normal(2, 0, SHAPE)
+    expected = setup.backend._decoder.run(None, {"latent_sample": latents / np.float32(0.9)})[0]
+    decoded = setup.backend.decode(latents)
+    assert decoded.shape == (1, 3, 64, 64)
+    np.testing.assert_allclose(decoded, expected, atol=1e-6)
+
+
+def test_an_unchanged_prompt_is_not_encoded_again(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = []
+    session = setup.backend._encoders[0]
+
+    class Counting:
+        def run(self, *arguments: Any) -> Any:
+            encoded.append(1)
+            return session.run(*arguments)
+
+    setup.backend._encoders[0] = Counting()
+    first = setup.predict("a", "b")
+    assert len(encoded) == 2
+    np.testing.assert_array_equal(setup.predict("a", "b"), first)
+    assert len(encoded) == 2
+    for index in range(KEPT_PROMPTS + 5):
+        setup.predict(f"prompt {index}", "b")
+    assert len(setup.backend._kept) == KEPT_PROMPTS
+    np.testing.assert_array_equal(setup.predict("a", "b"), first)
+
+
+def test_rescaling_restores_the_deviation() -> None:
+    negative, positive = noise.normal(1, 0, SHAPE), noise.normal(1, 1, SHAPE)
+    guided = base.guide(negative, positive, 7.5, 0.0)
+    assert guided.std() > 2 * positive.std()
+    assert base.guide(negative, positive, 7.5, 1.0).std() == pytest.approx(positive.std(), rel=1e-4)
+    halfway = base.guide(negative, positive, 7.5, 0.5).std()
+    assert positive.std() < halfway < guided.std()
+    assert base.guide(negative * 0, negative * 0, 7.5, 0.7).max() == 0
+
+
+def test_a_step_before_prepare_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(BackendError, match="before anything was prepared"):
+        OnnxBackend(load_model_folder(tiny_model), 1).denoise(noise.normal(1, 0, SHAPE), 1.0)
+
+
+def test_a_graph_that_does_not_load_is_one_sentence(tiny_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(str(tiny_model), str(tmp_path / "broken")))
+    (folder / "unet.onnx").write_bytes(b"not a graph")
+    with pytest.raises(BackendError, match="ONNX Runtime failed") as caught:
+        open_backend("onnx", load_model_folder(folder), 1)
+    assert "\n" not in str(caught.value)
+    assert manifest_for(folder)
+
+
+def test_an_unknown_backend_says_what_there_is(tiny_model: Path) -> None:
+    with pytest.raises(BackendError, match="'tensorrt' is not known; there are: onnx"):
+        open_backend("tensorrt", load_model_folder(tiny_model), 1)
+
+
+def test_a_runtime_that_is_missing_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_name: str) -> None:
+        raise ImportError("No module named 'onnxruntime'", name="onnxruntime")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(BackendError, match="needs the package onnxruntime"):
+        open_backend("onnx", load_model_folder(tiny_model), 1)
+    assert list(BACKENDS) == ["onnx"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("Failed to allocate memory for requested buffer")]
+)
+def test_memory_is_told_from_other_failures(error: Exception) -> None:
+    assert isinstance(classify(error), OutOfMemory)
+    assert not isinstance(classify(RuntimeError("shape mismatch")), OutOfMemory)

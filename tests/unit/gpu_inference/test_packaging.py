@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import gpu_inference
+
+FOLDER = Path(gpu_inference.__file__).resolve().parent
+PROJECT = FOLDER / "pyproject.toml"
+
+
+@pytest.mark.skipif(not PROJECT.exists(), reason="only in a checkout")
+def test_every_package_is_shipped_and_training_is_not() -> None:
+    listed = re.search(r"^packages = \[(.*?)\]", PROJECT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    names = set(re.findall(r'"([^"]+)"', listed.group(1)))
+    found = {
+        ".".join(["gpu_inference", *path.parent.relative_to(FOLDER).parts])
+        for path in FOLDER.rglob("__init__.py")
+        if "build" not in path.relative_to(FOLDER).parts
+    }
+    assert names == {name for name in found if not name.startswith("gpu_inference.builtin")}
+
+
+@pytest.mark.skipif(not PROJECT.exists(), reason="only in a checkout")
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-py38.lock"])
+def test_locks_carry_hashes_and_no_addresses(name: str) -> None:
+    text = (FOLDER / name).read_text(encoding="utf-8")
+    assert "://" not in text
+    pins = re.findall(r"^([a-z0-9._-]+)==", text, re.MULTILINE)
+    assert {"numpy", "onnxruntime", "tokenizers", "pillow", "httpx", "pydantic", "psutil"} <= set(pins)
+    assert text.count("--hash=sha256:") >= len(pins)
