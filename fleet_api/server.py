@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 import sys
 
@@ -20,6 +21,7 @@ log = structlog.get_logger()
 
 SWITCH_INTERVAL = 0.0005  # seconds; at Python's 5 ms the database's writer waits that long for the interpreter at each statement
 DRAIN_SECONDS = 3
+GC_THRESHOLD = (20_000, 20, 50)  # at Python's 700 a long queue is walked again and again
 
 
 class HomeBusy(Conflict):
@@ -56,6 +58,7 @@ def serve(settings: Settings) -> None:
     """
     logs.configure(settings.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.set_threshold(*GC_THRESHOLD)
     try:
         home.prepare(settings.home)
         lock = home.lock(settings.home / "api.lock")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fleet_api.access.models import EnrolmentToken
-from fleet_api.jobs.models import Attempt, IdempotencyKey, Job
+from fleet_api.jobs.models import Attempt, IdempotencyKey, JobTable
 from fleet_api.kit.table import Table
 from fleet_api.nodes.models import Node
 from fleet_api.outputs.models import Output
 
-TABLES = (Attempt, EnrolmentToken, IdempotencyKey, Job, Node, Output)
+TABLES = (Attempt, EnrolmentToken, IdempotencyKey, JobTable, Node, Output)
 metadata = Table.metadata

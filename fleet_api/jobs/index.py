@@ -30,7 +30,6 @@ class Entry:
 
 def key_of(job: Job) -> Key:
     """Return the sort key: priority (higher first), front, age."""
-    assert job.seq is not None
     return (-job.priority, not job.front, job.seq)
 
 

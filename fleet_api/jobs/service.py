@@ -15,6 +15,7 @@ from fleet_api.errors import Conflict, IdempotencyMismatch, NotFound, QueueFull,
 from fleet_api.jobs import repository
 from fleet_api.jobs.estimates import WaitEstimate
 from fleet_api.jobs.index import QueueIndex
+from fleet_api.jobs.intake import Intake
 from fleet_api.jobs.models import IdempotencyKey, Job
 from fleet_api.jobs.states import ENDED, JobState, Outcome
 from fleet_api.jobs.submission import Idempotency, NewJob
@@ -38,6 +39,8 @@ class JobService:
         self._bus = bus
         self._nodes = nodes
         self._limit = queue_limit
+        self._intake = Intake(db)
+        self._next_seq = 1
         self.index = QueueIndex()
         self.ends = EndWaiters()
         self.estimate = WaitEstimate()
@@ -48,6 +51,7 @@ class JobService:
         """Rebuild the index from the rows."""
         for job in await self._db.read(lambda db: repository.in_state(db, JobState.QUEUED)):
             self.index.add(job)
+        self._next_seq = await self._db.read(repository.last_seq) + 1
         for seconds in reversed(await self._db.read(lambda db: repository.recent_durations(db, WARM_UP))):
             self.estimate.add(seconds)
 
@@ -67,22 +71,14 @@ class JobService:
             raise QueueFull(f"The queue is full: {len(self.index):,} jobs wait and the limit is {self._limit:,}; try again later.")
         self._refuse_impossible(new)
         now = self._clock.now()
-        jobs = [_row(each, now) for each in new]
-
-        def store(db: Connection) -> list[Job] | None:
-            if idempotency is not None:
-                earlier = _used(db, idempotency)
-                if earlier is not None:
-                    return earlier
-                ids = [job.id for job in jobs]
-                repository.add_idempotency(db, IdempotencyKey(**_key_values(idempotency), job_ids=ids, created_at=now))
-            for job in jobs:
-                repository.add(db, job)
-            return None
-
-        earlier = await self._db.write(store)
-        if earlier is not None:
-            return earlier
+        jobs = [_row(each, now, self._next_seq + i) for i, each in enumerate(new)]
+        self._next_seq += len(jobs)
+        if idempotency is None:
+            await self._intake.store(jobs)
+        else:
+            earlier = await self._store_once(jobs, idempotency, now)
+            if earlier is not None:
+                return earlier
         for job in jobs:
             self.index.add(job)
         self.wake()
@@ -183,6 +179,19 @@ class JobService:
         online = [node for node in self._nodes.all() if node.online]
         return self.estimate.wait(position, sum(len(node.jobs) for node in online), len(online))
 
+    async def _store_once(self, jobs: list[Job], idempotency: Idempotency, now: float) -> list[Job] | None:
+        """Store the jobs with the caller's key; return the key's earlier jobs instead, if it was used meanwhile."""
+
+        def store(db: Connection) -> list[Job] | None:
+            earlier = _used(db, idempotency)
+            if earlier is None:
+                ids = [job.id for job in jobs]
+                repository.add_idempotency(db, IdempotencyKey(**_key_values(idempotency), job_ids=ids, created_at=now))
+                repository.add_many(db, jobs)
+            return earlier
+
+        return await self._db.write(store)
+
     async def _earlier(self, idempotency: Idempotency) -> list[Job] | None:
         return await self._db.read(lambda db: _used(db, idempotency))
 
@@ -198,9 +207,9 @@ class JobService:
                     raise Unavailable(reason)
 
 
-def _row(new: NewJob, now: float) -> Job:
+def _row(new: NewJob, now: float, seq: int) -> Job:
     return Job(
-        id=str(uuid.uuid4()), door=new.door, job_type=new.job_type, state=JobState.QUEUED, priority=new.priority, front=new.front,
+        seq=seq, id=str(uuid.uuid4()), door=new.door, job_type=new.job_type, state=JobState.QUEUED, priority=new.priority, front=new.front,
         model=new.model, cluster=new.cluster, payload=new.payload, callback_url=new.callback_url, max_retries=new.max_retries,
         timeout_seconds=new.timeout_seconds, created_at=now, queued_at=now,
     )  # fmt: skip

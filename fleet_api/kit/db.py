@@ -144,20 +144,21 @@ class Database:
 
 
 def _run_batch(connection: Connection, batch: list[_Call]) -> None:
+    raw = connection.connection.cursor()  # the driver's own: these statements are ten times cheaper than through Core
     connection.exec_driver_sql("BEGIN IMMEDIATE")
     try:
         for call in batch:
-            connection.exec_driver_sql("SAVEPOINT call")
+            raw.execute("SAVEPOINT call")
             try:
                 call.result = call.fn(connection)
             except BaseException as error:
                 call.error = translated(error)
-                connection.exec_driver_sql("ROLLBACK TO call")
-            connection.exec_driver_sql("RELEASE call")
+                raw.execute("ROLLBACK TO call")
+            raw.execute("RELEASE call")
         connection.exec_driver_sql("COMMIT")
     except BaseException:
-        raw = connection.connection.dbapi_connection
-        if raw is not None and raw.in_transaction:
+        driver = connection.connection.dbapi_connection
+        if driver is not None and driver.in_transaction:
             connection.exec_driver_sql("ROLLBACK")
         raise
 

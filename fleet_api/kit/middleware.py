@@ -6,6 +6,8 @@ import json
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fleet_api.errors import TooLarge
+
 
 class TrailingSlash:
     """Serve ``/path/`` as ``/path``, without a redirect."""
@@ -20,12 +22,11 @@ class TrailingSlash:
         await self.app(scope, receive, send)
 
 
-class BodyTooLarge(Exception):
-    """More bytes came than the limit allows."""
-
-
 class BodyLimit:
-    """Answer 413 to a body over ``limit`` bytes, whether announced or streamed; uploads have a limit of their own."""
+    """Answer 413 to a body over ``limit`` bytes, whether announced or streamed; uploads have a limit of their own.
+
+    A body of announced length costs one look at the headers; only one without is counted as it comes.
+    """
 
     def __init__(self, app: ASGIApp, limit: int, upload_limit: int, upload_prefix: str) -> None:
         self.app = app
@@ -34,41 +35,38 @@ class BodyLimit:
         self.upload_prefix = upload_prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        limit = self.upload_limit if scope["path"].startswith(self.upload_prefix) else self.limit
-        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if announced.isdigit() and int(announced) > limit:
-            await _refuse(send, limit)
-            return
-        seen = 0
-        answered = False
+        if scope["type"] == "http":
+            limit = self.upload_limit if scope["path"].startswith(self.upload_prefix) else self.limit
+            for name, value in scope["headers"]:
+                if name == b"content-length" and value.isdigit() and int(value) > limit:
+                    await _refuse(send, limit)
+                    return
+                if name == b"transfer-encoding":
+                    receive = _counted(receive, limit)
+        await self.app(scope, receive, send)
 
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
-                if seen > limit:
-                    raise BodyTooLarge
-            return message
 
-        async def watched(message: Message) -> None:
-            nonlocal answered
-            answered = answered or message["type"] == "http.response.start"
-            if seen <= limit or answered:
-                await send(message)
+def _counted(receive: Receive, limit: int) -> Receive:
+    seen = 0
 
-        try:
-            await self.app(scope, counted, watched)
-        except BodyTooLarge:
-            if not answered:
-                await _refuse(send, limit)
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise TooLarge(_sentence(limit))
+        return message
+
+    return counted
 
 
 async def _refuse(send: Send, limit: int) -> None:
-    body = json.dumps({"detail": f"The request body is larger than the {limit:,} bytes that this operation takes."}).encode()
+    body = json.dumps({"detail": _sentence(limit)}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _sentence(limit: int) -> str:
+    return f"The request body is larger than the {limit:,} bytes that this operation takes."

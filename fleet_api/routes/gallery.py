@@ -11,7 +11,7 @@ from fleet_api.deps import Fleet, Limit, Offset
 from fleet_api.errors import documented
 from fleet_api.outputs.schemas import Deleted, Gallery, GalleryImage, OutputList, OutputView
 
-router = APIRouter()
+router = APIRouter(prefix="/api/vision", tags=["vision"])
 
 IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 

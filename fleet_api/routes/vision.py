@@ -18,11 +18,9 @@ from fleet_api.jobs.states import JobState, JobType
 from fleet_api.lifespan import State
 from fleet_api.models.schemas import LoadedModels, ModelList
 from fleet_api.nodes.live import LiveNode
-from fleet_api.routes import gallery
 from fleet_api.routes.summaries import VisionSummary, vision_summary
 
 router = APIRouter(prefix="/api/vision", tags=["vision"])
-router.include_router(gallery.router)
 
 ASPECT_RATIOS = [
     ("1:1", 1024, 1024), ("4:3", 1152, 896), ("3:4", 896, 1152), ("3:2", 1216, 832), ("2:3", 832, 1216),

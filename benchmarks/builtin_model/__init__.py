@@ -1,0 +1,1 @@
+"""Measures how well the built-in model follows its prompts."""

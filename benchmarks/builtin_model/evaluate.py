@@ -1,0 +1,95 @@
+"""Measures the built-in model: ``python -m benchmarks.builtin_model.evaluate --model gpu_inference/builtin/model``."""
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.builtin_model import prompts
+from benchmarks.builtin_model.checker import look
+from benchmarks.builtin_model.prompts import Prompt
+from benchmarks.builtin_model.renderer import Renderer
+from benchmarks.builtin_model.sheet import write_sheet
+from benchmarks.builtin_model.verdict import judge
+
+PARTS = ("background", "colour", "shape", "size", "place", "all")
+Tally = dict[str, float]
+
+
+def shares(asked: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> Tally:
+    """Return for every part the share of pictures in which it is right."""
+    verdicts = [judge(prompt, look(picture)) for prompt, picture in zip(asked, pictures, strict=False)]
+    return {part: sum(verdict[part] for verdict in verdicts) / len(verdicts) for part in PARTS}
+
+
+def shuffled(asked: Sequence[Prompt], seed: int = 5) -> list[Prompt]:
+    """Give every picture the prompt of another one; what is right then is right by chance."""
+    order = list(range(len(asked)))
+    random.Random(seed).shuffle(order)
+    return [asked[index] for index in order]
+
+
+def render_all(renderer: Renderer, asked: Sequence[Prompt], seeds: Sequence[int], options: argparse.Namespace) -> list[np.ndarray]:
+    """Render every prompt, a few at a time."""
+    pictures: list[np.ndarray] = []
+    for start in range(0, len(asked), 8):
+        part = slice(start, start + 8)
+        texts = [prompt.text for prompt in asked[part]]
+        pictures += renderer.render(texts, seeds[part], steps=options.steps, guidance=options.guidance)
+    return pictures
+
+
+def row(name: str, count: int, tally: Tally) -> str:
+    """Format one line of the table."""
+    return "| {} | {} | {} |".format(name, count, " | ".join(f"{100 * tally[part]:.1f} %" for part in PARTS))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Render the prompt sets, print a table of what is right, and write figures and contact sheet where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("gpu_inference/builtin/model"), help="model folder")
+    parser.add_argument("--sets", nargs="+", default=["held-out", "one", "two"], help="held-out, one, two (default all)")
+    parser.add_argument("--limit", type=int, default=0, help="use only so many prompts of each set, spread over it")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--threads", type=int, default=0, help="threads of ONNX Runtime (default: its own choice)")
+    parser.add_argument("--sheet", type=Path, help="contact sheet to write (PNG)")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--failures", action="store_true", help="list the prompts that were not met")
+    options = parser.parse_args(arguments)
+    renderer = Renderer(options.model, options.threads)
+    sets = {"held-out": prompts.held_out() * 2, "one": prompts.one_object(), "two": prompts.two_objects()}
+    figures: dict[str, Tally] = {}
+    shown: list[tuple[Prompt, np.ndarray]] = []
+    print("| prompts | pictures | {} |".format(" | ".join(PARTS)))
+    print("|---" * (len(PARTS) + 2) + "|")
+    for name in options.sets:
+        asked = sets[name]
+        seeds = [1000 + index for index in range(len(asked))]
+        if options.limit and options.limit < len(asked):
+            chosen = [index * len(asked) // options.limit for index in range(options.limit)]
+            asked, seeds = [asked[index] for index in chosen], [seeds[index] for index in chosen]
+        begun = time.time()
+        pictures = render_all(renderer, asked, seeds, options)
+        seconds = (time.time() - begun) / len(asked)
+        figures[name] = shares(asked, pictures)
+        print(row(name, len(asked), figures[name]), f"{seconds:.2f} s a picture", flush=True)
+        figures[name + ", shuffled"] = shares(shuffled(asked), pictures)
+        print(row(name + ", shuffled", len(asked), figures[name + ", shuffled"]), flush=True)
+        shown += list(zip(asked, pictures, strict=False))[: 48 if name == "held-out" else 24]
+        if options.failures:
+            for prompt, picture in zip(asked, pictures, strict=False):
+                if not judge(prompt, look(picture))["all"]:
+                    print("  ", prompt.text, "->", look(picture))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if options.sheet:
+        write_sheet(shown, options.sheet)
+
+
+if __name__ == "__main__":
+    main()
