@@ -1,0 +1,39 @@
+"""Every benchmark in one run: ``make bench``. The figures go to ``benchmarks/results/latest.json`` too."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import queue_api, start
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    found: dict[str, Any] = {
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}\n")
+    found["start"] = start.report()
+    print()
+    found["queue"] = queue_api.report()
+    print()
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers"):
+        from benchmarks import pipeline_vs_diffusers
+
+        found["pipeline"] = pipeline_vs_diffusers.report()
+    else:
+        print("seconds per picture beside diffusers: left out, as torch is not installed; 'make test-parity' installs it")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latest.json").write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
