@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException
@@ -43,7 +44,15 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
         async with running(state):
             yield
 
-    app = FastAPI(title="Fleet Commander", version=__version__, description=DESCRIPTION, lifespan=lifespan, redirect_slashes=False)
+    app = FastAPIOffline(
+        title="Fleet Commander",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        static_url="/docs-assets",
+    )
     for chapter in (queue, agents, vision, gallery, fleet, nodes, health, websocket):
         # One flat list, as a nested router costs 80 us a request; the hottest first.
         app.router.routes.extend(chapter.router.routes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 DEFAULT_URL = "http://127.0.0.1:8765"
+PATIENCE = 30.0  # seconds that a broken event stream is tried again
 ENDED = ("completed", "failed", "cancelled")
 
 
@@ -75,20 +77,33 @@ class FleetClient:
         return self._request("GET", url).content
 
     def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
-        """Yield the job whenever it moved, until it has ended: told by the API's events, not by asking again and again."""
+        """Yield the job whenever it moved, until it has ended: told by the API's events, not by asking again and again.
+
+        A connection that breaks, as when the API is restarted, is made again for :data:`PATIENCE` seconds.
+        """
+        broken_at: float | None = None
+        while True:
+            try:
+                for job in self._followed(job_id):
+                    broken_at = None
+                    yield job
+                return
+            except (FleetUnreachable, OSError, WebSocketException) as error:
+                broken_at = broken_at or time.monotonic()
+                if time.monotonic() - broken_at > PATIENCE:
+                    raise FleetUnreachable(f"The connection to {self.url} broke: {error}") from error
+                time.sleep(0.5)
+
+    def _followed(self, job_id: str) -> Iterator[dict[str, Any]]:
         address = self.url.replace("http", "ws", 1) + "/ws?types=job_progress,job_complete"
-        try:
-            with connect(address, open_timeout=10, proxy=None) as socket:
-                job = self.job(job_id)
-                yield job
-                while job["status"] not in ENDED:
-                    event = json.loads(socket.recv(timeout=None))
-                    if event["data"]["job_id"] != job_id:
-                        continue
+        with connect(address, open_timeout=10, proxy=None) as socket:
+            job = self.job(job_id)
+            yield job
+            while job["status"] not in ENDED:
+                event = json.loads(socket.recv())
+                if event["data"]["job_id"] == job_id:
                     job = self.job(job_id) if event["type"] == "job_complete" else {**job, "status": "processing", **event["data"]}
                     yield job
-        except (OSError, WebSocketException, TimeoutError) as error:
-            raise FleetUnreachable(f"The connection to {self.url} broke: {error}") from error
 
     def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         return cast(dict[str, Any], self._request(method, path, **more).json())

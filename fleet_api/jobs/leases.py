@@ -8,7 +8,6 @@ is told that it went well.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -119,7 +118,7 @@ class LeaseService:
         staged = self._outputs.staged(word.job_id, word.attempt)
         if staged is None:
             raise Conflict("The output has not been uploaded yet; upload it, then complete.")
-        output = await asyncio.to_thread(self._outputs.publish, staged, job, node.id, word, now)
+        output = await asyncio.to_thread(self._outputs.describe, staged, job, node.id, word, now)
         result = _result(output.filename, word.result, node.id)
 
         def change(db: Connection) -> bool:
@@ -136,10 +135,11 @@ class LeaseService:
             )
             if done:
                 self._outputs.record(db, output)
+                # The one file operation inside a write: only who closed the attempt may touch the job's file name.
+                self._outputs.publish(staged, output)
             return done
 
         if not await self._db.write(change):
-            await asyncio.to_thread(self._discard, self._outputs.path(output.filename))
             raise AttemptClosed(f"Attempt {word.attempt} of job {word.job_id} was closed before its completion came.")
         self._close(lease)
         if job.started_at is not None:
@@ -225,10 +225,6 @@ class LeaseService:
     def _close(self, lease: OpenLease) -> None:
         self._leases.close(lease.job.id, lease.job.attempt)
         self._nodes.freed(lease.node_id, lease.job.id)
-
-    @staticmethod
-    def _discard(path: Path) -> None:
-        path.unlink(missing_ok=True)
 
 
 def percent_of(job: Job) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fleet_api.errors import InvalidValue, Unavailable
+from fleet_api.errors import Conflict, InvalidValue, Unavailable
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
@@ -68,12 +68,22 @@ class OutputFiles:
             partial.unlink(missing_ok=True)
         return size
 
+    def check(self, staged: Path) -> int:
+        """Return the bytes of a staged PNG. Raises InvalidValue if it is none, and Conflict if it is gone."""
+        try:
+            with staged.open("rb") as file:
+                if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
+                    raise InvalidValue("The output is not a PNG file.")
+            return staged.stat().st_size
+        except FileNotFoundError:
+            raise Conflict("The upload is gone; send it again.") from None
+
     def publish(self, staged: Path, filename: str) -> None:
-        """Move a staged PNG to its final name, durably. Raises InvalidValue if it is none."""
-        with staged.open("rb") as file:
-            if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
-                raise InvalidValue("The output is not a PNG file.")
-        staged.replace(self.folder / filename)
+        """Move a staged file to its final name, durably. Raises Conflict if it is gone."""
+        try:
+            staged.replace(self.folder / filename)
+        except FileNotFoundError:
+            raise Conflict("The upload is gone; send it again.") from None
         handle = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -47,11 +47,10 @@ class OutputService:
         """Forget an upload."""
         self._files.drop_staged(job_id, attempt)
 
-    def publish(self, staged: Path, job: Job, node_id: str, word: Complete, now: float) -> Output:
-        """Put the file in place (blocking) and return its row, not yet stored."""
-        size = staged.stat().st_size
+    def describe(self, staged: Path, job: Job, node_id: str, word: Complete, now: float) -> Output:
+        """Check a staged file (blocking) and return its row, not yet stored. Raises InvalidValue and Conflict."""
+        size = self._files.check(staged)
         filename = f"image_{job.id}.png"
-        self._files.publish(staged, filename)
         said = word.result
         return Output(
             filename=filename, job_id=job.id, node_id=node_id, prompt=str(job.payload.get("prompt", "")),
@@ -59,6 +58,10 @@ class OutputService:
             width=int(said.get("width", 0)), height=int(said.get("height", 0)), bytes=size, sha256=word.sha256, created_at=now,
             parameters={**job.payload, **said},
         )  # fmt: skip
+
+    def publish(self, staged: Path, output: Output) -> None:
+        """Put the file in place (blocking), durably."""
+        self._files.publish(staged, output.filename)
 
     def record(self, db: Connection, output: Output) -> None:
         """Inside a write: store the row."""
