@@ -36,6 +36,9 @@ BEAT_SECONDS = 2.0
 
 MAX_BEATS_PER_SECOND = 5.0
 
+AGENT_STOPPED = "agent_stopped"
+"""The ``kind`` of a failure that is not the job's: its agent was told to stop. It uses up no retry."""
+
 LEASE_WAIT_SECONDS = 25.0
 """How long the control plane may hold a lease request open."""
 

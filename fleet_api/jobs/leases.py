@@ -26,7 +26,7 @@ from fleet_api.kit.db import Database
 from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.service import NodeService
 from fleet_api.outputs.service import OutputService
-from gpu_inference.protocol import LEASE_SECONDS, Complete, Fail, Held, Lease, LeaseReply, LeaseRequest, Progress
+from gpu_inference.protocol import AGENT_STOPPED, LEASE_SECONDS, Complete, Fail, Held, Lease, LeaseReply, LeaseRequest, Progress
 
 log = structlog.get_logger()
 
@@ -152,7 +152,8 @@ class LeaseService:
         lease = self._leases.get(word.job_id, word.attempt, node.id, word.incarnation)
         if lease is None:
             raise AttemptClosed(f"Attempt {word.attempt} of job {word.job_id} is closed.")
-        await self._end_without_result(lease, Outcome.FAILED, word.error, retry=word.retry)
+        outcome = Outcome.LOST if word.kind == AGENT_STOPPED else Outcome.FAILED
+        await self._end_without_result(lease, outcome, word.error, retry=word.retry)
 
     async def free_others(self, node_id: str, incarnation: str) -> None:
         """A new incarnation of the agent has come: what its old ones held is queued again at once."""

@@ -68,15 +68,17 @@ class OutputFiles:
             partial.unlink(missing_ok=True)
         return size
 
-    def check(self, staged: Path) -> int:
-        """Return the bytes of a staged PNG. Raises InvalidValue if it is none, and Conflict if it is gone."""
+    def check(self, staged: Path, sha256: str) -> int:
+        """Return the bytes of a staged PNG. Raises InvalidValue if it is none, and Conflict if it is gone or another file."""
         try:
-            with staged.open("rb") as file:
-                if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
-                    raise InvalidValue("The output is not a PNG file.")
-            return staged.stat().st_size
+            data = staged.read_bytes()
         except FileNotFoundError:
             raise Conflict("The upload is gone; send it again.") from None
+        if not data.startswith(PNG_SIGNATURE):
+            raise InvalidValue("The output is not a PNG file.")
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise Conflict("sha256 does not fit the upload; send it again.")
+        return len(data)
 
     def publish(self, staged: Path, filename: str) -> None:
         """Move a staged file to its final name, durably. Raises Conflict if it is gone."""

@@ -49,7 +49,7 @@ class OutputService:
 
     def describe(self, staged: Path, job: Job, node_id: str, word: Complete, now: float) -> Output:
         """Check a staged file (blocking) and return its row, not yet stored. Raises InvalidValue and Conflict."""
-        size = self._files.check(staged)
+        size = self._files.check(staged, word.sha256)
         filename = f"image_{job.id}.png"
         said = word.result
         return Output(

@@ -315,3 +315,19 @@ def test_a_sync_generate_that_no_agent_can_serve_is_503(api: TestClient) -> None
     answer = api.post("/api/fleet/generate", json=PROMPT)
     assert answer.status_code == 503
     assert "fleet up" in answer.json()["detail"]
+
+
+def test_a_completion_that_names_another_file_is_refused(api: TestClient, agent: FakeAgent) -> None:
+    submit(api)
+    lease = agent.take()
+    assert agent.upload(lease, png()).status_code == 204
+    assert agent.complete(lease, png("blue")).status_code == 409
+    agent.finish(lease, png("blue"))
+
+
+def test_an_agent_that_is_told_to_stop_uses_up_no_retry(api: TestClient, agent: FakeAgent) -> None:
+    body = {"job_type": "image_gen", "payload": PROMPT, "max_retries": 0}
+    job_id = api.post("/api/queue/jobs", json=body).json()["job_id"]
+    assert agent.fail(agent.take(), "Stopped.", kind="agent_stopped").status_code == 204
+    assert job(api, job_id)["status"] == "queued"
+    agent.finish(agent.take())

@@ -93,6 +93,7 @@ class FakeAgent:
         assert self.upload(lease, data).status_code == 204
         assert self.complete(lease, data).status_code == 204
 
-    def fail(self, lease: dict[str, Any], error: str = "It broke.", retry: bool = True) -> Any:
-        body = {"incarnation": self.incarnation, "job_id": lease["job_id"], "attempt": lease["attempt"], "error": error, "retry": retry}
+    def fail(self, lease: dict[str, Any], error: str = "It broke.", retry: bool = True, kind: str = "error") -> Any:
+        held = {"incarnation": self.incarnation, "job_id": lease["job_id"], "attempt": lease["attempt"]}
+        body = {**held, "error": error, "retry": retry, "kind": kind}
         return self.api.post("/api/agents/fail", headers=self.headers, json=body)
