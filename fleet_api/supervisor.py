@@ -36,17 +36,21 @@ STEADY_SECONDS = 3.0
 READY_SECONDS = 60.0
 GRACE_SECONDS = 5.0
 FINAL = {exit_codes.CONFLICT, exit_codes.UNUSABLE}
+AGENT_FINAL = {2, 3}  # a setting is wrong, or no credential is accepted
 
 
 class Child:
     """A process that is started again when it ends."""
 
-    def __init__(self, name: str, argv: list[str], env: dict[str, str], log: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, argv: list[str], env: dict[str, str], log: Path, say: Callable[[str], None], final: set[int] = FINAL
+    ) -> None:
         self.name = name
         self._argv = argv
         self._env = env
         self._log = log
         self._say = say
+        self._final = final
         self.process: asyncio.subprocess.Process | None = None
 
     async def keep_running(self) -> int:
@@ -60,7 +64,8 @@ class Child:
             except asyncio.CancelledError:
                 await stop(self.process, GRACE_SECONDS)
                 raise
-            if code in FINAL:
+            if code in self._final:
+                self._say(f"{self.name} ended ({_ending(code)}) and another start would end the same way. Its log: {self._log}")
                 return code
             if time.monotonic() - started > STEADY_SECONDS:
                 pause = FIRST_PAUSE
@@ -104,7 +109,7 @@ async def _run(settings: Settings, url: str, port: int, say: Callable[[str], Non
     logs = settings.home / "logs"
     logs.mkdir(exist_ok=True, mode=0o700)
     api = Child("The API", [sys.executable, "-m", "fleet_api", "serve"], api_env, logs / "api.log", say)
-    agent = Child("The agent", [sys.executable, "-m", "gpu_inference.agent", "run"], agent_env, logs / "agent.log", say)
+    agent = Child("The agent", [sys.executable, "-m", "gpu_inference.agent", "run"], agent_env, logs / "agent.log", say, AGENT_FINAL)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -114,8 +119,9 @@ async def _run(settings: Settings, url: str, port: int, say: Callable[[str], Non
     stopped = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        ended = [task.result() for task in tasks if task.done()]
-        return exit_codes.OK if stopping.is_set() else ended[0]
+        if stopping.is_set():
+            return exit_codes.OK
+        return exit_codes.CONFLICT if any(task.done() and task.result() == exit_codes.CONFLICT for task in tasks) else exit_codes.UNUSABLE
     finally:
         for task in (*tasks, ready, stopped):
             task.cancel()

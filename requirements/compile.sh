@@ -3,11 +3,13 @@
 set -eu
 cd "$(dirname "$0")/.."
 compile() {
-    python_version=$1; output=$2; shift 2
-    uv pip compile -q --universal --python-version "$python_version" --generate-hashes --no-emit-package fleet-worker \
-        --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make locks" --upgrade "$@" -o "$output"
+    output=$1; shift
+    uv pip compile -q --generate-hashes --no-emit-package fleet-worker --no-emit-index-url --no-emit-find-links --no-annotate \
+        --custom-compile-command "make locks" --upgrade "$@" -o "$output"
 }
-compile 3.11 requirements/runtime.lock pyproject.toml requirements/build.in
-compile 3.11 requirements/test.lock pyproject.toml requirements/build.in --group test
-compile 3.11 requirements/lint.lock pyproject.toml requirements/build.in --group test --group lint
-compile 3.8 gpu_inference/requirements.lock gpu_inference/pyproject.toml
+compile requirements/runtime.lock --universal --python-version 3.11 pyproject.toml requirements/build.in
+compile requirements/test.lock --universal --python-version 3.11 pyproject.toml requirements/build.in --group test
+compile requirements/lint.lock --universal --python-version 3.11 pyproject.toml requirements/build.in --group test --group lint
+compile gpu_inference/requirements.lock --universal --python-version 3.10 gpu_inference/pyproject.toml
+# Python 3.8 and 3.9: wheels alone, as a Jetson should compile nothing.
+compile gpu_inference/requirements-py38.lock --python-version 3.8 --only-binary :all: gpu_inference/pyproject.toml

@@ -167,7 +167,8 @@ def test_cancel_ends_within_a_step_and_the_next_job_runs(product: Product) -> No
 def test_progress_comes_over_the_websocket(product: Product) -> None:
     from websockets.sync.client import connect
 
-    with connect(product.url.replace("http", "ws") + "/ws?types=job_progress,job_complete", proxy=None) as events, product.client() as client:
+    address = product.url.replace("http", "ws") + "/ws?types=job_progress,job_complete"
+    with connect(address, proxy=None) as events, product.client() as client:
         job_id = client.post("/api/vision/generate", json={"prompt": PROMPT, "steps": 60}).json()["job_id"]
         seen = []
         while not seen or seen[-1]["type"] != "job_complete":

@@ -1,6 +1,6 @@
 """The API documents' own Python programs, unchanged but for the address (and an end where they have none)."""
 
-POLLING = '''
+POLLING = """
 import httpx
 import asyncio
 
@@ -33,7 +33,7 @@ async def generate_image(prompt: str):
 # Usage
 image_url = asyncio.run(generate_image("A beautiful sunset"))
 print(f"Image: {url}{{image_url}}")
-'''
+"""
 
 SDK = '''
 import requests
@@ -114,7 +114,7 @@ print(f"Job ID: {{job['job_id']}}")
 print(fleet.get_job(job["job_id"])["status"], len(fleet.list_nodes()["nodes"]), len(fleet.get_gallery()["images"]))
 '''
 
-METRICS = '''
+METRICS = """
 import asyncio
 import websockets
 import json
@@ -130,4 +130,4 @@ async def monitor_metrics():
                 print(f"{{node_id}}: CPU={{metrics['cpu']:.1f}}% GPU={{metrics['gpu']:.1f}}%", flush=True)
 
 asyncio.run(monitor_metrics())
-'''
+"""

@@ -48,6 +48,7 @@ class FakeControlPlane:
         self.uploads: dict[str, bytes] = {}
         self.enrolments: list[dict[str, Any]] = []
         self.credential = CREDENTIAL
+        self.tokens = {TOKEN}
         self.interfere: Callable[[str, str], int | None] | None = None
         self.changed = threading.Condition()
         self._closing = False
@@ -137,6 +138,11 @@ class FakeControlPlane:
         self.wait(lambda: job.state == "completed", seconds, f"{job.job_id} completed")
         return job
 
+    def ended(self, job: Job, seconds: float = 20.0) -> Job:
+        """Waits until ``job`` is completed, failed or cancelled."""
+        self.wait(lambda: job.state not in ("queued", "leased"), seconds, f"{job.job_id} ended")
+        return job
+
     # What follows runs in the server's threads.
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -169,7 +175,7 @@ class FakeControlPlane:
         handler.wfile.write(content)
 
     def _enrol(self, message: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        if message["token"] != TOKEN:
+        if message["token"] not in self.tokens:
             return 401, {"detail": "The token is not known."}
         self.enrolments.append(message)
         return 200, {"node_id": "node-1", "credential": self.credential}

@@ -89,14 +89,14 @@ def running(home: Path, **env: str) -> Iterator[Product]:
     finally:
         process = product.process
         if process is not None:
-            family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))] if process.poll() is None else []
+            family: list[psutil.Process] = []
             if process.poll() is None:
+                family = psutil.Process(process.pid).children(recursive=True)
                 process.send_signal(signal.SIGINT)
                 try:
                     process.wait(15)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            for pid in family:
-                if psutil.pid_exists(pid) and pid != process.pid:
-                    psutil.Process(pid).kill()
+            for child in psutil.wait_procs(family, timeout=5)[1]:
+                child.kill()

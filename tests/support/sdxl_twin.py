@@ -5,6 +5,7 @@ Weights are random unless a training's checkpoints are given; speed and agreemen
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def _write_folder(model: Any, vae: Any, scaling: float, folder: Path) -> None:
     tokenizer = build_tokenizer(words())
     export.export_networks(model, vae, folder)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-    manifest = export.manifest(folder, scaling, tokenizer.token_to_id(END))
-    (folder / "manifest.json").write_text(export.json.dumps(manifest), encoding="utf-8")
+    manifest = export.manifest(folder, scaling, tokenizer.get_vocab()[END])
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def _tokenizer(folder: Path, pad: str) -> Any:

@@ -91,7 +91,7 @@ async def test_a_full_disk_is_a_sentence_and_nothing_is_half_written(db: Databas
         c.execute(text(f"PRAGMA max_page_count = {pages}"))
         c.execute(text("INSERT INTO t VALUES (1, :s)"), {"s": "x" * 1_000_000})
 
-    with pytest.raises(DatabaseUnusable, match="disk .* is full"):
+    with pytest.raises(DatabaseUnusable, match=r"disk .* is full"):
         await db.write(fill)
     assert await db.read(count) == 0
 

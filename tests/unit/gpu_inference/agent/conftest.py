@@ -25,14 +25,14 @@ class AgentProcess:
 
     def __init__(self, url: str, folder: Path, models: list[Path], **settings: Any) -> None:
         self.state = folder / "state"
-        token = folder / "token"
-        token.write_text(TOKEN)
+        self.token = folder / "token"
+        self.token.write_text(TOKEN)
         self._log = folder / "agent.log"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("FLEET_")},
             "FLEET_AGENT_URL": url,
             "FLEET_AGENT_STATE_DIR": str(self.state),
-            "FLEET_AGENT_TOKEN_FILE": str(token),
+            "FLEET_AGENT_TOKEN_FILE": str(self.token),
             "FLEET_AGENT_MODELS": os.pathsep.join(map(str, models)),
             "FLEET_AGENT_THREADS": "1",
             **{f"FLEET_AGENT_{name.upper()}": str(value) for name, value in settings.items()},

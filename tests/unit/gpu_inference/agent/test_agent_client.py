@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from gpu_inference.agent import client as module
 from gpu_inference.agent.client import ApiClient, Backoff, Gone, Refused, Rejected, Unreachable, persist
 from gpu_inference.protocol import Beat, Held
 
@@ -88,7 +87,7 @@ async def test_calls_are_repeated_until_they_are_answered(answers: Answers, clie
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     answers.next = [httpx.ConnectError("x"), httpx.Response(503, headers={"Retry-After": "4"}), httpx.Response(200, json={})]
     reply = await persist(lambda: client.beat(BEAT), "beat")
     assert reply is not None

@@ -228,7 +228,7 @@ def test_hostile_payloads_fail_once_with_a_sentence(plane: FakeControlPlane, age
     engine = agent.engine()
     for index, (payload, kind) in enumerate(HOSTILE):
         job = plane.submit(f"hostile-{index}", **payload)
-        plane.wait(lambda job=job: job.state == "failed")
+        plane.ended(job)
         assert [failure["kind"] for failure in job.failures] == [kind]
         assert job.failures[0]["retry"] is False
         assert len(job.failures[0]["error"]) < 250
@@ -294,6 +294,18 @@ def test_a_credential_that_is_revoked_needs_a_fresh_token(plane: FakeControlPlan
     plane.credential = "another"
     assert agent.process.wait(15) == 3
     assert "no longer accepted: enrol it again with a fresh token" in agent.log
+
+
+def test_a_fresh_token_enrols_it_again_without_a_restart(plane: FakeControlPlane, agent_of: Make, tiny_model: Path) -> None:
+    agent = agent_of(tiny_model)
+    plane.finished(plane.submit("j1"))
+    plane.tokens = {"fresh-token"}
+    agent.token.write_text("fresh-token\n")
+    plane.credential = "another"
+    plane.finished(plane.submit("j2"))
+    assert len(plane.enrolments) == 2
+    assert agent.process.poll() is None
+    assert "another" in (agent.state / "identity.json").read_text()
 
 
 def test_two_agents_do_not_share_a_state_folder(plane: FakeControlPlane, agent_of: Make, tiny_model: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gpu_inference.agent.engine_process import EngineFailure, EngineProcess, death_sentence
+from gpu_inference.agent.engine_outcome import EngineFailure, death_sentence
+from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.settings import Settings
 
 PRELUDE = """

@@ -8,7 +8,7 @@ import pytest
 from gpu_inference.engine.errors import BadRequest
 from gpu_inference.engine.request import parse_request
 
-HOSTILE = [
+HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"guidance_scale": float("nan")}, "guidance_scale must be a number from 0 to 30, and nan was given"),
     ({"guidance_scale": float("inf")}, "guidance_scale must be a number"),
     ({"guidance_scale": 10**400}, "more than 128 bits"),

@@ -1,0 +1,74 @@
+"""Signs of life: with the node's figures while idle, with the step at every step, within the protocol's pace."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Dict, Optional
+
+from gpu_inference.agent import logs
+from gpu_inference.agent.client import ApiClient, Gone, Refused, Unreachable
+from gpu_inference.agent.engine_process import EngineProcess
+from gpu_inference.agent.runner import Runner
+from gpu_inference.agent.telemetry import Telemetry
+from gpu_inference.protocol import BEAT_SECONDS, MAX_BEATS_PER_SECOND, Beat
+
+FACTS_SECONDS = 300.0
+QUICKEST = 1.0 / MAX_BEATS_PER_SECOND
+
+
+class BeatLoop:
+    """Runs until it is cancelled."""
+
+    def __init__(self, client: ApiClient, engine: EngineProcess, runner: Runner, telemetry: Telemetry, incarnation: str) -> None:
+        self._client = client
+        self._engine = engine
+        self._runner = runner
+        self._telemetry = telemetry
+        self._incarnation = incarnation
+        self._facts_due = 0.0
+        self._metrics_due = 0.0
+        self._heard = True
+
+    async def run(self) -> None:
+        """Beats. Raises :class:`gpu_inference.agent.client.Rejected` where the credential is not accepted."""
+        while True:
+            begun = time.monotonic()
+            self._runner.changed.clear()
+            await self._beat(begun)
+            await asyncio.sleep(max(0.0, begun + QUICKEST - time.monotonic()))
+            try:
+                await asyncio.wait_for(self._runner.changed.wait(), max(0.0, begun + BEAT_SECONDS - time.monotonic()))
+            except asyncio.TimeoutError:
+                continue
+
+    def _message(self, now: float) -> Beat:
+        facts: Optional[Dict[str, Any]] = self._telemetry.facts() if now >= self._facts_due else None
+        metrics = self._telemetry.metrics() if now >= self._metrics_due else None
+        return Beat(
+            incarnation=self._incarnation,
+            metrics=metrics,
+            facts=facts,
+            loaded_model=self._engine.loaded_model,
+            state="working" if self._runner.attempt is not None else "idle" if self._engine.alive else "no_engine",
+            holding=self._runner.progress(),
+        )
+
+    async def _beat(self, now: float) -> None:
+        message = self._message(now)
+        try:
+            reply = await self._client.beat(message)
+        except (Unreachable, Refused, Gone) as error:
+            if self._heard:
+                logs.warning("The control plane does not take beats.", reason=str(error))
+            self._heard = False
+            self._facts_due = 0.0
+            return
+        if not self._heard:
+            logs.info("The control plane takes beats again.")
+        self._heard = True
+        if message.metrics is not None:
+            self._metrics_due = now + BEAT_SECONDS * 0.95
+        if message.facts is not None:
+            self._facts_due = now + FACTS_SECONDS
+        self._runner.stop(reply.stop)

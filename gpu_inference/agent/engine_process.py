@@ -1,0 +1,243 @@
+"""One engine child and its supervision.
+
+The child is a process of its own on one end of a socket pair. It is ended by SIGKILL, never asked, where a step, a load
+or a cancel takes longer than it may; the agent goes on and starts another. One job at a time; all calls from one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from pydantic import ValidationError
+
+from gpu_inference.agent import logs
+from gpu_inference.agent.engine_outcome import EngineFailure, Hello, Output, death_sentence
+from gpu_inference.agent.settings import PACKAGE, PREFIX, Settings
+from gpu_inference.engine import wire
+
+Progress = Callable[[int, int, str], None]
+_LONGEST_WORDS = 300
+_TAIL = 8192
+
+
+def engine_command(settings: Settings) -> List[str]:
+    """How a child is started, but for its socket and parent."""
+    command = [sys.executable, "-m", "gpu_inference.engine.child", "--threads", str(settings.threads)]
+    for path in settings.models:
+        command += ["--model", str(path)]
+    return command
+
+
+class EngineProcess:
+    """Starts, uses and ends the child. ``loaded_model`` and ``hello`` are those of the last child."""
+
+    def __init__(self, settings: Settings, command: Optional[Sequence[str]] = None) -> None:
+        self._settings = settings
+        self._command = list(command or engine_command(settings))
+        self._process: Optional[asyncio.subprocess.Process] = None
+        self._writer: Optional[asyncio.StreamWriter] = None
+        self._frames: asyncio.Queue[Optional[wire.Frame]] = asyncio.Queue()
+        self._tasks: List[asyncio.Task[None]] = []
+        self._starting = asyncio.Lock()
+        self._cancel_due: Optional[float] = None
+        self._tail = b""
+        self.hello: Optional[Hello] = None
+        self.loaded_model: Optional[str] = None
+        self._up = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.ended.set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether a child is there and has said hello."""
+        return self._process is not None and not self.ended.is_set() and self._writer is not None
+
+    @property
+    def pid(self) -> Optional[int]:
+        """The child's process id."""
+        return self._process.pid if self._process is not None and not self.ended.is_set() else None
+
+    async def wait_alive(self) -> None:
+        """Waits until a child has said hello."""
+        await self._up.wait()
+
+    async def ensure_started(self) -> None:
+        """Starts a child where none is alive. Raises :class:`EngineFailure` where it does not come up in time."""
+        async with self._starting:
+            if not self.alive:
+                await self.kill()
+                await self._start()
+
+    async def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                "--fd",
+                str(theirs.fileno()),
+                "--parent",
+                str(os.getpid()),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                cwd=str(PACKAGE.parent),
+                env=environment,
+            )
+        except OSError as error:
+            ours.close()
+            raise EngineFailure(f"The engine cannot be started ({error.strerror}).") from error
+        finally:
+            theirs.close()
+        self.ended, self.loaded_model, self._tail = asyncio.Event(), None, b""
+        self._frames = asyncio.Queue()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        self._tasks = [
+            asyncio.ensure_future(self._pump(reader, self._frames)),
+            asyncio.ensure_future(self._overhear(self._process)),
+            asyncio.ensure_future(self._reap(self._process, writer, self.ended)),
+        ]
+        frame = await self._next(time.monotonic() + self._settings.start_timeout, "The engine did not start within %g s.", "start_timeout")
+        try:
+            self.hello = Hello.model_validate(frame.message)
+        except ValidationError as error:
+            await self.kill()
+            raise EngineFailure("The engine did not introduce itself.") from error
+        self._writer = writer
+        self._up.set()
+        for problem in self.hello.problems:
+            logs.warning("A model folder is left out.", reason=problem)
+        logs.info("The engine is up.", pid=self._process.pid, models=[model.name for model in self.hello.models])
+
+    async def _pump(self, reader: asyncio.StreamReader, frames: asyncio.Queue[Optional[wire.Frame]]) -> None:
+        try:
+            frame = await wire.read(reader)
+            while frame is not None:
+                if frame.type == "loaded":
+                    self.loaded_model = str(frame.message.get("model"))
+                    logs.info("A model is loaded.", model=self.loaded_model)
+                frames.put_nowait(frame)
+                frame = await wire.read(reader)
+        except wire.WireError as error:
+            logs.error("The engine sent something else than a frame.", reason=str(error))
+        finally:
+            frames.put_nowait(None)
+
+    async def _overhear(self, process: asyncio.subprocess.Process) -> None:
+        while process.stderr is not None:
+            chunk = await process.stderr.read(1 << 16)
+            if not chunk:
+                return
+            self._tail = (self._tail + chunk)[-_TAIL:]
+            logs.warning("The engine says.", pid=process.pid, words=chunk.decode("utf-8", "replace")[-_TAIL:])
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self._tail.decode("utf-8", "replace").splitlines() if line.strip()]
+        return lines[-1][:_LONGEST_WORDS] if lines else ""
+
+    async def _reap(self, process: asyncio.subprocess.Process, writer: asyncio.StreamWriter, ended: asyncio.Event) -> None:
+        await process.wait()
+        writer.close()
+        self._up.clear()
+        self.loaded_model = None
+        ended.set()
+
+    async def kill(self) -> None:
+        """Ends the child by SIGKILL and waits until it is gone."""
+        process, self._writer = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            try:
+                process.kill()
+            except ProcessLookupError:
+                logs.info("The engine had ended already.", pid=process.pid)
+        await self.ended.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._process, self._tasks = None, []
+
+    def _send(self, message: Dict[str, Any]) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(wire.encode(message))
+
+    def preload(self) -> None:
+        """Has the child load its default model, so that the first job need not wait for it."""
+        self._send({"type": "load", "job": ""})
+
+    def cancel(self, job: str) -> None:
+        """Ends ``job`` at its next step; a child that does not obey in time is killed by :meth:`render`."""
+        if self._cancel_due is None:
+            self._cancel_due = time.monotonic() + self._settings.cancel_timeout
+            self._send({"type": "cancel", "job": job})
+            self._frames.put_nowait(wire.Frame({"type": "wake"}, b""))
+
+    async def _next(self, due: float, late: str, kind: str) -> wire.Frame:
+        """The next frame. Kills the child and raises :class:`EngineFailure` when it is late or its end is reached."""
+        try:
+            frame = await asyncio.wait_for(self._frames.get(), max(0.0, due - time.monotonic()))
+        except asyncio.TimeoutError as error:
+            logs.error("The engine is killed.", reason=kind, pid=self.pid)
+            await self.kill()
+            limit = getattr(self._settings, kind, 0.0)
+            raise EngineFailure(late % limit if "%" in late else late, "cancelled" if kind == "cancel_timeout" else kind) from error
+        if frame is None:
+            process = self._process
+            await self._gone()
+            raise death_sentence(process.returncode if process is not None else None, self._last_words())
+        return frame
+
+    async def _gone(self) -> None:
+        """Waits a moment for a child whose stream has ended to end too, its last words read, and sees to it."""
+        _, staying = await asyncio.wait(self._tasks, timeout=2.0) if self._tasks else ((), ())
+        if staying:
+            logs.error("The engine closed its stream and stayed.", pid=self.pid)
+        await self.kill()
+
+    async def render(self, job: str, payload: Dict[str, Any], progress: Progress, seconds: float) -> Output:
+        """Renders ``payload`` within ``seconds``. Raises :class:`EngineFailure`; a cancel is one of kind ``cancelled``."""
+        self._cancel_due = None
+        self._drain()
+        try:
+            self._send({"type": "render", "job": job, "payload": payload})
+        except wire.WireError as error:
+            raise EngineFailure(f"The payload cannot be passed on. {error}", "bad_payload", False) from error
+        begun = time.monotonic()
+        due, late, kind = begun + self._settings.load_timeout, "The model was not loaded within %g s.", "load_timeout"
+        while True:
+            frame = await self._next(*min((due, late, kind), *self._other_limits(begun + seconds)))
+            message = frame.message
+            if message.get("job") != job:
+                continue
+            if frame.type == "progress":
+                progress(int(message["step"]), int(message["steps"]), str(message["phase"]))
+            elif frame.type == "result":
+                return Output(dict(message["result"]), frame.blob)
+            elif frame.type == "error":
+                raise EngineFailure(str(message["error"]), str(message["kind"]), bool(message["retry"]))
+            elif frame.type == "phase":
+                progress(0, 0, str(message["phase"]))
+                due = time.monotonic() + self._settings.load_timeout
+                continue
+            due, late, kind = time.monotonic() + self._settings.step_timeout, "A step took longer than %g s.", "step_timeout"
+
+    def _other_limits(self, end: float) -> List[Tuple[float, str, str]]:
+        limits = [(end, "The job took longer than it may.", "timeout")]
+        if self._cancel_due is not None:
+            limits.append((self._cancel_due, "The engine did not obey a cancel within %g s and was ended.", "cancel_timeout"))
+        return limits
+
+    def _drain(self) -> None:
+        while not self._frames.empty():
+            frame = self._frames.get_nowait()
+            if frame is None:
+                self._frames.put_nowait(None)
+                return

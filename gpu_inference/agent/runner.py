@@ -1,0 +1,128 @@
+"""One lease from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Iterable, List, Optional
+
+from gpu_inference.agent import logs
+from gpu_inference.agent.client import ApiClient, Rejected
+from gpu_inference.agent.engine_outcome import EngineFailure, Output
+from gpu_inference.agent.engine_process import EngineProcess
+from gpu_inference.agent.uploads import Outbox, deliver, report_failure
+from gpu_inference.protocol import AGENT_STOPPED, Held, Lease, Progress
+
+JOB_TYPES = ("image_gen",)
+
+
+class Attempt:
+    """A lease being worked on."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.held = Held(job_id=lease.job_id, attempt=lease.attempt)
+        self.key = f"{lease.job_id}/{lease.attempt}"
+        self.progress = Progress(job_id=lease.job_id, attempt=lease.attempt, phase="starting")
+        self.stopped = False
+
+
+class Runner:
+    """Works on one attempt at a time. ``idle`` is set while there is none, ``changed`` at each step."""
+
+    def __init__(self, client: ApiClient, engine: EngineProcess, outbox: Outbox, incarnation: str) -> None:
+        self._client = client
+        self._engine = engine
+        self._outbox = outbox
+        self._incarnation = incarnation
+        self._task: Optional[asyncio.Task[None]] = None
+        self.attempt: Optional[Attempt] = None
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.changed = asyncio.Event()
+
+    def progress(self) -> List[Progress]:
+        """Where the attempt stands, for a beat."""
+        return [self.attempt.progress] if self.attempt is not None else []
+
+    def holding(self) -> List[Held]:
+        """The attempts held, for a lease request."""
+        return [self.attempt.held] if self.attempt is not None else []
+
+    def start(self, lease: Lease) -> None:
+        """Begins a lease. The same lease again is ignored, as it is already being worked on."""
+        if self.attempt is not None:
+            return
+        self.attempt = Attempt(lease)
+        self.idle.clear()
+        self.changed.set()
+        self._task = asyncio.ensure_future(self._run(self.attempt))
+
+    def stop(self, attempts: Iterable[Held]) -> None:
+        """Ends the attempt at its next step where it is among ``attempts``."""
+        attempt = self.attempt
+        if attempt is None or attempt.stopped:
+            return
+        if (attempt.held.job_id, attempt.held.attempt) in [(one.job_id, one.attempt) for one in attempts]:
+            attempt.stopped = True
+            logs.info("The control plane ends an attempt.", job_id=attempt.held.job_id, attempt=attempt.held.attempt)
+            self._engine.cancel(attempt.key)
+
+    async def shutdown(self, seconds: float) -> None:
+        """Ends the work at once, telling the control plane within ``seconds`` that the attempt may go elsewhere."""
+        attempt, task = self.attempt, self._task
+        if attempt is None or task is None:
+            return
+        delivering = attempt.progress.phase == "uploading"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if not delivering and not attempt.stopped:
+            said = report_failure(
+                self._client, attempt.held, self._incarnation, "The agent was stopped in the middle of the job.", AGENT_STOPPED, True
+            )
+            await asyncio.gather(asyncio.wait_for(said, seconds), return_exceptions=True)
+
+    async def _run(self, attempt: Attempt) -> None:
+        held = attempt.held
+        logs.info("An attempt begins.", job_id=held.job_id, attempt=held.attempt)
+        try:
+            try:
+                output = await self._work(attempt)
+            except EngineFailure as failure:
+                kind, retry = ("cancelled", False) if attempt.stopped else (failure.kind, failure.retry)
+                logs.warning("An attempt failed.", job_id=held.job_id, attempt=held.attempt, kind=kind, reason=str(failure))
+                await report_failure(self._client, held, self._incarnation, str(failure), kind, retry)
+                return
+            self._note(attempt, attempt.progress.step, attempt.progress.steps, "uploading")
+            pending = self._outbox.keep(held, self._incarnation, output.png, output.result)
+            if await deliver(self._client, pending, lambda: attempt.stopped):
+                logs.info("An attempt is complete.", job_id=held.job_id, attempt=held.attempt)
+        except asyncio.CancelledError:
+            raise
+        except Rejected as error:
+            logs.warning("An attempt cannot be ended.", job_id=held.job_id, attempt=held.attempt, reason=str(error))
+        except Exception as error:
+            logs.error("An attempt failed in the agent.", job_id=held.job_id, attempt=held.attempt, reason=repr(error)[:500])
+            message = f"The agent failed with {type(error).__name__}."
+            await report_failure(self._client, held, self._incarnation, message, "agent", True)
+        finally:
+            self.attempt = None
+            self.changed.set()
+            self.idle.set()
+
+    async def _work(self, attempt: Attempt) -> Output:
+        lease = attempt.lease
+        if lease.job_type not in JOB_TYPES:
+            text = "This agent does not do jobs of type '{:.60}'; it does: {}.".format(lease.job_type, ", ".join(JOB_TYPES))
+            raise EngineFailure(text, "unknown_job_type", False)
+        await self._engine.ensure_started()
+        if attempt.stopped:
+            raise EngineFailure("The job was cancelled before it began.", "cancelled", False)
+
+        def progress(step: int, steps: int, phase: str) -> None:
+            self._note(attempt, step, steps, phase)
+
+        return await self._engine.render(attempt.key, lease.payload, progress, lease.timeout_seconds)
+
+    def _note(self, attempt: Attempt, step: int, steps: int, phase: str) -> None:
+        attempt.progress = Progress(job_id=attempt.held.job_id, attempt=attempt.held.attempt, step=step, steps=steps, phase=phase)
+        self.changed.set()

@@ -1,0 +1,114 @@
+"""The agent as a whole: what runs, in which order it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import List, Optional
+
+from gpu_inference.agent import identity, logs
+from gpu_inference.agent.beats import BeatLoop
+from gpu_inference.agent.client import ApiClient, Backoff, Rejected
+from gpu_inference.agent.engine_outcome import EngineFailure
+from gpu_inference.agent.engine_process import EngineProcess
+from gpu_inference.agent.files import lock_dir
+from gpu_inference.agent.leases import LeaseLoop
+from gpu_inference.agent.runner import Runner
+from gpu_inference.agent.settings import Settings
+from gpu_inference.agent.telemetry import Telemetry
+from gpu_inference.agent.uploads import Outbox, deliver
+
+FAREWELL_SECONDS = 1.0
+LATE_SECONDS = 20.0
+_STABLE_SECONDS = 30.0
+
+
+async def keep_engine(engine: EngineProcess) -> None:
+    """Keeps a child alive, with growing pauses where it keeps ending."""
+    backoff = Backoff(0.2, 30.0)
+    while True:
+        begun = time.monotonic()
+        try:
+            await engine.ensure_started()
+        except EngineFailure as failure:
+            logs.error("The engine does not start.", reason=str(failure))
+        else:
+            engine.preload()
+            await engine.ended.wait()
+            logs.warning("The engine has ended.")
+            if time.monotonic() - begun > _STABLE_SECONDS:
+                backoff.reset()
+        await asyncio.sleep(backoff.next())
+
+
+async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, who: identity.Identity) -> None:
+    """Works as ``who`` until it is cancelled. Raises :class:`Rejected` where the credential is no longer accepted."""
+    outbox = Outbox(settings.state_dir)
+    runner = Runner(client, engine, outbox, who.incarnation)
+    telemetry = Telemetry(settings.state_dir)
+    logs.info("The agent is up.", node_id=who.node_id, url=settings.url)
+    keeper = asyncio.ensure_future(keep_engine(engine))
+    loops = [keeper]
+    late: List[asyncio.Future[bool]] = []
+    try:
+        # What an earlier run finished goes first: the next beat ends its leases.
+        late = [asyncio.ensure_future(deliver(client, pending)) for pending in outbox.waiting()]
+        if late:
+            await asyncio.wait(late, timeout=LATE_SECONDS)
+        for delivery in late:
+            if delivery.done():
+                delivery.result()
+        loops.append(asyncio.ensure_future(BeatLoop(client, engine, runner, telemetry, who.incarnation).run()))
+        loops.append(asyncio.ensure_future(LeaseLoop(client, engine, runner, who.incarnation).run()))
+        await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+        for task in loops:
+            if task.done():
+                task.result()
+    finally:
+        for task in loops:
+            task.cancel()
+        for delivery in late:
+            delivery.cancel()
+        await asyncio.gather(*loops, *late, return_exceptions=True)
+        await runner.shutdown(FAREWELL_SECONDS)
+        await engine.kill()
+
+
+async def _work(settings: Settings, client: ApiClient, engine: EngineProcess) -> None:
+    rejected: Optional[identity.Identity] = None
+    while True:
+        who = await identity.obtain(client, settings.state_dir, settings.read_token(), rejected)
+        try:
+            await serve(settings, client, engine, who)
+        except Rejected as error:
+            logs.warning("The credential is no longer accepted.", reason=str(error))
+            rejected = who
+
+
+def _already_stopping() -> None:
+    """A second signal must not cut the clean-up short."""
+
+
+async def run(settings: Settings) -> None:
+    """Runs the agent until SIGTERM or SIGINT. Raises what :func:`gpu_inference.agent.identity.obtain` and
+    :func:`gpu_inference.agent.files.lock_dir` raise.
+    """
+    loop = asyncio.get_running_loop()
+    with lock_dir(settings.state_dir):
+        client, engine = ApiClient(settings.url, settings.ca_file), EngineProcess(settings)
+        work = asyncio.ensure_future(_work(settings, client, engine))
+
+        def stop() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, _already_stopping)
+            work.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        try:
+            await work
+        except asyncio.CancelledError:
+            logs.info("The agent stops.")
+        finally:
+            await client.close()

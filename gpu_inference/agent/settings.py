@@ -1,0 +1,97 @@
+"""The agent's settings, from the environment: ``FLEET_AGENT_<NAME>``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Mapping, Optional, Tuple
+from urllib.parse import urlsplit
+
+import gpu_inference
+
+PREFIX = "FLEET_AGENT_"
+PACKAGE = Path(gpu_inference.__file__).resolve().parent
+BUILTIN_MODEL = PACKAGE / "builtin" / "model"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class SettingsError(Exception):
+    """A setting has a value that cannot be used; the message is one sentence naming it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """See the README for what each does. Times in seconds; ``threads`` 0 is one a core."""
+
+    url: str = "http://127.0.0.1:8765"
+    state_dir: Path = Path("~/.fleet/agent")
+    token: str = ""
+    token_file: Optional[Path] = None
+    ca_file: Optional[Path] = None
+    models: Tuple[Path, ...] = (BUILTIN_MODEL,)
+    threads: int = 0
+    log: str = "info"
+    start_timeout: float = 60.0
+    load_timeout: float = 300.0
+    step_timeout: float = 60.0
+    cancel_timeout: float = 5.0
+
+    def read_token(self) -> str:
+        """The enrolment token, or an empty text. Raises :class:`SettingsError` where its file cannot be read."""
+        if self.token or self.token_file is None:
+            return self.token
+        try:
+            return self.token_file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"The token file {self.token_file} cannot be read ({error}).") from error
+
+
+def _path(text: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(text)))
+
+
+def _number(name: str, text: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise SettingsError(f"{PREFIX}{name} must be a number from {low:g} to {high:g}, and '{text:.60}' was given.")
+    return value
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise SettingsError(f"{PREFIX}URL must be http(s)://host[:port] without user, password or query.")
+    return text.rstrip("/")
+
+
+def load_settings(environment: Mapping[str, str]) -> Settings:
+    """Settings from ``environment``; what it lacks has its default. Raises :class:`SettingsError`."""
+
+    def get(name: str, default: str) -> str:
+        return environment.get(PREFIX + name) or default
+
+    log = get("LOG", Settings.log).lower()
+    if log not in LOG_LEVELS:
+        raise SettingsError("{}LOG must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(LOG_LEVELS), log))
+    token_file, ca_file = get("TOKEN_FILE", ""), get("CA_FILE", "")
+    models = tuple(_path(text) for text in get("MODELS", "").split(os.pathsep) if text)
+    return Settings(
+        url=_url(get("URL", Settings.url)),
+        state_dir=_path(get("STATE_DIR", str(Settings.state_dir))),
+        token=get("TOKEN", "").strip(),
+        token_file=_path(token_file) if token_file else None,
+        ca_file=_path(ca_file) if ca_file else None,
+        models=models or Settings.models,
+        threads=int(_number("THREADS", get("THREADS", "0"), 0, 1024)),
+        log=log,
+        start_timeout=_number("START_TIMEOUT", get("START_TIMEOUT", "60"), 1, 3600),
+        load_timeout=_number("LOAD_TIMEOUT", get("LOAD_TIMEOUT", "300"), 1, 36000),
+        step_timeout=_number("STEP_TIMEOUT", get("STEP_TIMEOUT", "60"), 0.1, 3600),
+        cancel_timeout=_number("CANCEL_TIMEOUT", get("CANCEL_TIMEOUT", "5"), 0.1, 600),
+    )

@@ -1,0 +1,76 @@
+"""Figures and facts of the node, by psutil. What a machine does not have is left at its default, never made up."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import psutil
+
+from gpu_inference import __version__
+from gpu_inference.protocol import Metrics
+
+MIB = 1024.0 * 1024.0
+_PREFERRED_SENSORS = ("coretemp", "k10temp", "cpu_thermal", "cpu-thermal", "soc_thermal", "acpitz")
+
+
+def machine_id() -> str:
+    """The machine's own id, or an empty text."""
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        try:
+            return Path(path).read_text(encoding="ascii").strip()[:128]
+        except (OSError, ValueError):
+            continue
+    return ""
+
+
+def temperature() -> Optional[float]:
+    """Degrees Celsius of the processor, else of the hottest sensor, else None."""
+    try:
+        sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
+    except (OSError, RuntimeError):
+        return None
+    for name in _PREFERRED_SENSORS:
+        if sensors.get(name):
+            return float(max(reading.current for reading in sensors[name]))
+    readings = [reading.current for group in sensors.values() for reading in group]
+    return float(max(readings)) if readings else None
+
+
+class Telemetry:
+    """Reads the figures. The first processor figure covers the time since this was made."""
+
+    def __init__(self, disk: Path) -> None:
+        self._disk = str(disk)
+        psutil.cpu_percent(None)
+
+    def metrics(self) -> Metrics:
+        """The node's figures now."""
+        memory = psutil.virtual_memory()
+        disk = psutil.disk_usage(self._disk)
+        return Metrics(
+            cpu=psutil.cpu_percent(None),
+            memory=memory.percent,
+            memory_total_mib=round(memory.total / MIB, 1),
+            disk=disk.percent,
+            disk_free_mib=round(disk.free / MIB, 1),
+            temperature=temperature(),
+        )
+
+    def facts(self) -> Dict[str, Any]:
+        """What does not change while the node runs."""
+        return {
+            "hostname": platform.node(),
+            "os": platform.system(),
+            "os_release": platform.release(),
+            "arch": platform.machine(),
+            "python": platform.python_version(),
+            "cpu_count": os.cpu_count() or 1,
+            "memory_total_mib": round(psutil.virtual_memory().total / MIB, 1),
+            "disk_total_mib": round(psutil.disk_usage(self._disk).total / MIB, 1),
+            "machine_id": machine_id(),
+            "boot_time": int(psutil.boot_time()),
+            "agent_version": __version__,
+        }

@@ -1,0 +1,156 @@
+"""The engine child: ``python -m gpu_inference.engine.child --fd N --model FOLDER [--model FOLDER] [--threads N]``.
+
+Started by the agent with one end of a socket pair. The main thread renders, a second one listens: a ``cancel`` takes
+effect at the next step, and the end of the stream, which means that the agent is gone, ends the process at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Set
+
+from gpu_inference.engine import wire
+from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND
+from gpu_inference.engine.catalogue import Catalogue
+from gpu_inference.engine.errors import EngineError, OutOfMemory
+from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.request import parse_request
+from gpu_inference.engine.samplers import SAMPLERS
+
+EXIT_OUT_OF_MEMORY = 70
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """On Linux, has the kernel kill this process when ``parent`` ends; elsewhere the stream's end has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(0)
+
+
+class Child:
+    """Serves one socket until it ends."""
+
+    def __init__(self, sock: socket.socket, catalogue: Catalogue) -> None:
+        self._sock = sock
+        self._catalogue = catalogue
+        self._frames: queue.Queue[wire.Frame] = queue.Queue()
+        self._cancelled: Set[str] = set()
+
+    def run(self) -> int:
+        """Works through the frames; returns the process's exit code."""
+        self._send(
+            {
+                "type": "hello",
+                "pid": os.getpid(),
+                "backend": DEFAULT_BACKEND,
+                "backends": list(BACKENDS),
+                "devices": ["cpu"],
+                "samplers": list(SAMPLERS),
+                "models": [info.model_dump() for info in self._catalogue.infos()],
+                "problems": self._catalogue.problems,
+            }
+        )
+        threading.Thread(target=self._listen, name="listen", daemon=True).start()
+        while True:
+            frame = self._frames.get()
+            if frame.type == "stop":
+                return 0
+            try:
+                self._serve(frame)
+            except OutOfMemory:
+                return EXIT_OUT_OF_MEMORY
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                frame = wire.receive(self._sock)
+                if frame is None:
+                    os._exit(0)
+                if frame.type == "cancel":
+                    self._cancelled.add(str(frame.message.get("job")))
+                else:
+                    self._frames.put(frame)
+        except ConnectionError:
+            os._exit(0)
+        except (OSError, wire.WireError):
+            os._exit(1)
+
+    def _send(self, message: Dict[str, Any], blob: bytes = b"") -> None:
+        self._sock.sendall(wire.encode(message, blob))
+
+    def _pipeline(self, job: str, name: Optional[str]) -> Pipeline:
+        before = self._catalogue.loaded
+        if before is None or (name is not None and name != before):
+            self._send({"type": "phase", "job": job, "phase": "loading"})
+        pipeline = self._catalogue.pipeline(name)
+        if self._catalogue.loaded != before:
+            self._send({"type": "loaded", "job": job, "model": self._catalogue.loaded})
+        return pipeline
+
+    def _serve(self, frame: wire.Frame) -> None:
+        job = str(frame.message.get("job", ""))
+        try:
+            if frame.type == "load":
+                self._preload(job)
+            elif frame.type == "render":
+                self._render(job, frame.message.get("payload") or {})
+        except EngineError as error:
+            self._fail(job, error)
+        except MemoryError:
+            self._fail(job, OutOfMemory("The engine ran out of memory."))
+        except Exception as error:
+            self._fail(job, EngineError("The engine failed with {}: {}".format(type(error).__name__, " ".join(str(error).split())[:300])))
+        finally:
+            self._cancelled.discard(job)
+
+    def _preload(self, job: str) -> None:
+        """Loads the default model; one that a job has loaded meanwhile is left."""
+        if self._catalogue.loaded is None:
+            self._pipeline(job, None)
+
+    def _render(self, job: str, payload: Dict[str, Any]) -> None:
+        request = parse_request(payload)
+        pipeline = self._pipeline(job, request.model)
+
+        def progress(step: int, steps: int, phase: str) -> None:
+            self._send({"type": "progress", "job": job, "step": step, "steps": steps, "phase": phase})
+
+        rendered = pipeline.render(request, progress, lambda: job in self._cancelled)
+        self._send({"type": "result", "job": job, "result": rendered.result.model_dump()}, rendered.png)
+
+    def _fail(self, job: str, error: EngineError) -> None:
+        self._send({"type": "error", "job": job, "error": str(error), "kind": error.kind, "retry": error.retry})
+        if isinstance(error, OutOfMemory):
+            raise error
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Entry point; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="gpu_inference.engine.child")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--model", type=Path, action="append", default=[])
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args(arguments)
+    die_with_parent(options.parent)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    catalogue = Catalogue(options.model, lambda folder: Pipeline.load(folder, options.threads))
+    try:
+        return Child(socket.socket(fileno=options.fd), catalogue).run()
+    except (BrokenPipeError, ConnectionResetError):
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

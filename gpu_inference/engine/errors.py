@@ -1,0 +1,49 @@
+"""What can go wrong in an engine. Every message is one sentence that may be shown to the caller."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Base of the engine's errors. ``kind`` names the family, ``retry`` says whether another try may end better."""
+
+    kind = "engine"
+    retry = True
+
+
+class BadRequest(EngineError):
+    """A value of the request is missing, of the wrong type or out of range."""
+
+    kind = "bad_payload"
+    retry = False
+
+
+class UnknownModel(EngineError):
+    """The request names a model that this engine does not have."""
+
+    kind = "unknown_model"
+    retry = False
+
+
+class ModelError(EngineError):
+    """A model folder is incomplete, damaged or contradicts its manifest; another node's copy may be sound."""
+
+    kind = "model"
+
+
+class BackendError(EngineError):
+    """The runtime under a backend refused or failed."""
+
+    kind = "backend"
+
+
+class OutOfMemory(EngineError):
+    """The device or the host had no memory left for the request."""
+
+    kind = "out_of_memory"
+
+
+class Cancelled(EngineError):
+    """The work was cancelled between two steps."""
+
+    kind = "cancelled"
+    retry = False

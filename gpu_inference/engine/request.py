@@ -1,0 +1,91 @@
+"""A job's payload as values the pipeline may trust; every refusal is one sentence with field, value and range."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, Dict, Optional
+
+from gpu_inference.engine.errors import BadRequest
+from gpu_inference.engine.noise import MAX_SEED
+from gpu_inference.engine.samplers import DEFAULT_SAMPLER, check_sampler
+
+MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 64, 2048, 8
+MAX_STEPS = 150
+MAX_GUIDANCE = 30.0
+MAX_PROMPT = 10000
+DEFAULT_SIDE = 1024
+DEFAULT_STEPS = 20
+_SHOWN_BITS = 128
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """A picture to make: sizes in pixels, ``seed`` 0 to 2^63 - 1. ``guidance_scale`` None is the model's own."""
+
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    steps: int
+    guidance_scale: Optional[float]
+    seed: int
+    model: Optional[str]
+    sampler: str
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return "a number of more than 128 bits"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _whole(payload: Dict[str, Any], name: str, default: int, low: int, high: int, multiple: int = 1) -> int:
+    value = payload.get(name)
+    if value is None:
+        return default
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high or value % multiple:
+        grid = f" in multiples of {multiple}" if multiple > 1 else ""
+        raise BadRequest(f"The value of {name} must be a whole number from {low} to {high}{grid}, and {_shown(value)} was given.")
+    return value
+
+
+def _number(payload: Dict[str, Any], name: str, high: float) -> Optional[float]:
+    value = payload.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
+        raise BadRequest(f"The value of {name} must be a number from 0 to {high:g}, and {_shown(value)} was given.")
+    return float(value)
+
+
+def _text(payload: Dict[str, Any], name: str, high: int) -> str:
+    value = payload.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadRequest(f"The value of {name} must be text, and {_shown(value)} was given.")
+    if len(value) > high:
+        raise BadRequest(f"The value of {name} may have {high} characters, and {len(value)} were given.")
+    return value
+
+
+def parse_request(payload: Dict[str, Any]) -> RenderRequest:
+    """The request in ``payload``; fields that are not known are ignored, a missing seed is drawn.
+
+    Raises :class:`BadRequest` at the first field that is wrong.
+    """
+    return RenderRequest(
+        prompt=_text(payload, "prompt", MAX_PROMPT),
+        negative_prompt=_text(payload, "negative_prompt", MAX_PROMPT),
+        width=_whole(payload, "width", DEFAULT_SIDE, MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE),
+        height=_whole(payload, "height", DEFAULT_SIDE, MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE),
+        steps=_whole(payload, "steps", DEFAULT_STEPS, 1, MAX_STEPS),
+        guidance_scale=_number(payload, "guidance_scale", MAX_GUIDANCE),
+        seed=_whole(payload, "seed", secrets.randbelow(MAX_SEED + 1), 0, MAX_SEED),
+        model=_text(payload, "model", 200) or None,
+        sampler=check_sampler(_text(payload, "scheduler", 60) or DEFAULT_SAMPLER),
+    )

@@ -1,0 +1,68 @@
+"""One picture in this process, without agent or control plane: ``fleet-worker render``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+from gpu_inference.engine.errors import BadRequest, EngineError
+from gpu_inference.engine.manifest import load_model_folder
+from gpu_inference.engine.metadata import read_metadata
+from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.request import parse_request
+
+_TAKEN = ("prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "seed", "scheduler")
+
+
+def payload_of(options: argparse.Namespace) -> Dict[str, Any]:
+    """The job's payload from the command's options. Raises :class:`BadRequest`."""
+    payload: Dict[str, Any] = {}
+    if options.like is not None:
+        try:
+            kept = read_metadata(options.like.read_bytes())
+        except OSError as error:
+            raise BadRequest(f"The picture {options.like} cannot be read ({error.strerror}).") from error
+        if kept is None:
+            raise BadRequest(f"The picture {options.like} does not say how it was made.")
+        payload = {name: kept.get(name) for name in _TAKEN}
+    if options.size is not None:
+        width, cross, height = options.size.lower().partition("x")
+        if not cross or not width.isdigit() or not height.isdigit():
+            raise BadRequest(f"The size must be WIDTHxHEIGHT in pixels, such as 512x512, and '{options.size:.60}' was given.")
+        payload["width"], payload["height"] = int(width), int(height)
+    given = {
+        "prompt": options.prompt or None,
+        "negative_prompt": options.negative,
+        "steps": options.steps,
+        "guidance_scale": options.guidance,
+        "seed": options.seed,
+        "scheduler": options.scheduler,
+    }
+    payload.update({name: value for name, value in given.items() if value is not None})
+    return payload
+
+
+def _show(step: int, steps: int, phase: str) -> None:
+    print(f"\r{phase:10} {step}/{steps} ", end="", file=sys.stderr, flush=True)
+
+
+def render_file(options: argparse.Namespace, model: Path) -> str:
+    """Renders to ``options.output``; returns an error's sentence, or an empty text."""
+    progress = _show if sys.stderr.isatty() else (lambda _step, _steps, _phase: None)
+    try:
+        request = parse_request(payload_of(options))
+        rendered = Pipeline.load(load_model_folder(model), options.threads).render(request, progress)
+        options.output.write_bytes(rendered.png)
+    except EngineError as error:
+        return str(error)
+    except OSError as error:
+        return f"The picture {options.output} cannot be written ({error.strerror})."
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    result = rendered.result
+    print(f"{options.output}: {result.width} x {result.height}, seed {result.seed}, {result.generation_time:.2f} s")
+    for warning in result.warnings:
+        print(warning, file=sys.stderr)
+    return ""
