@@ -32,7 +32,8 @@ app = FastAPI()
 
 @app.post("/api/queue/jobs", status_code=201)
 async def jobs(body: Body) -> Answer:
-    return Answer(job_id="550e8400-e29b-41d4-a716-446655440000", status="queued", job_type=body.job_type, priority=body.priority, queue_position=1)
+    job_id = "550e8400-e29b-41d4-a716-446655440000"
+    return Answer(job_id=job_id, status="queued", job_type=body.job_type, priority=body.priority, queue_position=1)
 
 uvicorn.run(app, port=PORT, loop="uvloop", http="httptools", access_log=False, log_level="warning")
 """

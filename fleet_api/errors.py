@@ -53,6 +53,14 @@ class Conflict(FleetError):
     meaning = "The request does not fit the present state"
 
 
+class HomeBusy(Conflict):
+    """Another control plane uses this data folder."""
+
+
+class PortBusy(Conflict):
+    """Something else listens there."""
+
+
 class AttemptClosed(FleetError):
     """A late word about an attempt that has ended."""
 

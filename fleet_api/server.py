@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import gc
-import socket
 import sys
 
 import structlog
@@ -12,8 +10,9 @@ import uvicorn
 
 from fleet_api import logs
 from fleet_api.app import create_app
-from fleet_api.errors import Conflict, Unavailable
+from fleet_api.errors import HomeBusy, Unavailable
 from fleet_api.kit import home
+from fleet_api.kit.listen import bind
 from fleet_api.migrate import upgrade
 from fleet_api.settings import Settings
 
@@ -22,30 +21,6 @@ log = structlog.get_logger()
 SWITCH_INTERVAL = 0.0005  # seconds; at Python's 5 ms the database's writer waits that long for the interpreter at each statement
 DRAIN_SECONDS = 3
 GC_THRESHOLD = (20_000, 20, 50)  # at Python's 700 a long queue is walked again and again
-
-
-class HomeBusy(Conflict):
-    """Another control plane uses this data folder."""
-
-
-class PortBusy(Conflict):
-    """Something else listens there."""
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises PortBusy and Unavailable with a sentence."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(512)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise PortBusy(f"Port {port} on {host} is in use; stop what listens there, or set FLEET_PORT to another.") from None
-        raise Unavailable(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
-    return listener
 
 
 def serve(settings: Settings) -> None:

@@ -19,15 +19,15 @@ import httpx
 
 from fleet_api.access.enrolment import create_token
 from fleet_api.cli import exit_codes
-from fleet_api.errors import Unavailable
+from fleet_api.errors import HomeBusy, Unavailable
 from fleet_api.kit import home
 from fleet_api.kit.clock import SystemClock
 from fleet_api.kit.crypto import fingerprint
 from fleet_api.kit.db import Database
+from fleet_api.kit.listen import bind
 from fleet_api.kit.process import spawn, stop
 from fleet_api.migrate import upgrade
 from fleet_api.nodes import repository
-from fleet_api.server import HomeBusy, bind
 from fleet_api.settings import Settings
 
 FIRST_PAUSE = 0.2

@@ -80,9 +80,6 @@ def test_thirty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     assert sum(len(job["attempts"]) for job in jobs) > KILLS, "some kill must have hit a job in its middle"  # type: ignore[arg-type]
 
 
-
-
-
 def kill(product: Product, role: str) -> bool:
     """Kill -9 a role's process, waiting for it to be there; return whether there was one."""
     deadline = time.monotonic() + 30

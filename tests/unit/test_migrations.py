@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from fleet_api import migrate
 from fleet_api.kit import db as kit_db
 from fleet_api.kit.db import DatabaseUnusable, sqlite_engine
-from fleet_api.migrate import SchemaTooNew, upgrade
+from fleet_api.migrate import FOLDER, HEAD, SchemaTooNew, upgrade
+from fleet_api.migrations import upgrade as migrations
 from fleet_api.tables import metadata
 
 
@@ -59,13 +61,13 @@ def test_a_file_that_is_no_database_is_a_sentence(tmp_path: Path) -> None:
 
 def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "fleet.db"
-    real = migrate.command.upgrade
+    real = migrations.command.upgrade
 
     def half(config: object, revision: str) -> None:
         real(config, revision)
         raise RuntimeError("the power went")
 
-    monkeypatch.setattr(migrate.command, "upgrade", half)
+    monkeypatch.setattr(migrations.command, "upgrade", half)
     with pytest.raises(RuntimeError):
         upgrade(path)
     monkeypatch.undo()
@@ -73,3 +75,9 @@ def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyte
         assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     connection.close()
     assert upgrade(path)
+
+
+def test_the_head_that_is_looked_for_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
