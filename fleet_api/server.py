@@ -10,7 +10,6 @@ import uvicorn
 
 from fleet_api import logs
 from fleet_api.app import create_app
-from fleet_api.errors import HomeBusy, Unavailable
 from fleet_api.kit import home
 from fleet_api.kit.listen import bind
 from fleet_api.migrate import upgrade
@@ -34,16 +33,7 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.set_threshold(*GC_THRESHOLD)
-    try:
-        home.prepare(settings.home)
-        lock = home.lock(settings.home / "api.lock")
-    except home.HomeInUse as error:
-        raise HomeBusy(
-            f"A control plane already runs on {settings.home} ({error}); stop it, or set FLEET_HOME to another folder."
-        ) from None
-    except OSError as error:
-        raise Unavailable(f"The data folder {settings.home} cannot be used: {error.strerror}.") from None
-    with lock:
+    with home.claim(settings.home, "api.lock"):
         upgrade(settings.database)
         listener = bind(settings.host, settings.port)
         config = uvicorn.Config(

@@ -19,7 +19,7 @@ import httpx
 
 from fleet_api.access.enrolment import create_token
 from fleet_api.cli import exit_codes
-from fleet_api.errors import HomeBusy, Unavailable
+from fleet_api.errors import Unavailable
 from fleet_api.kit import home
 from fleet_api.kit.clock import SystemClock
 from fleet_api.kit.crypto import fingerprint
@@ -82,16 +82,7 @@ async def up(settings: Settings, say: Callable[[str], None], on_ready: Callable[
         PortBusy: the port is taken.
         FleetError: the data folder or the database cannot be used.
     """
-    try:
-        home.prepare(settings.home)
-        lock = home.lock(settings.home / "up.lock")
-    except home.HomeInUse as error:
-        raise HomeBusy(
-            f"Fleet Commander already runs on {settings.home} ({error}); stop it with Ctrl-C there, or set FLEET_HOME to another folder."
-        ) from None
-    except OSError as error:
-        raise Unavailable(f"The data folder {settings.home} cannot be used: {error.strerror}.") from None
-    with lock:
+    with home.claim(settings.home, "up.lock"):
         port = _free_port(settings)
         upgrade(settings.database)
         await _prepare_agent(settings)

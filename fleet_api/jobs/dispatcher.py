@@ -7,7 +7,6 @@ transaction, and answers the polls it served. What could not be written goes bac
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from fleet_api.jobs import repository
 from fleet_api.jobs.held import OpenLeases
 from fleet_api.jobs.index import QueueIndex
 from fleet_api.jobs.models import Job
+from fleet_api.kit.background import in_background
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database
 from fleet_api.nodes.live import LiveNode
@@ -84,15 +84,10 @@ class Dispatcher:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Dispatch in the background while the context is open; then every open poll is answered empty."""
-        task = asyncio.create_task(self._run(), name="dispatcher")
-        try:
+        async with in_background(self._run(), "dispatcher"):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            for node_id in list(self._waiters):
-                self.interrupt(node_id)
+        for node_id in list(self._waiters):
+            self.interrupt(node_id)
 
     async def _run(self) -> None:
         while True:

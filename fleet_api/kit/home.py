@@ -7,30 +7,31 @@ import os
 from pathlib import Path
 from typing import IO
 
-
-class HomeInUse(Exception):
-    """Another process holds the lock."""
+from fleet_api.errors import HomeBusy, Unavailable
 
 
-def prepare(home: Path) -> Path:
-    """Create the folder with mode 0700 if it is not there. Raises OSError when it cannot be written."""
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return home
+def claim(home: Path, lock_name: str) -> IO[str]:
+    """Create the data folder (mode 0700) if it is not there, and take its lock.
 
+    The kernel frees the lock when the process ends, however it ends. Returns the locked file; keep it open.
 
-def lock(path: Path) -> IO[str]:
-    """Take an exclusive lock that the kernel frees when the process ends, however it ends.
-
-    Returns the open file; keep it. Raises :class:`HomeInUse` with the other's pid in its text.
+    Raises:
+        HomeBusy: another process holds the lock.
+        Unavailable: the folder cannot be made or written.
     """
-    file = open(path, "a+")  # noqa: SIM115 - held open for the life of the process
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = open(home / lock_name, "a+")  # noqa: SIM115 - held open for the life of the process
+    except OSError as error:
+        raise Unavailable(f"The data folder {home} cannot be used: {error.strerror}.") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
         pid = file.read().strip()
         file.close()
-        raise HomeInUse(f"pid {pid}" if pid else "another process") from None
+        who = f" (pid {pid})" if pid else ""
+        raise HomeBusy(f"Fleet Commander already runs on {home}{who}; stop it, or set FLEET_HOME to another folder.") from None
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
+
+from fleet_api.kit.background import in_background
 
 log = structlog.get_logger()
 
@@ -24,13 +25,8 @@ class LoopService:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run in the background while the context is open."""
-        task = asyncio.create_task(self._run(), name=self.name)
-        try:
+        async with in_background(self._run(), self.name):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def _run(self) -> None:
         while True:
