@@ -84,10 +84,12 @@ class Dispatcher:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Dispatch in the background while the context is open; then every open poll is answered empty."""
-        async with in_background(self._run(), "dispatcher"):
-            yield
-        for node_id in list(self._waiters):
-            self.interrupt(node_id)
+        try:
+            async with in_background(self._run(), "dispatcher"):
+                yield
+        finally:
+            for node_id in list(self._waiters):
+                self.interrupt(node_id)
 
     async def _run(self) -> None:
         while True:
