@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from fleet_api.errors import FleetError
 from fleet_api.kit.clock import Clock
-from fleet_api.kit.middleware import BodyLimit, TrailingSlash
+from fleet_api.kit.middleware import BodyLimit, HeadAsGet, TrailingSlash
 from fleet_api.kit.openapi import without_default_422
 from fleet_api.kit.validation import sentence
 from fleet_api.lifespan import build, running
@@ -62,6 +62,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(BodyLimit, limit=settings.body_limit, upload_limit=settings.upload_limit, upload_prefix="/api/agents/uploads/")
     app.add_middleware(TrailingSlash)
+    app.add_middleware(HeadAsGet)
     describe = app.openapi
     app.openapi = lambda: without_default_422(describe())  # type: ignore[method-assign]
     return app

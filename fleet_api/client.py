@@ -39,7 +39,10 @@ class FleetClient:
 
     def __init__(self, url: str | None = None, timeout: float = 30.0) -> None:
         self.url = (url or os.environ.get("FLEET_URL") or DEFAULT_URL).rstrip("/")
-        self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
+        try:
+            self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
+        except httpx.InvalidURL:
+            raise FleetUnreachable(f"{self.url!r} is not an address; it should look like {DEFAULT_URL}.") from None
 
     def __enter__(self) -> FleetClient:
         return self
@@ -106,11 +109,17 @@ class FleetClient:
                     yield job
 
     def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        return cast(dict[str, Any], self._request(method, path, **more).json())
+        answer = self._request(method, path, **more)
+        try:
+            return cast(dict[str, Any], answer.json())
+        except ValueError:
+            raise FleetUnreachable(f"What answers at {self.url} is not Fleet Commander.") from None
 
     def _request(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **more)
+        except httpx.InvalidURL:
+            raise FleetUnreachable(f"{self.url!r} is not an address; it should look like {DEFAULT_URL}.") from None
         except httpx.TransportError as error:
             raise FleetUnreachable(f"Nobody answers at {self.url}; start the control plane with 'fleet up'. ({error})") from error
         if answer.is_error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import socket
 import sys
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from fleet_api import logs
 from fleet_api.app import create_app
@@ -20,6 +22,22 @@ log = structlog.get_logger()
 SWITCH_INTERVAL = 0.0005  # seconds; at Python's 5 ms the database's writer waits that long for the interpreter at each statement
 DRAIN_SECONDS = 3
 GC_THRESHOLD = (20_000, 20, 50)  # at Python's 700 a long queue is walked again and again
+
+
+class Server(uvicorn.Server):
+    """Lets go of everyone who waits before it drains, so that a stop takes no longer than the work in hand."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer polls and synchronous callers, then drain."""
+        fleet = getattr(self._app.state, "fleet", None)
+        if fleet is not None:
+            fleet.dispatcher.close()
+            fleet.jobs.ends.close()
+        await super().shutdown(sockets=sockets)
 
 
 def serve(settings: Settings) -> None:
@@ -36,8 +54,9 @@ def serve(settings: Settings) -> None:
     with home.claim(settings.home, "api.lock"):
         upgrade(settings.database)
         listener = bind(settings.host, settings.port)
+        app = create_app(settings)
         config = uvicorn.Config(
-            create_app(settings),
+            app,
             loop="uvloop",
             http="httptools",
             ws="websockets-sansio",
@@ -47,4 +66,4 @@ def serve(settings: Settings) -> None:
             server_header=False,
         )
         log.info("serving", host=settings.host, port=listener.getsockname()[1])
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config, app).run(sockets=[listener])

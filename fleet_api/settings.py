@@ -73,4 +73,6 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read in the order: arguments, environment, ``fleet.toml`` in the data folder."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, default_home() / "fleet.toml")
+        given = getattr(init_settings, "init_kwargs", {}).get("home")
+        home = Path(given).expanduser() if given else default_home()
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, home / "fleet.toml")

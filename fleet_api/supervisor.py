@@ -19,7 +19,6 @@ import httpx
 
 from fleet_api.access.enrolment import create_token
 from fleet_api.cli import exit_codes
-from fleet_api.errors import Unavailable
 from fleet_api.kit import home
 from fleet_api.kit.clock import SystemClock
 from fleet_api.kit.crypto import fingerprint
@@ -106,7 +105,7 @@ async def _run(settings: Settings, url: str, port: int, say: Callable[[str], Non
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     tasks = {asyncio.create_task(child.keep_running()) for child in (api, agent)}
-    ready = asyncio.create_task(_tell_ready(url, on_ready))
+    ready = asyncio.create_task(_tell_ready(url, say, on_ready, logs))
     stopped = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -119,7 +118,7 @@ async def _run(settings: Settings, url: str, port: int, say: Callable[[str], Non
         await asyncio.gather(*tasks, ready, stopped, return_exceptions=True)
 
 
-async def _tell_ready(url: str, on_ready: Callable[[str], None]) -> None:
+async def _tell_ready(url: str, say: Callable[[str], None], on_ready: Callable[[str], None], logs: Path) -> None:
     """Wait until the API answers and its agent can make pictures, then say so."""
     deadline = time.monotonic() + READY_SECONDS
     async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
@@ -132,7 +131,7 @@ async def _tell_ready(url: str, on_ready: Callable[[str], None]) -> None:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.05)
-    raise Unavailable(f"The control plane was not ready within {READY_SECONDS:.0f} s.")
+    say(f"Not ready after {READY_SECONDS:.0f} s: no node can make a picture yet. The logs are in {logs}; it goes on trying.")
 
 
 def _free_port(settings: Settings) -> int:

@@ -49,7 +49,7 @@ DIGEST_HEADER = "X-Content-SHA256"
 class Message(BaseModel):
     """Base of every message: unknown fields are ignored, so that either side may be newer."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
 
 class EnrolRequest(Message):
@@ -58,6 +58,9 @@ class EnrolRequest(Message):
     token: str = Field(min_length=1, max_length=500)
     hostname: str = Field(min_length=1, max_length=253)
     machine_id: str = Field(default="", max_length=128)
+    request_id: str = Field(default="", max_length=64)
+    """The same for every repeat of one enrolment, so that a lost answer does not cost the token."""
+
     version: str = Field(default="", max_length=64)
     protocol: int = PROTOCOL_VERSION
 
@@ -105,8 +108,8 @@ class Capabilities(Message):
 class Held(Message):
     """An attempt the agent is working on."""
 
-    job_id: str
-    attempt: int
+    job_id: str = Field(max_length=64)
+    attempt: int = Field(ge=0, le=2**31)
 
 
 class LeaseRequest(Message):
@@ -117,7 +120,9 @@ class LeaseRequest(Message):
     want_job: bool = True
     holding: List[Held] = Field(default_factory=list)
     loaded_model: Optional[str] = None
-    capabilities: Capabilities = Field(default_factory=Capabilities)
+    capabilities: Optional[Capabilities] = None
+    """Left out while the engine has not said yet what it can do; what was known before stands."""
+
     wait_seconds: float = Field(default=LEASE_WAIT_SECONDS, ge=0, le=60)
 
 
@@ -142,8 +147,8 @@ class LeaseReply(Message):
 class Progress(Held):
     """Where an attempt stands."""
 
-    step: int = Field(default=0, ge=0)
-    steps: int = Field(default=0, ge=0)
+    step: int = Field(default=0, ge=0, le=1_000_000)
+    steps: int = Field(default=0, ge=0, le=1_000_000)
     phase: str = Field(default="running", max_length=32)
 
 
@@ -154,7 +159,9 @@ class Beat(Message):
     metrics: Optional[Metrics] = None
     facts: Optional[Dict[str, Any]] = None
     loaded_model: Optional[str] = None
-    state: str = "idle"
+    state: str = Field(default="idle", max_length=32)
+    """``idle``, ``working``, ``loading`` (a model) or ``no_engine``."""
+
     holding: List[Progress] = Field(default_factory=list)
 
 
@@ -167,15 +174,15 @@ class BeatReply(Message):
 class ImageResult(Message):
     """What the engine did, beside the picture itself. Sizes in pixels, ``generation_time`` in seconds."""
 
-    seed: int
-    model: str
-    sampler: str
-    steps: int
-    width: int
-    height: int
-    native_width: int
-    native_height: int
-    generation_time: float
+    seed: int = Field(ge=0, lt=2**63)
+    model: str = Field(max_length=200)
+    sampler: str = Field(max_length=64)
+    steps: int = Field(ge=0, le=1_000_000)
+    width: int = Field(ge=0, le=65_536)
+    height: int = Field(ge=0, le=65_536)
+    native_width: int = Field(ge=0, le=65_536)
+    native_height: int = Field(ge=0, le=65_536)
+    generation_time: float = Field(ge=0)
     scaled: bool = False
     warnings: List[str] = Field(default_factory=list)
 

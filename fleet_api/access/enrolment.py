@@ -44,7 +44,7 @@ class Enrolment:
 
         def store(connection: Connection) -> str:
             node_id = self._nodes.register(connection, request.hostname, request.machine_id, ip, fingerprint(credential), now)
-            if not repository.use_token(connection, fingerprint(request.token), node_id, now):
+            if not repository.use_token(connection, fingerprint(request.token), node_id, request.request_id, now):
                 raise Unauthorized("The enrolment token is unknown, used or expired; make a new one.")
             return node_id
 

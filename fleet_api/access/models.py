@@ -17,3 +17,4 @@ class EnrolmentToken(Table, table=True):
     expires_at: float
     used_at: float | None = None
     used_by: str | None = None
+    used_request: str | None = None

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fleet_api.cli import exit_codes
 from fleet_api.client import FleetClient, FleetClientError, FleetUnreachable
@@ -56,5 +57,5 @@ def print_table(columns: list[str], rows: list[list[str]], empty: str) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(cell) for cell in row))
     out.print(table)

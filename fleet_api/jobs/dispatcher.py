@@ -37,6 +37,7 @@ class Waiter:
     incarnation: str
     request_id: str
     want_job: bool
+    closed: bool = False
     future: asyncio.Future[Job | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def answer(self, job: Job | None) -> None:
@@ -55,6 +56,8 @@ class Dispatcher:
         self._leases = leases
         self._rule = rule
         self._waiters: dict[str, Waiter] = {}
+        self._granting: dict[str, Waiter] = {}
+        self._closed = False
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -66,12 +69,32 @@ class Dispatcher:
         older = self._waiters.get(waiter.node.id)
         if older is not None:
             older.answer(None)
+        if self._closed:
+            waiter.answer(None)
+            return
         self._waiters[waiter.node.id] = waiter
         if waiter.want_job:
             self.wake()
 
-    def drop(self, waiter: Waiter) -> None:
-        """Forget a poll whose caller has gone or whose time is over."""
+    async def granted(self, node_id: str) -> None:
+        """Return once no grant to this node is under way, so that a repeated request sees what its first was given."""
+        waiter = self._granting.get(node_id)
+        if waiter is not None:
+            await asyncio.wait({waiter.future})
+
+    async def drop(self, waiter: Waiter) -> Job | None:
+        """End a poll whose time is over; return the job that was being granted to it at this moment, if any."""
+        waiter.closed = True
+        if self._waiters.get(waiter.node.id) is waiter:
+            del self._waiters[waiter.node.id]
+            return None
+        if self._granting.get(waiter.node.id) is waiter:
+            return await waiter.future
+        return waiter.future.result() if waiter.future.done() and not waiter.future.cancelled() else None
+
+    def abandon(self, waiter: Waiter) -> None:
+        """Forget a poll whose caller is gone; a grant under way stands, and the caller's repeat is given it."""
+        waiter.closed = True
         if self._waiters.get(waiter.node.id) is waiter:
             del self._waiters[waiter.node.id]
 
@@ -81,6 +104,12 @@ class Dispatcher:
         if waiter is not None:
             waiter.answer(None)
 
+    def close(self) -> None:
+        """Answer every poll empty, now and from now on: the control plane is stopping."""
+        self._closed = True
+        for node_id in list(self._waiters):
+            self.interrupt(node_id)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Dispatch in the background while the context is open; then every open poll is answered empty."""
@@ -88,8 +117,7 @@ class Dispatcher:
             async with in_background(self._run(), "dispatcher"):
                 yield
         finally:
-            for node_id in list(self._waiters):
-                self.interrupt(node_id)
+            self.close()
 
     async def _run(self) -> None:
         while True:
@@ -103,7 +131,7 @@ class Dispatcher:
                 self._wake.set()
 
     async def _round(self) -> None:
-        idle = {node_id: waiter for node_id, waiter in self._waiters.items() if waiter.want_job}
+        idle = {node_id: waiter for node_id, waiter in self._waiters.items() if waiter.want_job and waiter.node.online}
         if not idle or not len(self._index):
             return
         workers: list[Worker] = [waiter.node.worker() for waiter in idle.values()]
@@ -111,26 +139,29 @@ class Dispatcher:
         chosen = [(each, self._waiters.pop(each.node_id)) for each in assignments]
         if not chosen:
             return
+        self._granting.update({waiter.node.id: waiter for _, waiter in chosen})
         now = self._clock.now()
+        granted: list[Job | None] = [None] * len(chosen)
         try:
             granted = await self._db.write(lambda db: [_grant(db, each, waiter, now) for each, waiter in chosen])
-        except Exception:
-            for _, waiter in chosen:
-                self._put_back(waiter)
-            raise
-        for (assignment, waiter), job in zip(chosen, granted, strict=True):
-            self._index.remove(assignment.job_id)
-            if job is None:  # cancelled while the decision was made
-                self._put_back(waiter)
-                self.wake()
-                continue
-            self._index.overtake(assignment.passed_over)
-            self._leases.open(job, self._clock.monotonic())
-            waiter.node.jobs[job.id] = job.attempt
-            waiter.answer(job)
+            for (assignment, _), job in zip(chosen, granted, strict=True):
+                self._index.remove(assignment.job_id)
+                if job is not None:
+                    self._index.overtake(assignment.passed_over)
+                    self._leases.open(job, self._clock.monotonic())
+        finally:
+            for (_, waiter), job in zip(chosen, granted, strict=True):
+                del self._granting[waiter.node.id]
+                if job is None:  # cancelled while the decision was made, or not written
+                    self._put_back(waiter)
+                else:
+                    waiter.node.jobs[job.id] = job.attempt
+                    waiter.answer(job)
+        if None in granted:
+            self.wake()
 
     def _put_back(self, waiter: Waiter) -> None:
-        if waiter.node.id in self._waiters:
+        if waiter.closed or self._closed or waiter.node.id in self._waiters:
             waiter.answer(None)
         else:
             self._waiters[waiter.node.id] = waiter

@@ -14,7 +14,7 @@ from fleet_api.jobs.schemas import QueueJobBody
 from fleet_api.jobs.states import PRIORITIES, JobType
 from fleet_api.jobs.submission import Idempotency, NewJob
 from fleet_api.kit.fields import RequestBody
-from fleet_api.kit.validation import sentence
+from fleet_api.kit.validation import sentence, shown
 from fleet_api.models.catalogue import Catalogue
 
 
@@ -48,6 +48,9 @@ class Doors:
         }  # fmt: skip
         if body.job_type is not JobType.IMAGE_GEN:
             return NewJob(door="queue", job_type=body.job_type, payload=body.payload, **extra)
+        if body.payload.get("count") not in (None, 1):
+            count = shown(body.payload["count"])
+            raise InvalidValue(f"{path}payload.count: {count} is not allowed; a queue job is one picture, use POST /api/queue/jobs/batch.")
         try:
             image = ImageBody.model_validate(body.payload)
         except ValidationError as error:

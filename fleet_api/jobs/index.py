@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from sortedcontainers import SortedDict
 
 from fleet_api.jobs.models import Job
+from fleet_api.jobs.states import JobType
 from fleet_api.scheduling.eligibility import can_serve
 from fleet_api.scheduling.types import WaitingJob, Worker
 
 Key = tuple[int, bool, int]
-Need = tuple[str, str | None, str | None]
+Need = tuple[str, str | None, str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,15 @@ def key_of(job: Job) -> Key:
     return (-job.priority, not job.front, job.seq)
 
 
+def waiting_of(job: Job) -> WaitingJob:
+    """Return the job as the scheduler sees it."""
+    sampler = job.payload.get("scheduler") if job.job_type == JobType.IMAGE_GEN else None
+    return WaitingJob(job.id, job.job_type, job.model, job.priority, job.cluster, job.overtaken, job.avoid, sampler)
+
+
 def need_of(job: WaitingJob) -> Need:
     """Return what a worker must have for the job."""
-    return (job.job_type, job.model, job.cluster)
+    return (job.job_type, job.model, job.cluster, job.sampler)
 
 
 class QueueIndex:
@@ -56,7 +63,7 @@ class QueueIndex:
         """Add a job; one that is there already stays where it is."""
         if job.id in self._keys:
             return
-        waiting = WaitingJob(job.id, job.job_type, job.model, job.priority, job.cluster, job.overtaken, job.avoid)
+        waiting = waiting_of(job)
         self._keys[job.id] = key_of(job)
         self._put(key_of(job), Entry(waiting, job.created_at))
 

@@ -25,15 +25,25 @@ class Intake:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._waiting: list[_Submission] = []
+        self._pending = 0
         self._writing: asyncio.Task[None] | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many jobs are on their way to disk."""
+        return self._pending
 
     async def store(self, jobs: list[Job]) -> None:
         """Return once the jobs are on disk, all of them; or raise, and none is."""
         submission = _Submission(jobs, asyncio.get_running_loop().create_future())
         self._waiting.append(submission)
+        self._pending += len(jobs)
         if self._writing is None:
             self._writing = asyncio.create_task(self._write(), name="intake")
-        await submission.stored
+        try:
+            await submission.stored
+        finally:
+            self._pending -= len(jobs)
 
     async def _write(self) -> None:
         try:

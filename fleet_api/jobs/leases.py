@@ -8,6 +8,7 @@ is told that it went well.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from fleet_api.errors import AttemptClosed, Conflict
 from fleet_api.jobs import repository
 from fleet_api.jobs.dispatcher import Dispatcher, Waiter
 from fleet_api.jobs.held import OpenLease, OpenLeases
+from fleet_api.jobs.index import waiting_of
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.service import JobService
 from fleet_api.jobs.states import LOSS_LIMIT, JobState, Outcome
@@ -26,6 +28,7 @@ from fleet_api.kit.db import Database
 from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.service import NodeService
 from fleet_api.outputs.service import OutputService
+from fleet_api.scheduling.eligibility import can_serve
 from gpu_inference.protocol import AGENT_STOPPED, LEASE_SECONDS, Complete, Fail, Held, Lease, LeaseReply, LeaseRequest, Progress
 
 log = structlog.get_logger()
@@ -67,6 +70,7 @@ class LeaseService:
         stop = self.stale(node, request.incarnation, request.holding)
         if stop:
             return LeaseReply(stop=stop)
+        await self._dispatcher.granted(node.id)
         if request.want_job:
             for held in self._leases.of_node(node.id):
                 if held.job.request_id == request.request_id and held.job.incarnation == request.incarnation:
@@ -74,15 +78,12 @@ class LeaseService:
         waiter = Waiter(node, request.incarnation, request.request_id, request.want_job)
         self._dispatcher.poll(waiter)
         try:
-            async with asyncio.timeout(request.wait_seconds):
-                job = await asyncio.shield(waiter.future)
-        except TimeoutError:
-            job = None
-        finally:
-            self._dispatcher.drop(waiter)
-        if job is None and waiter.future.done():
-            job = waiter.future.result()
-        return LeaseReply(lease=_lease_of(job) if job is not None else None, stop=self.stale(node, request.incarnation, request.holding))
+            await asyncio.wait({waiter.future}, timeout=request.wait_seconds)
+        except asyncio.CancelledError:
+            self._dispatcher.abandon(waiter)
+            raise
+        job = await self._dispatcher.drop(waiter)
+        return LeaseReply(lease=_lease_of(job) if job else None, stop=self.stale(node, request.incarnation, request.holding))
 
     def stale(self, node: LiveNode, incarnation: str, holding: list[Held] | list[Progress]) -> list[Held]:
         """Return those of the attempts an agent holds that are not, or no longer, its own."""
@@ -108,6 +109,14 @@ class LeaseService:
         if lease is None or lease.job.attempt != attempt or lease.node_id != node.id:
             raise AttemptClosed(f"Attempt {attempt} of job {job_id} is closed; its output is not taken.")
 
+    def check_uploaded(self, node: LiveNode, job_id: str, attempt: int) -> None:
+        """As :meth:`check_upload`, once the bytes are there: those of an attempt that was closed meanwhile are dropped."""
+        try:
+            self.check_upload(node, job_id, attempt)
+        except AttemptClosed:
+            self._outputs.drop_staged(job_id, attempt)
+            raise
+
     async def complete(self, node: LiveNode, word: Complete) -> None:
         """End an attempt with its uploaded output. Raises AttemptClosed, and Conflict when the upload is missing."""
         lease = self._leases.get(word.job_id, word.attempt, node.id, word.incarnation)
@@ -119,7 +128,7 @@ class LeaseService:
         if staged is None:
             raise Conflict("The output has not been uploaded yet; upload it, then complete.")
         output = await asyncio.to_thread(self._outputs.describe, staged, job, node.id, word, now)
-        result = _result(output.filename, word.result, node.id)
+        result = {**word.result, "image_url": f"/api/vision/outputs/{output.filename}", "node_id": node.id}
 
         def change(db: Connection) -> bool:
             done = repository.end_attempt(
@@ -140,7 +149,8 @@ class LeaseService:
             return done
 
         if not await self._db.write(change):
-            raise AttemptClosed(f"Attempt {word.attempt} of job {word.job_id} was closed before its completion came.")
+            await self._accept_repeat(word, node)  # the same completion may have come twice at once
+            return
         self._close(lease)
         if job.started_at is not None:
             self._jobs.estimate.add(now - job.started_at)
@@ -177,7 +187,7 @@ class LeaseService:
         losses = job.losses + (outcome is Outcome.LOST)
         failures = job.failures + (outcome is not Outcome.LOST)
         again = retry and failures <= job.max_retries and losses < LOSS_LIMIT
-        values: dict[str, Any] = {"losses": losses, "failures": failures, "avoid": job.node_id, "step": 0}
+        values: dict[str, Any] = {"losses": losses, "failures": failures, "avoid": self._other_than(job), "step": 0}
         if again:
             values |= {"state": JobState.QUEUED, "queued_at": now, "node_id": None, "incarnation": None, "started_at": None}
         else:
@@ -191,22 +201,28 @@ class LeaseService:
 
         after = await self._db.write(change)
         self._close(lease)
-        await asyncio.to_thread(self._outputs.drop_staged, job.id, job.attempt)
-        if after is None:
-            return
-        log.warning("attempt_ended", job=job.id, attempt=job.attempt, node=job.node_id, outcome=str(outcome), again=again, error=error)
-        if again:
-            self._jobs.index.add(after)
-            self._bus.publish("job_progress", {"job_id": job.id, "progress": 0, "status": "queued"})
-            self._dispatcher.wake()
-        else:
-            self._jobs.finished(after)
+        if after is not None:
+            log.warning("attempt_ended", job=job.id, attempt=job.attempt, node=job.node_id, outcome=str(outcome), again=again, error=error)
+            if again:  # with no await since the write, so that whoever cancels now finds the job in the index
+                self._jobs.index.add(after)
+                self._bus.publish("job_progress", {"job_id": job.id, "progress": 0, "status": "queued"})
+                self._dispatcher.wake()
+            else:
+                self._jobs.finished(after)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._outputs.drop_staged, job.id, job.attempt)
 
     async def _accept_repeat(self, word: Complete, node: LiveNode) -> None:
         attempt = await self._db.read(lambda db: repository.attempt_row(db, word.job_id, word.attempt))
-        self._outputs.drop_staged(word.job_id, word.attempt)
+        if attempt is not None and attempt.node_id == node.id:
+            self._outputs.drop_staged(word.job_id, word.attempt)
         if attempt is None or attempt.node_id != node.id or attempt.outcome != Outcome.COMPLETED or attempt.digest != word.sha256:
             raise AttemptClosed(f"Attempt {word.attempt} of job {word.job_id} is closed; its result is not taken.")
+
+    def _other_than(self, job: Job) -> str | None:
+        """Return the node to avoid at the next try: the one that failed, if another that is online could serve the job."""
+        others = (node for node in self._nodes.all() if node.online and node.id != job.node_id)
+        return job.node_id if any(can_serve(waiting_of(job), node.worker()) for node in others) else None
 
     def _note_step(self, lease: OpenLease, progress: Progress) -> None:
         job = lease.job
@@ -235,7 +251,3 @@ def percent_of(job: Job) -> int:
 
 def _lease_of(job: Job) -> Lease:
     return Lease(job_id=job.id, attempt=job.attempt, job_type=job.job_type, payload=job.payload, timeout_seconds=job.timeout_seconds)
-
-
-def _result(filename: str, reported: dict[str, Any], node_id: str) -> dict[str, Any]:
-    return {**reported, "image_url": f"/api/vision/outputs/{filename}", "node_id": node_id}

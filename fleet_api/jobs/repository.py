@@ -171,3 +171,17 @@ def oldest_queued(db: Connection) -> float | None:
     """Return when the job that waits longest was queued."""
     oldest: float | None = db.execute(select(func.min(jobs.c.queued_at)).where(jobs.c.state == JobState.QUEUED)).scalar_one()
     return oldest
+
+
+def states_of(db: Connection, job_ids: Sequence[str]) -> dict[str, str]:
+    """Return the states of those jobs that there are."""
+    found: dict[str, str] = {}
+    for start in range(0, len(job_ids), 500):
+        rows = db.execute(select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(job_ids[start : start + 500])))
+        found.update((job_id, state) for job_id, state in rows)
+    return found
+
+
+def cancel_every_queued(db: Connection, now: float) -> None:
+    """Cancel all jobs that wait, in one statement."""
+    db.execute(update(jobs).where(jobs.c.state == JobState.QUEUED).values(state=JobState.CANCELLED, finished_at=now))

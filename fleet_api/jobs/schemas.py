@@ -78,6 +78,7 @@ class JobView(BaseModel):
     status: str = Field(examples=["completed"])
     job_type: str = Field(examples=["image_gen"])
     priority: int = Field(examples=[0])
+    priority_name: str = Field(examples=["normal"])
     created_at: str | None
     started_at: str | None = None
     finished_at: str | None = None
@@ -96,7 +97,8 @@ class JobView(BaseModel):
     target_cluster: str | None = None
     max_retries: int = 3
     timeout_seconds: float = 3600
-    attempts: int | list[AttemptView] = 0
+    attempts: int = Field(0, description="How often it was tried")
+    history: list[AttemptView] | None = Field(None, description="Each try, in the answer for one job of the queue")
 
 
 class JobList(BaseModel):

@@ -6,6 +6,7 @@ line after it; every change of state is compare-and-set, so that whoever comes s
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ from sqlalchemy import Connection
 from fleet_api.errors import Conflict, IdempotencyMismatch, NotFound, QueueFull, Unavailable
 from fleet_api.jobs import repository
 from fleet_api.jobs.estimates import WaitEstimate
-from fleet_api.jobs.index import QueueIndex
+from fleet_api.jobs.index import Need, QueueIndex, need_of, waiting_of
 from fleet_api.jobs.intake import Intake
 from fleet_api.jobs.models import IdempotencyKey, Job
 from fleet_api.jobs.states import ENDED, JobState, Outcome
@@ -25,8 +26,8 @@ from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database
 from fleet_api.nodes.service import NodeService
 from fleet_api.scheduling.eligibility import why_impossible
-from fleet_api.scheduling.types import WaitingJob
 
+YIELD_EVERY = 100  # jobs told of before others get a turn, and event readers can keep up
 WARM_UP = 20  # completed jobs read at start to estimate waits
 
 
@@ -67,11 +68,12 @@ class JobService:
             earlier = await self._earlier(idempotency)
             if earlier is not None:
                 return earlier
-        if len(self.index) + len(new) > self._limit:
-            raise QueueFull(f"The queue is full: {len(self.index):,} jobs wait and the limit is {self._limit:,}; try again later.")
-        self._refuse_impossible(new)
+        waiting = len(self.index) + self._intake.pending
+        if waiting + len(new) > self._limit:
+            raise QueueFull(f"The queue is full: {waiting:,} jobs wait and the limit is {self._limit:,}; try again later.")
         now = self._clock.now()
         jobs = [_row(each, now, self._next_seq + i) for i, each in enumerate(new)]
+        self._refuse_impossible(jobs)
         self._next_seq += len(jobs)
         if idempotency is None:
             await self._intake.store(jobs)
@@ -123,15 +125,16 @@ class JobService:
 
         def change(db: Connection) -> list[Job]:
             found = repository.in_state(db, JobState.QUEUED, JobState.PROCESSING)
+            repository.cancel_every_queued(db, now)
             for job in found:
-                if job.state == JobState.QUEUED:
-                    repository.cancel_queued(db, job.id, now)
-                else:
+                if job.state == JobState.PROCESSING:
                     repository.end_attempt(db, job, Outcome.CANCELLED, now, state=JobState.CANCELLED, finished_at=now)
             return found
 
         cancelled = await self._db.write(change)
-        for job in cancelled:
+        for number, job in enumerate(cancelled):
+            if number % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
             self.index.remove(job.id)
             if job.state == JobState.PROCESSING:
                 self.on_cancelled(job)
@@ -170,9 +173,19 @@ class JobService:
                 job = await self.get(job_id)
             return job
 
-    def why_impossible(self, job: Job | NewJob) -> str | None:
-        """Return why no enrolled agent could ever serve the job, or None."""
-        return why_impossible(_waiting(job), self._nodes.workers())
+    def impossibilities(self) -> Callable[[Job], str | None]:
+        """Return a function that says why no enrolled agent could ever serve a job, or None; for the length of one answer."""
+        workers = self._nodes.workers()
+        known: dict[Need, str | None] = {}
+
+        def why(job: Job) -> str | None:
+            waiting = waiting_of(job)
+            need = need_of(waiting)
+            if need not in known:
+                known[need] = why_impossible(waiting, workers)
+            return known[need]
+
+        return why
 
     def wait_seconds(self, position: int) -> float | None:
         """Return the predicted seconds until the job at this position starts."""
@@ -195,16 +208,12 @@ class JobService:
     async def _earlier(self, idempotency: Idempotency) -> list[Job] | None:
         return await self._db.read(lambda db: _used(db, idempotency))
 
-    def _refuse_impossible(self, new: list[NewJob]) -> None:
-        workers = self._nodes.workers()
-        checked: set[tuple[str, str | None, str | None]] = set()
-        for each in new:
-            need = (each.job_type, each.model, each.cluster)
-            if need not in checked:
-                checked.add(need)
-                reason = why_impossible(_waiting(each), workers)
-                if reason is not None:
-                    raise Unavailable(reason)
+    def _refuse_impossible(self, jobs: list[Job]) -> None:
+        why = self.impossibilities()
+        for job in jobs:
+            reason = why(job)
+            if reason is not None:
+                raise Unavailable(reason)
 
 
 def _row(new: NewJob, now: float, seq: int) -> Job:
@@ -213,10 +222,6 @@ def _row(new: NewJob, now: float, seq: int) -> Job:
         model=new.model, cluster=new.cluster, payload=new.payload, callback_url=new.callback_url, max_retries=new.max_retries,
         timeout_seconds=new.timeout_seconds, created_at=now, queued_at=now,
     )  # fmt: skip
-
-
-def _waiting(job: Job | NewJob) -> WaitingJob:
-    return WaitingJob("", job.job_type, job.model, cluster=job.cluster)
 
 
 def _key_values(idempotency: Idempotency) -> dict[str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fleet_api.jobs.callbacks import NOT_SENT
 from fleet_api.jobs.held import OpenLeases
 from fleet_api.jobs.leases import percent_of
 from fleet_api.jobs.models import Attempt, Job
 from fleet_api.jobs.schemas import AttemptView, JobView, QueueEntry
 from fleet_api.jobs.service import JobService
-from fleet_api.jobs.states import JobState
+from fleet_api.jobs.states import JobState, priority_name
 from fleet_api.kit.clock import rfc3339
 
 
@@ -19,19 +21,29 @@ class JobViews:
         self._jobs = jobs
         self._leases = leases
 
+    def page(self, jobs: list[Job]) -> list[JobView]:
+        """Return jobs as callers see them."""
+        why = self._jobs.impossibilities()
+        return [self._show(job, why) for job in jobs]
+
     def show(self, job: Job, attempts: list[Attempt] | None = None) -> JobView:
-        """Return a job as callers see it; with its attempts, if given."""
+        """Return a job as callers see it; with the history of its attempts, if given."""
+        view = self._show(job, self._jobs.impossibilities())
+        view.history = [_attempt(each) for each in attempts] if attempts is not None else None
+        return view
+
+    def _show(self, job: Job, why: Callable[[Job], str | None]) -> JobView:
         view = JobView(
             job_id=job.id, status=str(job.state), job_type=str(job.job_type), priority=job.priority, created_at=rfc3339(job.created_at),
             started_at=rfc3339(job.started_at), finished_at=rfc3339(job.finished_at), model=job.model, payload=job.payload,
             error=job.error if job.state == JobState.FAILED else None, target_cluster=job.cluster, max_retries=job.max_retries,
             timeout_seconds=job.timeout_seconds, callback_url=job.callback_url, callback=NOT_SENT if job.callback_url else None,
-            attempts=[_attempt(each) for each in attempts] if attempts is not None else job.attempt,
+            attempts=job.attempt, priority_name=priority_name(job.priority),
         )  # fmt: skip
         match job.state:
             case JobState.QUEUED:
                 view.queue_position = self._jobs.index.position(job.id) or 1
-                view.reason = self._jobs.why_impossible(job)
+                view.reason = why(job)
                 view.is_possible = view.reason is None
                 view.wait_seconds = self._jobs.wait_seconds(view.queue_position) if view.is_possible else None
             case JobState.PROCESSING:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fleet_api.errors import Unavailable
+
 
 class EndWaiters:
     """Futures by job id."""
@@ -25,6 +27,13 @@ class EndWaiters:
             waiting.discard(future)
             if not waiting:
                 self._waiting.pop(job_id, None)
+
+    def close(self) -> None:
+        """Fail every wait: the control plane is stopping."""
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(Unavailable("The control plane is stopping; try again in a moment."))
 
     def ended(self, job_id: str) -> None:
         """Wake everyone who waits for this job."""

@@ -1,4 +1,4 @@
-"""Plain ASGI middleware: trailing slashes, and a limit on request bodies."""
+"""Plain ASGI middleware: trailing slashes, HEAD, and a limit on request bodies."""
 
 from __future__ import annotations
 
@@ -20,6 +20,25 @@ class TrailingSlash:
         if scope["type"] in ("http", "websocket") and len(path) > 1 and path.endswith("/"):
             scope["path"] = path.rstrip("/") or "/"
         await self.app(scope, receive, send)
+
+
+class HeadAsGet:
+    """Serve HEAD as GET without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def headless(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self.app({**scope, "method": "GET"}, receive, headless)
 
 
 class BodyLimit:

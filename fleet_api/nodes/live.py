@@ -44,8 +44,8 @@ class LiveNode:
 
     @property
     def vision_status(self) -> str:
-        """``offline``, ``switching`` (a model is being loaded), ``busy`` or ``idle``."""
-        if not self.online:
+        """``offline`` (or without an engine), ``switching`` (a model is being loaded), ``busy`` or ``idle``."""
+        if not self.online or self.agent_state == "no_engine":
             return "offline"
         if self.agent_state == "loading":
             return "switching"
@@ -59,4 +59,5 @@ class LiveNode:
             cluster=self.row.cluster,
             job_types=frozenset(self.capabilities.job_types),
             models=frozenset(model.name for model in self.capabilities.models),
+            samplers=frozenset(self.capabilities.samplers),
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection
 
 from fleet_api.errors import NotFound, Unauthorized
 from fleet_api.kit.bus import Bus
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.crypto import fingerprint
-from fleet_api.kit.db import Database
+from fleet_api.kit.db import Database, DatabaseUnusable
 from fleet_api.nodes import repository
 from fleet_api.nodes.live import SILENT_SECONDS, LiveNode
 from fleet_api.nodes.models import Node
@@ -19,6 +20,8 @@ from fleet_api.nodes.naming import free_id
 from fleet_api.nodes.schemas import NodeView
 from fleet_api.scheduling.types import Worker
 from gpu_inference.protocol import Beat, Capabilities
+
+log = structlog.get_logger()
 
 SAVE_SECONDS = 30.0
 """Figures in the table may be this old; the ones in memory are always the last."""
@@ -90,12 +93,13 @@ class NodeService:
         if node.row.incarnation != incarnation:
             changes["incarnation"] = incarnation
         if capabilities is not None and capabilities != node.capabilities:
-            node.capabilities = capabilities
             changes["capabilities"] = capabilities.model_dump()
         if changes:
-            node.row.incarnation = incarnation
             last_seen = node.last_seen
             await self._db.write(lambda db: repository.change(db, node.id, last_seen=last_seen, **changes))
+            node.row.incarnation = incarnation
+        if capabilities is not None:
+            node.capabilities = capabilities
         if "incarnation" in changes and self.on_new_incarnation is not None:
             await self.on_new_incarnation(node.id, incarnation)
         if not node.online:
@@ -118,7 +122,10 @@ class NodeService:
         if beat.facts is not None or now - node.saved_at > SAVE_SECONDS:
             node.saved_at = now
             values = {"last_seen": node.last_seen, "metrics": node.metrics.model_dump(), "facts": node.row.facts}
-            await self._db.write(lambda db: repository.change(db, node.id, **values))
+            try:
+                await self._db.write(lambda db: repository.change(db, node.id, **values))
+            except DatabaseUnusable as error:
+                log.warning("figures_not_saved", node=node.id, reason=error.detail)
 
     def took(self, node_id: str, job_id: str, attempt: int) -> None:
         """Note that the node holds an attempt."""

@@ -5,6 +5,7 @@ A name is made of the job's id, so that whichever attempt ends a job, there is o
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import os
@@ -16,7 +17,6 @@ from PIL import Image
 
 from fleet_api.errors import Conflict, InvalidValue, Unavailable
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 OWN_NAME = re.compile(r"^image_[0-9a-f-]{36}\.png$")
 THUMBNAIL_PIXELS = 256
@@ -58,7 +58,7 @@ class OutputFiles:
                     digest.update(chunk)
                     size += file.write(chunk)
                 file.flush()
-                os.fsync(file.fileno())
+                await asyncio.to_thread(os.fsync, file.fileno())
             if digest.hexdigest() != sha256:
                 raise InvalidValue("X-Content-SHA256 does not fit the bytes that came; send them again.")
             partial.replace(path)
@@ -74,8 +74,11 @@ class OutputFiles:
             data = staged.read_bytes()
         except FileNotFoundError:
             raise Conflict("The upload is gone; send it again.") from None
-        if not data.startswith(PNG_SIGNATURE):
-            raise InvalidValue("The output is not a PNG file.")
+        try:
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+                image.verify()
+        except Exception:  # Pillow raises many kinds for damaged files
+            raise InvalidValue("The output is not a PNG file, or is damaged.") from None
         if hashlib.sha256(data).hexdigest() != sha256:
             raise Conflict("sha256 does not fit the upload; send it again.")
         return len(data)
@@ -114,14 +117,16 @@ class OutputFiles:
             partial.replace(path)
         return path
 
-    def sweep(self, known: set[str]) -> list[str]:
-        """At start: remove our own files that no row names, left by a crash between the file and its row; return them."""
-        for part in self._staging.glob("*.part"):
-            part.unlink(missing_ok=True)
-        orphans = [path for path in self.folder.iterdir() if OWN_NAME.match(path.name) and path.name not in known]
-        for path in orphans:
-            path.unlink(missing_ok=True)
-        return sorted(path.name for path in orphans)
+    def own_files(self) -> dict[str, Path]:
+        """Return our own pictures by the id of their job."""
+        return {path.name[6:-4]: path for path in self.folder.iterdir() if OWN_NAME.match(path.name)}
+
+    def sweep_staging(self, open_attempts: set[tuple[str, int]]) -> None:
+        """At start: remove uploads that a crash cut off, and those of attempts that are no longer open."""
+        for path in self._staging.iterdir():
+            job_id, _, attempt = path.name.partition(".")
+            if path.suffix == ".part" or not attempt.isdigit() or (job_id, int(attempt)) not in open_attempts:
+                path.unlink(missing_ok=True)
 
     def _staged_path(self, job_id: str, attempt: int) -> Path:
         if not re.match(r"^[0-9a-f-]{36}$", job_id):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
+from starlette.requests import ClientDisconnect
 
 from fleet_api.deps import Agent, Fleet
-from fleet_api.errors import documented
+from fleet_api.errors import InvalidValue, documented
 from fleet_api.kit.disconnect import CallerGone, while_connected
 from gpu_inference.protocol import DIGEST_HEADER, Beat, BeatReply, Complete, EnrolReply, EnrolRequest, Fail, LeaseReply, LeaseRequest
 
@@ -34,8 +35,9 @@ async def lease(fleet: Fleet, request: Request, node: Agent, body: LeaseRequest)
 @router.post("/beat", summary="Sign of life", responses=documented(400, 401))
 async def beat(fleet: Fleet, node: Agent, body: Beat) -> BeatReply:
     """Take in figures and steps, renew the leases named, and answer with attempts to stop."""
+    stop = fleet.leases.beat(node, body.incarnation, body.holding)  # first: a full disk must not cost a lease
     await fleet.nodes.beat(node, body)
-    return BeatReply(stop=fleet.leases.beat(node, body.incarnation, body.holding))
+    return BeatReply(stop=stop)
 
 
 @router.put("/uploads/{job_id}/{attempt}", summary="Upload an output", responses=documented(400, 401, 410, 413, 503), status_code=204)
@@ -44,7 +46,11 @@ async def upload(
 ) -> Response:
     """Store the bytes of an attempt's output until its completion comes."""
     fleet.leases.check_upload(node, job_id, attempt)
-    await fleet.outputs.stage(job_id, attempt, request.stream(), digest.lower())
+    try:
+        await fleet.outputs.stage(job_id, attempt, request.stream(), digest.lower())
+    except ClientDisconnect:
+        raise InvalidValue("The upload was cut off; send it again.") from None
+    fleet.leases.check_uploaded(node, job_id, attempt)
     return Response(status_code=204)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from fleet_api.deps import Fleet
-from fleet_api.errors import Timeout, Unavailable, documented
+from fleet_api.errors import Conflict, Timeout, Unavailable, documented
 from fleet_api.jobs.images import FleetGenerateBody
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.states import JobState
@@ -132,6 +133,9 @@ async def generate(fleet: Fleet, body: FleetGenerateBody, request: Request) -> F
     except (CallerGone, asyncio.CancelledError):
         await asyncio.shield(_cancel(fleet, job))
         raise Unavailable("The caller hung up.") from None
+    except Unavailable:  # the control plane is stopping, and nobody would get the picture
+        await _cancel(fleet, job)
+        raise
     if ended.state != JobState.COMPLETED or ended.result is None:
         raise Unavailable(ended.error or f"The job was {ended.state}.")
     filename = ended.result["image_url"].rsplit("/", 1)[-1]
@@ -142,4 +146,5 @@ async def generate(fleet: Fleet, body: FleetGenerateBody, request: Request) -> F
 async def _cancel(fleet: State, job: Job) -> None:
     current = await fleet.jobs.get(job.id)
     if current.state in (JobState.QUEUED, JobState.PROCESSING):
-        await fleet.jobs.cancel(job.id)
+        with contextlib.suppress(Conflict):  # it ended in this moment
+            await fleet.jobs.cancel(job.id)

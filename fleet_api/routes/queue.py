@@ -44,7 +44,7 @@ async def list_jobs(
 ) -> JobList:
     """Return a page of jobs of every kind, newest first."""
     jobs, total = await fleet.db.read(lambda db: repository.page(db, status, job_type, limit, offset))
-    return JobList(jobs=[fleet.views.show(job) for job in jobs], total=total)
+    return JobList(jobs=fleet.views.page(jobs), total=total)
 
 
 @router.get("/stats", summary="The queue in figures")

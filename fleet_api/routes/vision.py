@@ -98,7 +98,7 @@ async def list_jobs(
 ) -> JobList:
     """Return a page of picture jobs, whichever door they came by, newest first."""
     jobs, total = await fleet.db.read(lambda db: repository.page(db, status, JobType.IMAGE_GEN, limit, offset))
-    return JobList(jobs=[fleet.views.show(job) for job in jobs], total=total)
+    return JobList(jobs=fleet.views.page(jobs), total=total)
 
 
 @router.post("/jobs/stop-all", summary="Cancel every job that waits or runs")

@@ -12,6 +12,7 @@ def can_serve(job: WaitingJob, worker: Worker) -> bool:
     return (
         job.job_type in worker.job_types
         and (job.model is None or job.model in worker.models)
+        and (job.sampler is None or job.sampler in worker.samplers)
         and (job.cluster is None or job.cluster == worker.cluster)
     )
 
@@ -31,4 +32,6 @@ def why_impossible(job: WaitingJob, workers: Iterable[Worker]) -> str | None:
         able = [worker for worker in able if worker.cluster == job.cluster]
         if not able:
             return f"No enrolled node that serves {job.job_type} is in the cluster {job.cluster!r}."
+    if any(job.model is None or job.model in worker.models for worker in able):
+        return f"No enrolled node that has the model {job.model!r} serves the sampler {job.sampler!r}."
     return f"No enrolled node{f' of cluster {job.cluster!r}' if job.cluster else ''} has the model {job.model!r}."

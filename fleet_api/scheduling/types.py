@@ -18,6 +18,7 @@ class WaitingJob:
     cluster: str | None = None
     overtaken: int = 0
     avoid: str | None = None
+    sampler: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Worker:
     cluster: str | None = None
     job_types: frozenset[str] = field(default_factory=frozenset)
     models: frozenset[str] = field(default_factory=frozenset)
+    samplers: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,15 @@ class BeatLoop:
             metrics=metrics,
             facts=facts,
             loaded_model=self._engine.loaded_model,
-            state="working" if self._runner.attempt is not None else "idle" if self._engine.alive else "no_engine",
+            state=self._state(),
             holding=self._runner.progress(),
         )
+
+    def _state(self) -> str:
+        attempt = self._runner.attempt
+        if attempt is None:
+            return "idle" if self._engine.alive else "no_engine"
+        return "loading" if attempt.progress.phase == "loading" else "working"
 
     async def _beat(self, now: float) -> None:
         message = self._message(now)

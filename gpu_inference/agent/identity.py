@@ -78,7 +78,13 @@ async def obtain(client: ApiClient, state_dir: Path, token: str, rejected: Optio
 
 async def _enrol(client: ApiClient, token: str) -> Identity:
     client.credential = ""
-    request = EnrolRequest(token=token, hostname=platform.node() or "unknown", machine_id=machine_id(), version=__version__)
+    request = EnrolRequest(
+        token=token,
+        hostname=platform.node() or "unknown",
+        machine_id=machine_id(),
+        request_id=uuid.uuid4().hex,
+        version=__version__,
+    )
     try:
         reply = await persist(lambda: client.enrol(request), "enrol")
     except Rejected as error:

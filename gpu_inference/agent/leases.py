@@ -15,11 +15,11 @@ from gpu_inference.protocol import Capabilities, LeaseReply, LeaseRequest
 _REFUSED_WAIT = 5.0
 
 
-def capabilities(engine: EngineProcess) -> Capabilities:
-    """What the node can serve, by the engine's own word; nothing before its first."""
+def capabilities(engine: EngineProcess) -> Optional[Capabilities]:
+    """What the node can serve, by the engine's own word; None before its first."""
     hello = engine.hello
     if hello is None:
-        return Capabilities()
+        return None
     return Capabilities(
         job_types=list(JOB_TYPES), models=hello.models, samplers=hello.samplers, backend=hello.backend, devices=hello.devices
     )

@@ -20,7 +20,6 @@ from gpu_inference.agent.telemetry import Telemetry
 from gpu_inference.agent.uploads import Outbox, deliver
 
 FAREWELL_SECONDS = 1.0
-LATE_SECONDS = 20.0
 _STABLE_SECONDS = 30.0
 
 
@@ -54,11 +53,7 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
     try:
         # What an earlier run finished goes first: the next beat ends its leases.
         late = [asyncio.ensure_future(deliver(client, pending)) for pending in outbox.waiting()]
-        if late:
-            await asyncio.wait(late, timeout=LATE_SECONDS)
-        for delivery in late:
-            if delivery.done():
-                delivery.result()
+        await asyncio.gather(*late)
         loops.append(asyncio.ensure_future(BeatLoop(client, engine, runner, telemetry, who.incarnation).run()))
         loops.append(asyncio.ensure_future(LeaseLoop(client, engine, runner, who.incarnation).run()))
         await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)

@@ -102,7 +102,7 @@ def test_a_failed_attempt_is_tried_again_until_its_retries_are_used(api: TestCli
         assert agent.fail(lease, f"Broken {attempt}.").status_code == 204
     shown = api.get(f"/api/queue/jobs/{job_id}").json()
     assert (shown["status"], shown["error"]) == ("failed", "Broken 3.")
-    assert [each["error"] for each in shown["attempts"]] == ["Broken 1.", "Broken 2.", "Broken 3."]
+    assert [each["error"] for each in shown["history"]] == ["Broken 1.", "Broken 2.", "Broken 3."]
     assert agent.lease()["lease"] is None
 
     again = api.post(f"/api/queue/jobs/{job_id}/retry")

@@ -36,13 +36,39 @@ def test_queue_leases_and_uploads_outlive_a_restart(settings: Settings, clock: M
         assert agent.take()["job_id"] == waiting[1]
 
 
-def test_a_file_without_its_row_is_swept_and_others_stay(settings: Settings, clock: ManualClock) -> None:
-    settings.outputs.mkdir(parents=True)
+def test_only_what_a_crash_left_is_swept(settings: Settings, clock: ManualClock) -> None:
+    settings.home.mkdir()
     upgrade(settings.database)
-    orphan = settings.outputs / "image_550e8400-e29b-41d4-a716-446655440000.png"
-    orphan.write_bytes(png())
-    (settings.outputs / "holiday.png").write_bytes(png())
-    with TestClient(create_app(settings, clock)):
-        pass
-    assert not orphan.exists()
+    with TestClient(create_app(settings, clock)) as api:
+        agent = FakeAgent.enrol(api, "agx0")
+        agent.lease()
+        job_id = api.post("/api/vision/generate", json=PROMPT).json()["job_id"]
+        lease = agent.take()
+        assert agent.upload(lease, png()).status_code == 204
+    crashed = settings.outputs / f"image_{job_id}.png"  # the file was moved, the power went before the commit
+    restored = settings.outputs / "image_550e8400-e29b-41d4-a716-446655440000.png"  # a backup of the database is older than this
+    for path in (crashed, restored, settings.outputs / "holiday.png"):
+        path.write_bytes(png())
+    stale = settings.outputs / ".incoming" / "550e8400-e29b-41d4-a716-446655440000.1"
+    stale.write_bytes(png())
+    with TestClient(create_app(settings, clock)) as api:
+        agent.api = api
+        assert agent.complete(lease, png()).status_code == 204, "the upload of an open attempt outlives a restart"
+        assert api.get("/api/vision/outputs").json()["total"] == 1
+    assert restored.exists()
     assert (settings.outputs / "holiday.png").exists()
+    assert not stale.exists()
+
+
+def test_the_file_of_a_crashed_attempt_is_removed(settings: Settings, clock: ManualClock) -> None:
+    settings.home.mkdir()
+    upgrade(settings.database)
+    with TestClient(create_app(settings, clock)) as api:
+        agent = FakeAgent.enrol(api, "agx0")
+        agent.lease()
+        job_id = api.post("/api/vision/generate", json=PROMPT).json()["job_id"]
+        agent.take()
+    crashed = settings.outputs / f"image_{job_id}.png"
+    crashed.write_bytes(png())
+    with TestClient(create_app(settings, clock)):
+        assert not crashed.exists()

@@ -71,13 +71,13 @@ def test_thirty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     assert [job["status"] for job in jobs] == ["completed"] * KILLS, [job.get("error") for job in jobs]
     assert stats["completed"] == KILLS, "no job was made twice"
     for job in jobs:
-        ends = [attempt["outcome"] for attempt in job["attempts"]]  # type: ignore[index, attr-defined]
+        ends = [attempt["outcome"] for attempt in job["history"]]  # type: ignore[index, attr-defined]
         assert ends.count("completed") == 1
         assert ends[-1] == "completed"
     names = sorted(f"image_{job_id}.png" for job_id in ids)
     assert sorted(each["filename"] for each in outputs["outputs"]) == names
     assert sorted(path.name for path in (tmp_path / "home" / "outputs").glob("*.png")) == names
-    assert sum(len(job["attempts"]) for job in jobs) > KILLS, "some kill must have hit a job in its middle"  # type: ignore[arg-type]
+    assert sum(len(job["history"]) for job in jobs) > KILLS, "some kill must have hit a job in its middle"  # type: ignore[arg-type]
 
 
 def kill(product: Product, role: str) -> bool:

@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.Float(), nullable=False),
         sa.Column("used_at", sa.Float(), nullable=True),
         sa.Column("used_by", sa.String(), nullable=True),
+        sa.Column("used_request", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_enrolment_tokens")),
     )
     op.create_table(

@@ -19,7 +19,7 @@ def job(id_: str, model: str | None = "a", priority: int = 0, **more: object) ->
 
 
 def worker(id_: str, loaded: str | None = None, models: Iterable[str] = MODELS, cluster: str | None = None) -> Worker:
-    return Worker(id_, loaded, cluster, frozenset({"image_gen"}), frozenset(models))
+    return Worker(id_, loaded, cluster, frozenset({"image_gen"}), frozenset(models), frozenset({"euler"}))
 
 
 def queue(*jobs: WaitingJob) -> Candidates:
@@ -125,4 +125,5 @@ def test_why_impossible_says_what_is_missing() -> None:
     assert why_impossible(job("1", "a"), workers) is None
     assert "'b'" in str(why_impossible(job("1", "b"), workers))
     assert "training" in str(why_impossible(WaitingJob("1", "training", None), workers))
+    assert "heun" in str(why_impossible(job("1", "a", sampler="heun"), workers))
     assert "'night'" in str(why_impossible(job("1", "a", cluster="night"), workers))
