@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.builtin_model import prompts
 from benchmarks.builtin_model.checker import look
 from benchmarks.builtin_model.prompts import Prompt
-from benchmarks.builtin_model.renderer import Renderer
+from benchmarks.builtin_model.renderer import API_GUIDANCE, Renderer
 from benchmarks.builtin_model.sheet import write_sheet
 from benchmarks.builtin_model.verdict import judge
 
@@ -22,7 +22,7 @@ Tally = dict[str, float]
 
 def shares(asked: Sequence[Prompt], pictures: Sequence[np.ndarray]) -> Tally:
     """Return for every part the share of pictures in which it is right."""
-    verdicts = [judge(prompt, look(picture)) for prompt, picture in zip(asked, pictures, strict=False)]
+    verdicts = [judge(prompt, look(picture)) for prompt, picture in zip(asked, pictures, strict=True)]
     return {part: sum(verdict[part] for verdict in verdicts) / len(verdicts) for part in PARTS}
 
 
@@ -34,13 +34,8 @@ def shuffled(asked: Sequence[Prompt], seed: int = 5) -> list[Prompt]:
 
 
 def render_all(renderer: Renderer, asked: Sequence[Prompt], seeds: Sequence[int], options: argparse.Namespace) -> list[np.ndarray]:
-    """Render every prompt, a few at a time."""
-    pictures: list[np.ndarray] = []
-    for start in range(0, len(asked), 8):
-        part = slice(start, start + 8)
-        texts = [prompt.text for prompt in asked[part]]
-        pictures += renderer.render(texts, seeds[part], steps=options.steps, guidance=options.guidance)
-    return pictures
+    """Render every prompt."""
+    return renderer.render([prompt.text for prompt in asked], seeds, steps=options.steps, guidance=options.guidance)
 
 
 def row(name: str, count: int, tally: Tally) -> str:
@@ -55,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", nargs="+", default=["held-out", "one", "two"], help="held-out, one, two (default all)")
     parser.add_argument("--limit", type=int, default=0, help="use only so many prompts of each set, spread over it")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, default=API_GUIDANCE, help="as a request would ask for it (default: the API's, 7.5)")
+    parser.add_argument("--seed", type=int, default=1000, help="seed of the first picture; the next ones follow it")
     parser.add_argument("--threads", type=int, default=0, help="threads of ONNX Runtime (default: its own choice)")
     parser.add_argument("--sheet", type=Path, help="contact sheet to write (PNG)")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -69,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("|---" * (len(PARTS) + 2) + "|")
     for name in options.sets:
         asked = sets[name]
-        seeds = [1000 + index for index in range(len(asked))]
+        seeds = [options.seed + index for index in range(len(asked))]
         if options.limit and options.limit < len(asked):
             chosen = [index * len(asked) // options.limit for index in range(options.limit)]
             asked, seeds = [asked[index] for index in chosen], [seeds[index] for index in chosen]
@@ -80,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(row(name, len(asked), figures[name]), f"{seconds:.2f} s a picture", flush=True)
         figures[name + ", shuffled"] = shares(shuffled(asked), pictures)
         print(row(name + ", shuffled", len(asked), figures[name + ", shuffled"]), flush=True)
-        shown += list(zip(asked, pictures, strict=False))[: 48 if name == "held-out" else 24]
+        shown += list(zip(asked, pictures, strict=True))[: 96 if name == "held-out" else 24]
         if options.failures:
-            for prompt, picture in zip(asked, pictures, strict=False):
+            for prompt, picture in zip(asked, pictures, strict=True):
                 if not judge(prompt, look(picture))["all"]:
                     print("  ", prompt.text, "->", look(picture))
     if options.json:

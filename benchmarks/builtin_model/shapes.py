@@ -1,9 +1,18 @@
 """Names a shape from its filled mask: by holes, solidity, enclosing figures and the rhythm of its radius."""
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+
+class Dent(NamedTuple):
+    """Where a contour falls in from its hull; the depth is a share of the square root of the area."""
+
+    depth: float
+    x: float
+    y: float
 
 
 def _radii(contour: np.ndarray, centre: tuple[float, float]) -> np.ndarray:
@@ -30,7 +39,7 @@ def _four_sided(corners: np.ndarray) -> str:
         math.degrees(math.acos(float(np.clip(np.dot(-edges[k - 1], edges[k]) / (lengths[k - 1] * lengths[k]), -1, 1)))) for k in range(4)
     ]
     tilt = min(abs(math.degrees(math.atan2(edges[k][1], edges[k][0])) % 90.0 - turn) for k in range(4) for turn in (0.0, 90.0))
-    if all(abs(angle - 90.0) < 14.0 for angle in angles) and tilt < 28.0:
+    if all(abs(angle - 90.0) < 16.0 for angle in angles) and tilt < 28.0:
         return "square"
     across, along = corners[2] - corners[0], corners[3] - corners[1]
     upright = [abs(math.degrees(math.atan2(line[1], line[0])) % 90.0) for line in (across, along)]
@@ -40,15 +49,15 @@ def _four_sided(corners: np.ndarray) -> str:
 
 
 def _notches(contour: np.ndarray) -> list[tuple[float, float, float]]:
-    """List the deep dents of a contour: x, y and depth."""
+    """List the deep dents of a contour."""
     hull = cv2.convexHull(contour, returnPoints=False)
     hull[::-1].sort(axis=0)
     defects = cv2.convexityDefects(contour, hull)
     size = math.sqrt(cv2.contourArea(contour))
-    found = []
+    found: list[Dent] = []
     for _, _, far, depth in [] if defects is None else defects.reshape(-1, 4):
         if depth / 256.0 > 0.07 * size:
-            found.append((float(contour[far][0][0]), float(contour[far][0][1]), depth / 256.0))
+            found.append(Dent(depth / 256.0 / size, float(contour[far][0][0]), float(contour[far][0][1])))
     return found
 
 
@@ -62,7 +71,7 @@ def _is_heart(contour: np.ndarray, centre: tuple[float, float]) -> bool:
     tip = points[points[:, 1] >= top + height - max(2, height // 50)]
     low = points[points[:, 1] > top + 0.8 * height]
     middle = left + width / 2
-    dent = notches[0][1] < centre[1] and abs(notches[0][0] - middle) < 0.15 * width
+    dent = notches[0].y < centre[1] and abs(notches[0].x - middle) < 0.15 * width
     return bool(dent and abs(tip[:, 0].mean() - middle) < 0.15 * width and np.ptp(low[:, 0]) < 0.62 * width)
 
 
@@ -89,18 +98,19 @@ def name_shape(mask: np.ndarray) -> str:
         return "ring" if ring else "unclear"
     rhythm = np.abs(np.fft.rfft(radii / radii.mean()))[1:13] / 90.0
     strongest = int(rhythm.argmax()) + 1
-    if solidity > 0.955:
-        if roundness > 0.965 and radii.min() > 0.86 * radii.max():
-            return "circle"
-        if area > 0.82 * cv2.minEnclosingTriangle(hull)[0]:
-            return "triangle"
-        corners = _corners(contour)
-        if len(corners) == 4 and roundness < 0.9:
-            return _four_sided(corners)
-    notches = len(_notches(contour))
-    if strongest == 5 and rhythm[4] > 0.12 and notches == 5 and 0.4 < solidity < 0.78:
+    if solidity > 0.94 and roundness > 0.95 and radii.min() > 0.82 * radii.max():
+        return "circle"
+    corners, dents = _corners(hull), _notches(contour)
+    deepest = max((dent.depth for dent in dents), default=0.0)
+    filled = hull_area / cv2.minEnclosingTriangle(hull)[0]
+    if solidity > 0.8 and len(corners) == 3 and roundness < 0.85 and deepest < 0.13 and filled > 0.88:
+        return "triangle"
+    covered = area / cv2.contourArea(corners.astype(np.float32))
+    if solidity > 0.9 and len(corners) == 4 and roundness < 0.92 and deepest < 0.1 and 0.8 < covered < 1.2:
+        return _four_sided(corners)
+    if strongest == 5 and rhythm[4] > 0.12 and len(dents) == 5 and 0.4 < solidity < 0.78:
         return "star"
-    if strongest == 4 and rhythm[3] > 0.06 and notches == 4 and 0.55 < solidity < 0.86:
+    if strongest == 4 and rhythm[3] > 0.06 and len(dents) == 4 and 0.55 < solidity < 0.86:
         return "cross"
     if 0.8 < solidity < 0.99 and _is_heart(contour, centre):
         return "heart"

@@ -72,6 +72,9 @@ class Manifest(_Part):
     size_buckets: List[Tuple[int, int]] = Field(min_length=1)
     default_guidance: float = Field(default=7.5, ge=0, le=30)
     max_guidance_rescale: float = Field(default=0.0, ge=0, le=1)
+    guidance_limit: float = Field(default=30.0, ge=1, le=30)
+    """More guidance than this makes the model's pictures worse; a request for more is served with this, and told so."""
+
     time_ids: List[str]
     tokenizer: TokenizerPart
     text_encoders: List[TextEncoderPart] = Field(min_length=1)

@@ -95,7 +95,8 @@ class Pipeline:
 
         at(0, "encoding")
         plan = plan_size(request.width, request.height, self._manifest.size_buckets)
-        guidance = self._manifest.default_guidance if request.guidance_scale is None else request.guidance_scale
+        asked = self._manifest.default_guidance if request.guidance_scale is None else request.guidance_scale
+        guidance = min(asked, self._manifest.guidance_limit)
         inputs, dropped = conditioning.build(self._manifest, self._tokenizer, request.prompt, request.negative_prompt, guidance, plan)
         self.backend.prepare(inputs)
         latents = self._sample(request, plan, at)
@@ -113,7 +114,7 @@ class Pipeline:
             native_height=plan.native_height,
             generation_time=0.0,
             scaled=plan.scaled,
-            warnings=_warnings(dropped, self._manifest.tokenizer.max_length, plan),
+            warnings=_warnings(dropped, self._manifest.tokenizer.max_length, plan) + _guidance_warning(asked, guidance),
         )
         png = write_png(picture, self._metadata(request, result, guidance, inputs.guidance_rescale))
         result.generation_time = round(time.perf_counter() - begun, 4)
@@ -164,3 +165,9 @@ def _warnings(dropped: int, max_length: int, plan: SizePlan) -> List[str]:
             f" and {plan.cut * 100:.0f} % of it cut off."
         )
     return warnings
+
+
+def _guidance_warning(asked: float, used: float) -> List[str]:
+    if asked <= used:
+        return []
+    return [f"The model's pictures get worse above a guidance of {used:g}: that was used, where {asked:g} was asked for."]

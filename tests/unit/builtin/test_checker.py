@@ -69,6 +69,23 @@ def test_names_turned_shapes(shape, turn) -> None:
     assert shapes_in([(figure(shape, 60, 66, 30, turn), NAVY)]) == [shape]
 
 
+def wavy(points, share, waves=9):
+    """Walk along a closed outline and push it in and out by a share of its size."""
+    corners = np.array(points)
+    steps = np.linspace(0, len(corners), 400, endpoint=False)
+    start, part = steps.astype(int), (steps % 1)[:, None]
+    walk = corners[start] * (1 - part) + corners[(start + 1) % len(corners)] * part
+    centre = walk.mean(axis=0)
+    ripple = 1 + share * np.sin(np.linspace(0, 2 * math.pi * waves, 400, endpoint=False))[:, None]
+    return [tuple(point) for point in centre + (walk - centre) * ripple]
+
+
+@pytest.mark.parametrize("shape", ["circle", "square", "triangle"])
+def test_slightly_wavy_outlines_keep_their_name_and_very_wavy_ones_lose_it(shape) -> None:
+    assert shapes_in([(wavy(figure(shape, 64, 64, 32), 0.02), RED)]) == [shape]
+    assert shapes_in([(wavy(figure(shape, 64, 64, 32), 0.2), RED)]) == ["unclear"]
+
+
 @pytest.mark.parametrize("radius", [16, 30, 45])
 def test_names_rings(radius) -> None:
     parts = [(figure("circle", 64, 64, radius), RED), (figure("circle", 64, 64, radius / 2), WHITE)]
@@ -79,6 +96,7 @@ def test_names_rings(radius) -> None:
     "points",
     [
         regular(5, 64, 64, 34),
+        regular(3, 64, 70, 40, inner=0.36),
         regular(6, 64, 64, 34, inner=0.5),
         regular(4, 64, 64, 34, inner=0.4, turn=-90),
         regular(8, 64, 64, 34, inner=0.5),
@@ -87,7 +105,7 @@ def test_names_rings(radius) -> None:
         [(64 + 40 * math.cos(t), 64 + 40 * math.sin(t)) for t in np.linspace(0, 3.14, 60)],
         [(30, 30), (98, 30), (98, 60), (60, 60), (60, 98), (30, 98)],
     ],
-    ids=["pentagon", "six-pointed", "four-pointed", "eight-pointed", "ellipse", "bar", "half-disc", "corner"],
+    ids=["pentagon", "three-pointed", "six-pointed", "four-pointed", "eight-pointed", "ellipse", "bar", "half-disc", "corner"],
 )
 def test_does_not_take_other_figures_for_a_known_shape(points) -> None:
     found = shapes_in([(points, RED)])

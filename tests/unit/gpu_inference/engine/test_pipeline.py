@@ -15,6 +15,7 @@ from gpu_inference.engine.metadata import read_metadata
 from gpu_inference.engine.pipeline import Pipeline, to_picture
 from gpu_inference.engine.request import parse_request
 from gpu_inference.engine.samplers import SAMPLERS
+from tests.support.tiny_model import make_tiny_model
 
 
 def ask(**changes: Any) -> Any:
@@ -143,3 +144,15 @@ def test_the_catalogue_loads_on_demand_and_frees_before(tiny_model: Path, slow_m
         catalogue.pipeline("sdxl")
     with pytest.raises(ModelError, match="This node has no model"):
         Catalogue([tmp_path], load).pipeline(None)
+
+
+def test_more_guidance_than_the_model_bears_is_limited_and_told(tiny_model: Path, tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "limited", guidance_limit=2.0)
+    limited = Pipeline.load(load_model_folder(folder), threads=1)
+    made = limited.render(ask(guidance_scale=7.5))
+    assert pixels(made.png).tolist() == pixels(limited.render(ask(guidance_scale=2.0)).png).tolist()
+    [warning] = made.result.warnings
+    assert "guidance of 2" in warning
+    assert "7.5" in warning
+    assert read_metadata(made.png)["guidance_scale"] == 2.0
+    assert limited.render(ask(guidance_scale=1.5)).result.warnings == []
