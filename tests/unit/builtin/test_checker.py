@@ -2,13 +2,12 @@
 
 import math
 
+import cv2
+import numpy as np
 import pytest
 
-np = pytest.importorskip("numpy")
-cv2 = pytest.importorskip("cv2")
-
-from benchmarks.builtin_model.checker import look  # noqa: E402
-from benchmarks.builtin_model.colours import name_colour  # noqa: E402
+from benchmarks.builtin_model.checker import look
+from benchmarks.builtin_model.colours import name_colour
 
 WHITE, RED, NAVY = (250, 250, 250), (210, 20, 20), (20, 50, 190)
 

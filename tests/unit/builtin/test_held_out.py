@@ -5,9 +5,6 @@ from collections import Counter
 
 import pytest
 
-pytest.importorskip("PIL")
-pytest.importorskip("numpy")
-
 from benchmarks.builtin_model.prompts import held_out
 from gpu_inference.builtin.training import captions, scenes
 from gpu_inference.builtin.training.vocabulary import COLOURS, SHAPES, base_combinations, held_out_combinations, is_held_out

@@ -2,14 +2,12 @@
 
 import random
 
+import numpy as np
 import pytest
 
-np = pytest.importorskip("numpy")
-pytest.importorskip("PIL")
-
-from gpu_inference.builtin.training.captions import training_text  # noqa: E402
-from gpu_inference.builtin.training.scenes import Scene, Thing, caption, draw, outline, sample_scene  # noqa: E402
-from gpu_inference.builtin.training.vocabulary import RGB, SHAPES, words  # noqa: E402
+from gpu_inference.builtin.training.captions import training_text
+from gpu_inference.builtin.training.scenes import Scene, Thing, caption, draw, outline, sample_scene
+from gpu_inference.builtin.training.vocabulary import RGB, SHAPES, words
 
 
 def _scene(**changes) -> Scene:

@@ -2,9 +2,6 @@
 
 import pytest
 
-pytest.importorskip("numpy")
-pytest.importorskip("cv2")
-
 from benchmarks.builtin_model.checker import Report, Seen
 from benchmarks.builtin_model.prompts import NEVER_TRAINED, Prompt, Wanted, held_out, one_object, two_objects
 from benchmarks.builtin_model.verdict import judge
