@@ -43,7 +43,7 @@ lint: $(VENV)/.lint ## Check style, types, and that the worker's code is Python 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/vermin -q -t=3.8- --no-tips --eval-annotations --backport dataclasses --exclude-regex 'gpu_inference/builtin/training' gpu_inference
+	$(BIN)/vermin -q -t=3.8- --no-tips --exclude-regex 'gpu_inference/builtin/training' gpu_inference
 
 format: $(VENV)/.lint ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
