@@ -16,7 +16,9 @@ from rich.text import Text
 from fleet_api.cli import exit_codes
 from fleet_api.client import FleetClient, FleetClientError, FleetUnreachable
 
-out = Console(highlight=False)
+PIPED_WIDTH = 200  # columns where nobody looks at a terminal, so that a line stays a line
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 Url = Annotated[
@@ -55,7 +57,7 @@ def print_table(columns: list[str], rows: list[list[str]], empty: str) -> None:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     out.print(table)

@@ -26,7 +26,7 @@ def generate(
     width: Annotated[int | None, typer.Option(help="Pixels, 64 to 2048 in multiples of 8  [default: 1024]")] = None,
     height: Annotated[int | None, typer.Option(help="Pixels, 64 to 2048 in multiples of 8  [default: 1024]")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, 1 to 150  [default: 20]")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale, 0 to 30  [default: 7.5]")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale, 0 to 30  [default: the model's own]")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same picture  [default: random]")] = None,
     model: Annotated[str | None, typer.Option(help="Model name  [default: the fleet's default model]")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Sampler  [default: euler]")] = None,

@@ -30,7 +30,7 @@ def jobs(
     rows = [
         [
             job["job_id"], job["status"], f"{job['progress']} %" if "progress" in job else f"place {job.get('queue_position', '-')}"
-            if job["status"] == "queued" else "-", job.get("node_id") or "-", (job.get("created_at") or "")[:19],
+            if job["status"] == "queued" else "-", job.get("node_id") or "-", (job.get("created_at") or "")[:16].replace("T", " "),
             str(job["payload"].get("prompt", job["job_type"]))[:60],
         ]
         for job in answer["jobs"]

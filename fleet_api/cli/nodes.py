@@ -18,7 +18,7 @@ def nodes(url: Url = None, as_json: Json = False) -> None:
         [
             node["id"], node["status"], node["ip"], node["cluster"] or "-", f"{node['cpu']:.0f} %", f"{node['memory']:.0f} %",
             f"{node['gpu']:.0f} %", f"{node['disk']:.0f} %", "-" if node["temperature"] is None else f"{node['temperature']:.0f} °C",
-            (node["last_seen"] or "never")[:19],
+            (node["last_seen"] or "never")[11:19],
         ]
         for node in found
     ]  # fmt: skip

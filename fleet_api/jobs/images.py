@@ -17,7 +17,9 @@ Prompt = Annotated[
 NegativePrompt = Annotated[Text, Field(max_length=10_000, description="What to avoid", examples=["blurry"])]
 Side = Annotated[Integer, Field(ge=64, le=2048, multiple_of=8, description="Pixels", examples=[1024])]
 Steps = Annotated[Integer, Field(ge=1, le=150, description="Denoising steps", examples=[20])]
-Guidance = Annotated[Number, Field(ge=0, le=30, description="Classifier-free guidance scale", examples=[7.5])]
+Guidance = Annotated[
+    Number, Field(ge=0, le=30, description="Classifier-free guidance scale; left out, the model's own (7.5 for SDXL)", examples=[7.5])
+]
 Seed = Annotated[Integer, Field(ge=0, le=SEED_LIMIT - 1, description="Same seed, same picture; random if left out", examples=[42])]
 Name = Annotated[Text, Field(min_length=1, max_length=200)]
 MAX_COUNT = 16
@@ -53,15 +55,19 @@ class VisionGenerateBody(ImageBody):
 
 
 def payload_of(body: ImageBody, model: str, scheduler: str, offset: int = 0) -> dict[str, Any]:
-    """Return what the node is told; nothing is left to its own choice. ``offset`` is added to the seed."""
+    """Return what the node is told. ``offset`` is added to the seed.
+
+    Guidance that the caller did not name is left out: every model has its own, 7.5 for SDXL and 2 for the built-in one.
+    """
     seed = body.seed if body.seed is not None else secrets.randbelow(2**53)  # 2^53: exact in every JSON reader
+    named = {"guidance_scale": body.guidance_scale} if "guidance_scale" in body.model_fields_set else {}
     return {
+        **named,
         "prompt": body.prompt,
         "negative_prompt": body.negative_prompt,
         "width": body.width,
         "height": body.height,
         "steps": body.steps,
-        "guidance_scale": body.guidance_scale,
         "seed": (seed + offset) % SEED_LIMIT,
         "model": model,
         "scheduler": scheduler,

@@ -29,7 +29,7 @@ def test_a_picture_from_submit_to_gallery(api: TestClient, agent: FakeAgent) -> 
     lease = agent.take()
     assert lease["job_id"] == job_id
     assert lease["payload"] == {
-        "prompt": PROMPT["prompt"], "negative_prompt": "", "width": 1024, "height": 1024, "steps": 20, "guidance_scale": 7.5,
+        "prompt": PROMPT["prompt"], "negative_prompt": "", "width": 1024, "height": 1024, "steps": 20,
         "seed": 42, "model": "fleet-shapes", "scheduler": "euler",
     }  # fmt: skip
     assert agent.beat(lease, step=9) == []
@@ -49,6 +49,13 @@ def test_a_picture_from_submit_to_gallery(api: TestClient, agent: FakeAgent) -> 
     thumbnail = api.get(picture["thumbnail_url"])
     assert thumbnail.headers["content-type"] == "image/webp"
     assert thumbnail.content[8:12] == b"WEBP"
+
+
+def test_guidance_is_passed_on_where_it_is_named(api: TestClient, agent: FakeAgent) -> None:
+    submit(api, guidance_scale=7.5)
+    submit(api, guidance_scale=None)
+    assert agent.take()["payload"]["guidance_scale"] == 7.5
+    assert "guidance_scale" not in agent.take()["payload"], "the model's own is used"
 
 
 def test_a_repeated_lease_request_gets_the_same_lease(api: TestClient, agent: FakeAgent) -> None:

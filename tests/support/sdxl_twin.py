@@ -37,6 +37,7 @@ def _write_folder(model: Any, vae: Any, scaling: float, folder: Path) -> None:
     export.export_networks(model, vae, folder)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     manifest = export.manifest(folder, scaling, tokenizer.get_vocab()[END])
+    manifest["guidance_limit"] = 30.0  # diffusers has no such limit
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
