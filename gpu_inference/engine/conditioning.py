@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gpu_inference.engine.manifest import Manifest
 from gpu_inference.engine.sizes import SizePlan
-from gpu_inference.engine.tokenizer import Tokenizer, pad
+from gpu_inference.engine.tokenizer import Tokenizer, Tokens, pad
 
 Ids = Tuple[npt.NDArray[Any], ...]
 
@@ -57,17 +57,17 @@ def guidance_rescale(manifest: Manifest, guidance_scale: float) -> float:
 
 def build(
     manifest: Manifest, tokenizer: Tokenizer, prompt: str, negative: str, guidance: float, plan: SizePlan
-) -> Tuple[Conditioning, int]:
-    """The conditioning of a request, and how many tokens of its prompts did not fit."""
+) -> Tuple[Conditioning, int, Tuple[str, ...]]:
+    """The conditioning of a request, how many tokens of its prompts did not fit, and the prompt's words that the model lacks."""
 
-    def ids(text: str) -> Tuple[Ids, int]:
+    def ids(text: str) -> Tuple[Ids, Tokens]:
         tokens = tokenizer.encode(text)
         rows = tuple(pad(tokens.ids, tokenizer.max_length, encoder.pad_token_id) for encoder in manifest.text_encoders)
-        return rows, tokens.dropped
+        return rows, tokens
 
     guided = guidance > 1.0
-    positive_ids, dropped = ids(prompt)
-    negative_ids, negative_dropped = ids(negative) if guided else (None, 0)
+    positive_ids, read = ids(prompt)
+    negative_ids, negative_read = ids(negative) if guided else (None, None)
     conditioning = Conditioning(
         prompt=positive_ids,
         negative=negative_ids,
@@ -75,4 +75,4 @@ def build(
         guidance_scale=guidance if guided else 1.0,
         guidance_rescale=guidance_rescale(manifest, guidance) if guided else 0.0,
     )
-    return conditioning, dropped + negative_dropped
+    return conditioning, read.dropped + (negative_read.dropped if negative_read else 0), read.unknown

@@ -31,6 +31,8 @@ class TokenizerPart(FilePart):
     """The tokenizer; ``max_length`` counts tokens with the marks of start and end."""
 
     max_length: int = Field(ge=3, le=4096)
+    unknown_words: Literal["keep", "drop"] = "keep"
+    """``drop`` for a model of a closed vocabulary, to which words spelled in bytes are noise."""
 
 
 class TextEncoderPart(FilePart):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps, phase); the phases are ``encoding``, ``denoising``, ``decoding``, ``saving``."""
 
 _NOTABLE_CUT = 0.02
+_NAMED_WORDS = 8
+_LONGEST_WORD = 40
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Pipeline:
         self._manifest = folder.manifest
         self._schedule = NoiseSchedule(self._manifest)
         part = self._manifest.tokenizer
-        self._tokenizer = Tokenizer(folder.file(part.file), part.max_length)
+        self._tokenizer = Tokenizer(folder.file(part.file), part.max_length, part.unknown_words == "drop")
 
     @classmethod
     def load(cls, folder: ModelFolder, threads: int = 0, backend: str = DEFAULT_BACKEND) -> Pipeline:
@@ -97,7 +99,9 @@ class Pipeline:
         plan = plan_size(request.width, request.height, self._manifest.size_buckets)
         asked = self._manifest.default_guidance if request.guidance_scale is None else request.guidance_scale
         guidance = min(asked, self._manifest.guidance_limit)
-        inputs, dropped = conditioning.build(self._manifest, self._tokenizer, request.prompt, request.negative_prompt, guidance, plan)
+        inputs, dropped, unknown = conditioning.build(
+            self._manifest, self._tokenizer, request.prompt, request.negative_prompt, guidance, plan
+        )
         self.backend.prepare(inputs)
         latents = self._sample(request, plan, at)
         at(request.steps, "decoding")
@@ -114,7 +118,11 @@ class Pipeline:
             native_height=plan.native_height,
             generation_time=0.0,
             scaled=plan.scaled,
-            warnings=_warnings(dropped, self._manifest.tokenizer.max_length, plan) + _guidance_warning(asked, guidance),
+            warnings=[
+                *_warnings(dropped, self._manifest.tokenizer.max_length, plan),
+                *_guidance_warning(asked, guidance),
+                *_vocabulary_warning(unknown),
+            ],
         )
         png = write_png(picture, self._metadata(request, result, guidance, inputs.guidance_rescale))
         result.generation_time = round(time.perf_counter() - begun, 4)
@@ -165,6 +173,13 @@ def _warnings(dropped: int, max_length: int, plan: SizePlan) -> List[str]:
             f" and {plan.cut * 100:.0f} % of it cut off."
         )
     return warnings
+
+
+def _vocabulary_warning(unknown: Sequence[str]) -> List[str]:
+    if not unknown:
+        return []
+    named = ", ".join(word[:_LONGEST_WORD] for word in unknown[:_NAMED_WORDS])
+    return [f"The model does not know these words, which were left out: {named}{' and others' if len(unknown) > _NAMED_WORDS else ''}."]
 
 
 def _guidance_warning(asked: float, used: float) -> List[str]:

@@ -37,7 +37,8 @@ def _write_folder(model: Any, vae: Any, scaling: float, folder: Path) -> None:
     export.export_networks(model, vae, folder)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     manifest = export.manifest(folder, scaling, tokenizer.get_vocab()[END])
-    manifest["guidance_limit"] = 30.0  # diffusers has no such limit
+    manifest["guidance_limit"] = 30.0  # diffusers has no such limit, and reads every word
+    manifest["tokenizer"]["unknown_words"] = "keep"
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 

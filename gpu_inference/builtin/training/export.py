@@ -159,7 +159,7 @@ def manifest(folder: Path, scaling: float, end: int) -> Dict[str, Any]:
         "guidance_limit": 2.0,
         "max_guidance_rescale": 0.7,
         "time_ids": ["original_height", "original_width", "crop_top", "crop_left", "target_height", "target_width"],
-        "tokenizer": {"file": "tokenizer.json", "max_length": MAX_LENGTH},
+        "tokenizer": {"file": "tokenizer.json", "max_length": MAX_LENGTH, "unknown_words": "drop"},
         "text_encoders": encoders,
         "unet": {"file": "unet.onnx", "precision": "fp32"},
         "vae_decoder": {"file": "vae_decoder.onnx", "precision": "fp32"},

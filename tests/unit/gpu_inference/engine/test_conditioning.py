@@ -28,7 +28,7 @@ def test_time_ids_follow_the_manifest_and_the_native_size(manifest: Manifest) ->
 
 
 def test_each_encoder_has_its_own_padding(manifest: Manifest, tokenizer: Tokenizer) -> None:
-    inputs, dropped = conditioning.build(manifest, tokenizer, "ab", "", 4.0, plan_size(64, 64, manifest.size_buckets))
+    inputs, dropped, _ = conditioning.build(manifest, tokenizer, "ab", "", 4.0, plan_size(64, 64, manifest.size_buckets))
     assert [row[0, -1] for row in inputs.prompt] == [1, 0]
     np.testing.assert_array_equal(inputs.prompt[0][0, :4], inputs.prompt[1][0, :4])
     assert inputs.negative is not None
@@ -38,7 +38,7 @@ def test_each_encoder_has_its_own_padding(manifest: Manifest, tokenizer: Tokeniz
 
 @pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0])
 def test_without_guidance_there_is_one_branch(manifest: Manifest, tokenizer: Tokenizer, guidance: float) -> None:
-    inputs, _ = conditioning.build(manifest, tokenizer, "a", "b", guidance, plan_size(64, 64, manifest.size_buckets))
+    inputs, _, _ = conditioning.build(manifest, tokenizer, "a", "b", guidance, plan_size(64, 64, manifest.size_buckets))
     assert inputs.negative is None
     assert inputs.guidance_rescale == 0
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import gpu_inference
 from gpu_inference.engine.errors import ModelError
 from gpu_inference.engine.tokenizer import Tokenizer, pad
 
@@ -49,3 +50,13 @@ def test_a_file_that_is_no_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match="is not a tokenizer"):
         Tokenizer(tmp_path / "tokenizer.json", 8)
+
+
+def test_words_that_a_closed_vocabulary_lacks_are_left_out_and_named() -> None:
+    folder = Path(gpu_inference.__file__).parent / "builtin" / "model"
+    closed = Tokenizer(folder / "tokenizer.json", 77, drop_unknown=True)
+    said = closed.encode("A cyberpunk RED star, on a white background at zzz zzz")
+    assert said.ids == closed.encode("a red star, on a white background at").ids
+    assert said.unknown == ("cyberpunk", "zzz")
+    assert closed.encode("☃ 🎨").ids == closed.encode("").ids
+    assert closed.encode("a red star").unknown == ()
