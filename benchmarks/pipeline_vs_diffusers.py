@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import statistics
 import tempfile
 import time
@@ -77,41 +76,51 @@ def difference(one: bytes, other: bytes) -> int:
     return int(np.abs(first - second).max())
 
 
+def measure(threads: int = 2, steps: int = 20, rounds: int = 5, weights: Path | None = None) -> dict[str, Any]:
+    """Return the seconds per picture of each, turn by turn and warm, and the ratio of the medians."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        twin = build_twin(folder, weights)
+        side = load_model_folder(folder).manifest.native_size
+        works: dict[str, Callable[[int], bytes]] = {
+            "diffusers": theirs_of(twin, folder, steps),
+            "ours": ours_of(folder, threads, steps, side),
+            "ours, scaled to 1024x1024": ours_of(folder, threads, steps, 1024),
+        }
+        apart = difference(works["diffusers"](0), works["ours"](0))
+        works["ours, scaled to 1024x1024"](0)
+        taken: dict[str, list[float]] = {title: [] for title in works}
+        for seed in range(1, rounds + 1):
+            for title, work in works.items():
+                taken[title].append(seconds(work, seed))
+    medians = {title: statistics.median(values) for title, values in taken.items()}
+    return {
+        "side": side, "steps": steps, "threads": threads, "rounds": rounds, "seconds": medians, "all": taken,
+        "ratio": medians["diffusers"] / medians["ours"], "difference": apart,
+    }  # fmt: skip
+
+
+def report(**options: Any) -> dict[str, Any]:
+    """Measure and print."""
+    found = measure(**options)
+    side, rounds = found["side"], found["rounds"]
+    print(f"{side} x {side}, {found['steps']} steps, {found['threads']} threads, median of {rounds}; seconds per picture (least, most)")
+    for title, values in found["all"].items():
+        print(f"  {title:28} {found['seconds'][title]:7.3f}  ({min(values):.3f}, {max(values):.3f})")
+    print(f"  ours is {found['ratio']:.2f} times as fast (goal 1.50); the pictures differ by at most {found['difference']} of 255")
+    return found
+
+
 def main() -> None:
+    """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--weights", type=Path, default=None, metavar="DIR", help="a training's checkpoints (vae.pt, diffusion.pt)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        twin = build_twin(folder, options.weights)
-        side = load_model_folder(folder).manifest.native_size
-        works: dict[str, Callable[[int], bytes]] = {
-            "diffusers": theirs_of(twin, folder, options.steps),
-            "ours": ours_of(folder, options.threads, options.steps, side),
-            "ours, scaled to 1024x1024": ours_of(folder, options.threads, options.steps, 1024),
-        }
-        apart = difference(works["diffusers"](0), works["ours"](0))
-        works["ours, scaled to 1024x1024"](0)
-        taken: dict[str, list[float]] = {title: [] for title in works}
-        for seed in range(1, options.rounds + 1):
-            for title, work in works.items():
-                taken[title].append(seconds(work, seed))
-    medians = {title: statistics.median(values) for title, values in taken.items()}
-    ratio = medians["diffusers"] / medians["ours"]
-    if options.json:
-        print(json.dumps({"seconds": medians, "ratio": ratio, "difference": apart, "threads": options.threads, "steps": options.steps}))
-        return
-    print(
-        f"{side} x {side}, {options.steps} steps, {options.threads} threads, median of {options.rounds}; seconds per picture (least, most)"
-    )
-    for title, values in taken.items():
-        print(f"  {title:28} {medians[title]:7.3f}  ({min(values):.3f}, {max(values):.3f})")
-    print(f"  ours is {ratio:.2f} times as fast; the pictures differ by at most {apart} of 255")
+    report(threads=options.threads, steps=options.steps, rounds=options.rounds, weights=options.weights)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import socket
-import sys
 
 import structlog
 import uvicorn
@@ -19,7 +18,6 @@ from fleet_api.settings import Settings
 
 log = structlog.get_logger()
 
-SWITCH_INTERVAL = 0.0005  # seconds; at Python's 5 ms the database's writer waits that long for the interpreter at each statement
 DRAIN_SECONDS = 3
 GC_THRESHOLD = (20_000, 20, 50)  # at Python's 700 a long queue is walked again and again
 
@@ -49,7 +47,6 @@ def serve(settings: Settings) -> None:
         FleetError: the database cannot be used; the sentence says why.
     """
     logs.configure(settings.log_level)
-    sys.setswitchinterval(SWITCH_INTERVAL)
     gc.set_threshold(*GC_THRESHOLD)
     with home.claim(settings.home, "api.lock"):
         upgrade(settings.database)
