@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
-from fleet_api.deps import Agent, Fleet
+from fleet_api.deps import Agent, AttemptNumber, Fleet, JobId
 from fleet_api.errors import InvalidValue, documented
 from fleet_api.kit.disconnect import CallerGone, while_connected
 from gpu_inference.protocol import DIGEST_HEADER, Beat, BeatReply, Complete, EnrolReply, EnrolRequest, Fail, LeaseReply, LeaseRequest
@@ -42,7 +42,7 @@ async def beat(fleet: Fleet, node: Agent, body: Beat) -> BeatReply:
 
 @router.put("/uploads/{job_id}/{attempt}", summary="Upload an output", responses=documented(400, 401, 410, 413, 503), status_code=204)
 async def upload(
-    fleet: Fleet, request: Request, node: Agent, job_id: str, attempt: int, digest: Annotated[str, Header(alias=DIGEST_HEADER)]
+    fleet: Fleet, request: Request, node: Agent, job_id: JobId, attempt: AttemptNumber, digest: Annotated[str, Header(alias=DIGEST_HEADER)]
 ) -> Response:
     """Store the bytes of an attempt's output until its completion comes."""
     fleet.leases.check_upload(node, job_id, attempt)

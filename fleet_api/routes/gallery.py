@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse
 
-from fleet_api.deps import Fleet, Limit, Offset
+from fleet_api.deps import Filename, Fleet, Limit, Offset
 from fleet_api.errors import documented
 from fleet_api.outputs.schemas import Deleted, Gallery, GalleryImage, OutputList, OutputView
 
@@ -44,7 +44,7 @@ async def clear(fleet: Fleet) -> Deleted:
     responses={200: {"content": {"image/png": {}, "image/webp": {}}, "description": "The file"}, **documented(400, 404)},
 )
 async def output(
-    fleet: Fleet, filename: str, thumbnail: Annotated[bool, Query(description="A WebP of at most 256 pixels a side")] = False
+    fleet: Fleet, filename: Filename, thumbnail: Annotated[bool, Query(description="A WebP of at most 256 pixels a side")] = False
 ) -> FileResponse:
     """Return an output file, or its thumbnail; byte ranges are supported."""
     path = await fleet.outputs.find(filename, thumbnail)
@@ -52,7 +52,7 @@ async def output(
 
 
 @router.delete("/outputs/{filename}", summary="Delete an output", responses=documented(400, 404))
-async def delete_output(fleet: Fleet, filename: str) -> Deleted:
+async def delete_output(fleet: Fleet, filename: Filename) -> Deleted:
     """Delete an output file; its job stays."""
     await fleet.outputs.delete(filename)
     return Deleted(deleted=1)

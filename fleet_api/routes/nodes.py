@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from fleet_api.deps import Fleet
+from fleet_api.deps import Fleet, NodeId
 from fleet_api.errors import documented
 from fleet_api.nodes.schemas import Heartbeat, HeartbeatList, NodeDetail, NodeList, NodeView
 
@@ -24,6 +24,6 @@ async def heartbeats(fleet: Fleet) -> HeartbeatList:
 
 
 @router.get("/{node_id}", summary="One node", responses=documented(404))
-async def get_node(fleet: Fleet, node_id: str) -> NodeDetail:
+async def get_node(fleet: Fleet, node_id: NodeId) -> NodeDetail:
     """Return a node with its labels, facts, models and job types."""
     return NodeDetail.of(fleet.nodes.get(node_id))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from fleet_api.deps import Fleet, IdempotencyHeader, Limit, Offset
+from fleet_api.deps import Fleet, IdempotencyHeader, JobId, Limit, Offset
 from fleet_api.errors import NotFound, documented
 from fleet_api.jobs import repository
 from fleet_api.jobs.doors import idempotency_of
@@ -71,7 +71,7 @@ async def stats(fleet: Fleet) -> QueueStats:
 
 
 @router.get("/jobs/{job_id}", summary="One job", responses=documented(404), response_model_exclude_none=True)
-async def get_job(fleet: Fleet, job_id: str) -> JobView:
+async def get_job(fleet: Fleet, job_id: JobId) -> JobView:
     """Return a job with its attempts."""
     job, attempts = await fleet.db.read(lambda db: (repository.get(db, job_id), repository.attempts_of(db, job_id)))
     if job is None:
@@ -80,14 +80,14 @@ async def get_job(fleet: Fleet, job_id: str) -> JobView:
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job", responses=documented(404, 409))
-async def cancel(fleet: Fleet, job_id: str) -> Cancelled:
+async def cancel(fleet: Fleet, job_id: JobId) -> Cancelled:
     """Cancel a job that waits or runs; its node stops within a step."""
     job = await fleet.jobs.cancel(job_id)
     return Cancelled(job_id=job.id, status=job.state)
 
 
 @router.post("/jobs/{job_id}/retry", summary="Queue a failed or cancelled job again", responses=documented(404, 409))
-async def retry(fleet: Fleet, job_id: str) -> Submitted:
+async def retry(fleet: Fleet, job_id: JobId) -> Submitted:
     """Queue a failed or cancelled job again under its own id, with its failures forgotten."""
     return _submitted(fleet, await fleet.jobs.retry(job_id))
 

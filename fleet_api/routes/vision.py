@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from fleet_api.deps import Fleet, IdempotencyHeader, Limit, Offset
+from fleet_api.deps import Fleet, IdempotencyHeader, JobId, Limit, ModelName, Offset
 from fleet_api.errors import documented
 from fleet_api.jobs import repository
 from fleet_api.jobs.doors import idempotency_of
@@ -108,13 +108,13 @@ async def stop_all(fleet: Fleet) -> CancelledCount:
 
 
 @router.get("/jobs/{job_id}", summary="One job", responses=documented(404), response_model_exclude_none=True)
-async def get_job(fleet: Fleet, job_id: str) -> JobView:
+async def get_job(fleet: Fleet, job_id: JobId) -> JobView:
     """Return a job: its place while it waits, its progress while it runs, its result or error once it has ended."""
     return fleet.views.show(await fleet.jobs.get(job_id))
 
 
 @router.post("/jobs/{job_id}/cancel", summary="Cancel a job", responses=documented(404, 409))
-async def cancel(fleet: Fleet, job_id: str) -> Cancelled:
+async def cancel(fleet: Fleet, job_id: JobId) -> Cancelled:
     """Cancel a job that waits or runs; its node stops within a step."""
     job = await fleet.jobs.cancel(job_id)
     return Cancelled(job_id=job.id, status=job.state)
@@ -139,7 +139,7 @@ async def models_loaded(fleet: Fleet) -> LoadedModels:
 
 
 @router.delete("/models/{name}", summary="Delete a model", responses=documented(404, 409))
-async def delete_model(fleet: Fleet, name: str) -> None:
+async def delete_model(fleet: Fleet, name: ModelName) -> None:
     """Refuse: the models that there are came with the agents' own software."""
     fleet.catalogue.refuse_delete(name)
 

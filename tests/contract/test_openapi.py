@@ -76,6 +76,16 @@ def test_every_operation_is_described(method: str, path: str, operation: dict[st
             assert schema["$ref"].endswith("/ErrorBody"), (status, schema)
 
 
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS, ids=[f"{m} {p}" for m, p, _ in OPERATIONS])
+def test_every_path_parameter_has_an_example_and_every_answer_a_schema(method: str, path: str, operation: dict[str, Any]) -> None:
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "path":
+            assert parameter.get("examples") or parameter["schema"].get("examples"), parameter["name"]
+    for status, response in operation["responses"].items():
+        if status in ("200", "201"):
+            assert response["content"], status
+
+
 def test_bodies_have_examples() -> None:
     document = create_app(Settings()).openapi()
     for name in ("FleetGenerateBody", "VisionGenerateBody", "QueueJobBody"):
