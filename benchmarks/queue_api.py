@@ -30,7 +30,8 @@ CAPABILITIES = {"job_types": ["image_gen"], "models": [{"name": "fleet-shapes"}]
 
 async def measure() -> dict[str, Any]:
     """Return rates in requests a second and latencies in milliseconds."""
-    with tempfile.TemporaryDirectory() as folder, bare_fastapi() as bare, control_plane(Path(folder)) as port:
+    with tempfile.TemporaryDirectory() as folder, bare_fastapi() as beside, control_plane(Path(folder)) as control:
+        bare, port = beside.port, control.port
         agent = await _enrol(Path(folder), port)
         latencies = await _latencies(port, agent)
         request = Connection.prepare("POST", "/api/queue/jobs", JOB)

@@ -6,11 +6,12 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import queue_api, start
+from benchmarks import metrics_stream, queue_api, rows, start
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -25,6 +26,17 @@ def main() -> None:
     print()
     found["queue"] = queue_api.report()
     print()
+    found["rows"] = rows.report()
+    print()
+    found["metrics_stream"] = metrics_stream.report()
+    print()
+    if importlib.util.find_spec("playwright") and shutil.which("chromium"):
+        from benchmarks import first_page
+
+        found["first_page"] = first_page.report()
+        print()
+    else:
+        print("first paint: left out, as playwright or Chromium is not installed\n")
     if importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers"):
         from benchmarks import pipeline_vs_diffusers
 

@@ -9,7 +9,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 BARE = """
 import uvicorn
@@ -30,6 +33,10 @@ class Answer(BaseModel):
 
 app = FastAPI()
 
+@app.get("/hello")
+async def hello() -> dict[str, str]:
+    return {"hello": "world"}
+
 @app.post("/api/queue/jobs", status_code=201)
 async def jobs(body: Body) -> Answer:
     job_id = "550e8400-e29b-41d4-a716-446655440000"
@@ -37,6 +44,23 @@ async def jobs(body: Body) -> Answer:
 
 uvicorn.run(app, port=PORT, loop="uvloop", http="httptools", access_log=False, log_level="warning")
 """
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server in a process of its own."""
+
+    port: int
+    process: psutil.Process
+
+    def processor_seconds(self) -> float:
+        """Return the processor time that it has used so far."""
+        used = self.process.cpu_times()
+        return used.user + used.system
+
+    def memory(self) -> int:
+        """Return the bytes that it holds."""
+        return self.process.memory_info().rss
 
 
 def free_port() -> int:
@@ -47,24 +71,24 @@ def free_port() -> int:
 
 
 @contextmanager
-def bare_fastapi() -> Iterator[int]:
-    """A FastAPI endpoint that validates the same body and does nothing; yields its port."""
+def bare_fastapi() -> Iterator[Server]:
+    """A FastAPI endpoint that validates the same body and does nothing."""
     port = free_port()
-    with _process([sys.executable, "-c", BARE.replace("PORT", str(port))], {}, port):
-        yield port
+    with _process([sys.executable, "-c", BARE.replace("PORT", str(port))], {}, port) as pid:
+        yield Server(port, psutil.Process(pid))
 
 
 @contextmanager
-def control_plane(home: Path) -> Iterator[int]:
-    """``fleet serve`` on a data folder; yields its port."""
+def control_plane(home: Path) -> Iterator[Server]:
+    """``fleet serve`` on a data folder."""
     port = free_port()
     env = {"FLEET_HOME": str(home), "FLEET_PORT": str(port), "FLEET_LOG_LEVEL": "warning"}
-    with _process([sys.executable, "-m", "fleet_api", "serve"], env, port):
-        yield port
+    with _process([sys.executable, "-m", "fleet_api", "serve"], env, port) as pid:
+        yield Server(port, psutil.Process(pid))
 
 
 @contextmanager
-def _process(argv: list[str], env: dict[str, str], port: int) -> Iterator[None]:
+def _process(argv: list[str], env: dict[str, str], port: int) -> Iterator[int]:
     process = subprocess.Popen(argv, env={**os.environ, **env})
     try:
         deadline = time.monotonic() + 30
@@ -76,7 +100,7 @@ def _process(argv: list[str], env: dict[str, str], port: int) -> Iterator[None]:
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise RuntimeError(f"{argv} did not start") from None
                 time.sleep(0.02)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait(20)

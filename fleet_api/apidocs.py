@@ -8,7 +8,7 @@ from typing import Any
 from fleet_api.app import create_app
 from fleet_api.settings import Settings
 
-CHAPTERS = ("health", "fleet", "nodes", "vision", "queue", "agents")
+CHAPTERS = ("health", "fleet", "nodes", "vision", "queue", "keys", "session", "audit", "agents")
 
 HEAD = """# The API in a table
 
@@ -36,8 +36,11 @@ def render() -> str:
     lines = [HEAD]
     for chapter in CHAPTERS:
         operations = chapters.pop(chapter)
-        lines += [f"## {chapter}", "", "| operation | does | answers |", "|---|---|---|"]
-        lines += [f"| `{method} {path}` | {each['summary']} | {', '.join(each['responses'])} |" for method, path, each in operations]
+        lines += [f"## {chapter}", "", "| operation | does | role | answers |", "|---|---|---|---|"]
+        lines += [
+            f"| `{method} {path}` | {each['summary']} | {each['x-role']} | {', '.join(each['responses'])} |"
+            for method, path, each in operations
+        ]
         lines.append("")
     assert not chapters, f"a chapter is missing in CHAPTERS: {sorted(chapters)}"
     return "\n".join(lines).rstrip() + "\n" + WEBSOCKETS

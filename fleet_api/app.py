@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,23 +15,34 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 
+from fleet_api.access.door import Door
+from fleet_api.access.guarding import guard
+from fleet_api.access.openapi import with_access
 from fleet_api.errors import FleetError
 from fleet_api.kit.clock import Clock
-from fleet_api.kit.middleware import BodyLimit, HeadAsGet, TrailingSlash
+from fleet_api.kit.middleware import Normalise
 from fleet_api.kit.openapi import without_default_422
+from fleet_api.kit.shortcut import Shortcut
 from fleet_api.kit.validation import sentence
 from fleet_api.lifespan import build, running
-from fleet_api.routes import agents, fleet, gallery, health, nodes, queue, vision, websocket
+from fleet_api.routes import agents, audit, dashboard, fleet, gallery, health, keys, metrics, nodes, queue, session, vision, websocket
 from fleet_api.settings import Settings
 from fleet_api.version import __version__
 
 log = structlog.get_logger()
 
+CHAPTERS = (queue, agents, vision, gallery, fleet, nodes, health, websocket, session, keys, audit, metrics, dashboard)
+EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After"]
+
 DESCRIPTION = """One control plane for a fleet of NVIDIA Jetson and other GPU machines.
 
-Every error is `{"detail": "<one sentence>"}`. A path works with and without its trailing slash. Times are RFC 3339 in UTC.
+On this machine's loopback no key is wanted. Elsewhere send one as `Authorization: Bearer <key>` or `X-API-Key`; each operation's
+`x-role` is the role it wants. Every error is `{"detail": "<one sentence>"}`. A path works with and without its trailing slash.
+Times are RFC 3339 in UTC.
 """
 
 
@@ -53,18 +65,23 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
         redoc_url=None,
         static_url="/docs-assets",
     )
-    for chapter in (queue, agents, vision, gallery, fleet, nodes, health, websocket):
-        # One flat list, as a nested router costs 80 us a request; the hottest first.
-        app.router.routes.extend(chapter.router.routes)
+    for chapter in CHAPTERS:
+        # One flat list, as a nested router costs 80 us a request. Copies, as each application guards its own.
+        app.router.routes.extend(copy.copy(route) for route in chapter.router.routes)
+    guard(app.router.routes)
+    app.router.middleware_stack = Shortcut(app.router, app.router.routes)
     app.add_exception_handler(FleetError, _fleet_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected)
-    app.add_middleware(BodyLimit, limit=settings.body_limit, upload_limit=settings.upload_limit, upload_prefix="/api/agents/uploads/")
-    app.add_middleware(TrailingSlash)
-    app.add_middleware(HeadAsGet)
+    app.add_middleware(Normalise, limit=settings.body_limit, upload_limit=settings.upload_limit, upload_prefix="/api/agents/uploads/")
+    origins = frozenset(settings.allowed_origins)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=sorted(origins), allow_methods=["*"], allow_headers=["*"], expose_headers=EXPOSED_HEADERS
+        )
+    app.add_middleware(Door, listens_on=settings.host, hosts=settings.names, origins=origins)
     describe = app.openapi
-    app.openapi = lambda: without_default_422(describe())  # type: ignore[method-assign]
+    app.openapi = lambda: with_access(without_default_422(describe()))  # type: ignore[method-assign]
     return app
 
 
@@ -109,9 +126,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
         detail = _PLAIN[error.status_code]
     elif error.status_code == 400 and "parsing the body" in detail:
         detail = "The request body is not valid JSON."
-    return JSONResponse({"detail": detail}, error.status_code, headers=error.headers)
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+    return JSONResponse({"detail": detail}, error.status_code, headers=headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("unexpected_error", path=request.url.path, exc_info=error)
-    return JSONResponse({"detail": "The control plane met an error of its own; its log tells more."}, 500)
+def _methods(request: Request) -> list[str]:
+    """Return every method that this address takes: those of the first path that fits it."""
+    routes = [route for route in request.app.router.routes if isinstance(route, Route)]
+    path = next((route.path for route in routes if route.matches(request.scope)[0] is not Match.NONE), None)
+    return sorted({method for route in routes if route.path == path for method in route.methods or ()})

@@ -4,17 +4,70 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import httpx
 from websockets.exceptions import WebSocketException
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 DEFAULT_URL = "http://127.0.0.1:8765"
+KEY_FILE = "key"  # in the data folder: what 'fleet keys create --save' keeps
+UNAUTHORIZED, NOT_FOUND = 401, 404
 PATIENCE = 30.0  # seconds that a broken event stream is tried again
 ENDED = ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where the API answers, with which key, and whom it is trusted by. The data folder's key goes to its own API alone."""
+
+    url: str
+    key: str | None = field(repr=False)
+    authority: str | None
+    key_file: Path | None = None
+    """Where the key was found, if not given."""
+
+    @classmethod
+    def find(cls, url: str | None, key: str | None, authority: str | None) -> Whereabouts:
+        """Look at the arguments, then at FLEET_URL, FLEET_KEY and FLEET_CA, then at the data folder."""
+        home = Path(os.environ.get("FLEET_HOME") or "~/.fleet").expanduser()
+        own = _read(home / "url")
+        found = (url or os.environ.get("FLEET_URL") or own or DEFAULT_URL).rstrip("/")
+        key, authority = key or os.environ.get("FLEET_KEY"), authority or os.environ.get("FLEET_CA")
+        key_file = None
+        if found == own:
+            if not key and (key := saved_key(home / KEY_FILE)):
+                key_file = home / KEY_FILE
+            own_authority = home / "tls" / "ca.crt"
+            authority = authority or (str(own_authority) if own_authority.exists() else None)
+        return cls(found, key, authority, key_file)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return the context for https where an authority is named. Raises FleetUnreachable for a file that is none."""
+        if not self.authority or not self.url.startswith("https"):
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.authority)
+        except OSError as error:
+            raise FleetUnreachable(f"{self.authority} cannot be read as a certificate authority: {error}") from None
+
+
+def saved_key(path: Path) -> str | None:
+    """Return the key that a file keeps."""
+    return _read(path)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip() or None
+    except OSError:
+        return None
 
 
 class FleetClientError(Exception):
@@ -37,10 +90,16 @@ class FleetClient:
         FleetUnreachable: no connection.
     """
 
-    def __init__(self, url: str | None = None, timeout: float = 30.0) -> None:
-        self.url = (url or os.environ.get("FLEET_URL") or DEFAULT_URL).rstrip("/")
+    def __init__(self, url: str | None = None, timeout: float = 30.0, key: str | None = None, authority: str | None = None) -> None:
+        """``key`` and ``authority`` (a PEM file) left out are FLEET_KEY and FLEET_CA, or those of this machine's data folder."""
+        where = Whereabouts.find(url, key, authority)
+        self.url = where.url
+        self.key_file = where.key_file
+        self._key = where.key
+        self._tls = where.tls()
+        headers = {"Authorization": f"Bearer {where.key}"} if where.key else {}
         try:
-            self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
+            self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False, headers=headers, verify=self._tls or True)
         except httpx.InvalidURL:
             raise FleetUnreachable(f"{self.url!r} is not an address; it should look like {DEFAULT_URL}.") from None
 
@@ -57,6 +116,10 @@ class FleetClient:
     def nodes(self) -> list[dict[str, Any]]:
         """Return every node."""
         return cast(list[dict[str, Any]], self._json("GET", "/api/nodes")["nodes"])
+
+    def remove_node(self, node_id: str) -> None:
+        """Retire a node: its credential is good for nothing from then on."""
+        self._request("DELETE", f"/api/nodes/{quote(node_id, safe='')}")
 
     def jobs(self, status: str | None = None, limit: int = 50) -> dict[str, Any]:
         """Return the newest jobs and the number of all."""
@@ -99,7 +162,7 @@ class FleetClient:
 
     def _followed(self, job_id: str) -> Iterator[dict[str, Any]]:
         address = self.url.replace("http", "ws", 1) + "/ws?types=job_progress,job_complete"
-        with connect(address, open_timeout=10, proxy=None) as socket:
+        with self._socket(address) as socket:
             job = self.job(job_id)
             yield job
             while job["status"] not in ENDED:
@@ -107,6 +170,36 @@ class FleetClient:
                 if event["data"]["job_id"] == job_id:
                     job = self.job(job_id) if event["type"] == "job_complete" else {**job, "status": "processing", **event["data"]}
                     yield job
+
+    def keys(self) -> list[dict[str, Any]]:
+        """Return every key, without the keys themselves."""
+        return cast(list[dict[str, Any]], self._json("GET", "/api/keys")["keys"])
+
+    def create_key(self, name: str, role: str, expires_in_days: float | None = None) -> dict[str, Any]:
+        """Make a key; the answer is the only one that holds it."""
+        return self._json("POST", "/api/keys", json={"name": name, "role": role, "expires_in_days": expires_in_days})
+
+    def revoke_key(self, key_id: str) -> dict[str, Any]:
+        """Revoke a key by its id or name."""
+        if quote(key_id, safe=" @") != key_id:  # a name of old, which a path may not carry as it is
+            named = [key["id"] for key in self.keys() if key["name"] == key_id and key["status"] != "revoked"]
+            if not named:
+                raise FleetClientError(NOT_FOUND, f"There is no key {key_id!r}; 'fleet keys list' shows them.")
+            key_id = named[0]
+        return self._json("DELETE", f"/api/keys/{quote(key_id, safe='')}")
+
+    def enrolment_token(self, node_id: str | None = None, expires_in_minutes: float = 60) -> dict[str, Any]:
+        """Make a token with which one agent may enrol."""
+        return self._json("POST", "/api/agents/tokens", json={"node_id": node_id, "expires_in_minutes": expires_in_minutes})
+
+    def audit(self, limit: int = 50, before: int | None = None, caller_id: str | None = None) -> dict[str, Any]:
+        """Return the newest audit entries."""
+        given = {"limit": limit, "before": before, "caller_id": caller_id}
+        return self._json("GET", "/api/audit", params={name: value for name, value in given.items() if value is not None})
+
+    def _socket(self, address: str) -> ClientConnection:
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else None
+        return connect(address, open_timeout=10, proxy=None, additional_headers=headers, ssl=self._tls)
 
     def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         answer = self._request(method, path, **more)
@@ -127,5 +220,7 @@ class FleetClient:
                 detail = answer.json()["detail"]
             except (ValueError, KeyError, TypeError):
                 detail = f"The API answered {answer.status_code}."
+            if answer.status_code == UNAUTHORIZED and self.key_file is not None:
+                detail += f" It is the key kept in {self.key_file}; remove that file, or keep another with 'fleet keys create --save'."
             raise FleetClientError(answer.status_code, detail)
         return answer

@@ -7,6 +7,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Header, Path, Query
 from starlette.requests import HTTPConnection
 
+from fleet_api.access.callers import Caller, caller_of
+from fleet_api.access.recognise import NODE_KEY
+from fleet_api.errors import Unauthorized
 from fleet_api.lifespan import State
 from fleet_api.nodes.live import LiveNode
 
@@ -28,9 +31,27 @@ AttemptNumber = Annotated[int, Path(ge=0, le=2**31, description="Which try at th
 IdempotencyHeader = Annotated[str | None, Header(alias="Idempotency-Key", description="Repeats of a request under one key make one job")]
 
 
-async def _agent(fleet: Fleet, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> LiveNode:
-    scheme, _, credential = (authorization or "").partition(" ")
-    return fleet.nodes.authenticate(credential if scheme.lower() == "bearer" else None)
+async def _agent(connection: HTTPConnection) -> LiveNode:
+    return cast(LiveNode, connection.scope[NODE_KEY])
 
 
 Agent = Annotated[LiveNode, Depends(_agent)]
+"""The node whose agent calls; the row's guard has let it in."""
+
+
+async def _caller(connection: HTTPConnection) -> Caller:
+    caller = caller_of(connection)
+    if caller is None:
+        raise Unauthorized("This wants a key: send it as 'Authorization: Bearer <key>'.")
+    return caller
+
+
+CallerNamed = Annotated[Caller, Depends(_caller)]
+
+
+def charge(fleet: State, connection: HTTPConnection, made: int) -> None:
+    """Count everything that one request made against its caller's rate; the guard has counted one already."""
+    caller = caller_of(connection)
+    if caller is not None and made > 1 and caller.kind in ("key", "open"):
+        address = connection.client.host if connection.client else ""
+        fleet.limits.owe(caller.id if caller.kind == "key" else address, made - 1)

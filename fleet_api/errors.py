@@ -39,6 +39,13 @@ class Unauthorized(FleetError):
     meaning = "The credential is missing or not known"
 
 
+class Forbidden(FleetError):
+    """Known, but not allowed; or from where nobody is let in."""
+
+    status = 403
+    meaning = "The caller's role does not allow it, or the request's Host or Origin is not allowed"
+
+
 class NotFound(FleetError):
     """What was named does not exist."""
 
@@ -82,11 +89,19 @@ class IdempotencyMismatch(FleetError):
     meaning = "The Idempotency-Key was used before with another body"
 
 
-class QueueFull(FleetError):
-    """No room for another job."""
+class TooMany(FleetError):
+    """Come again later."""
 
     status = 429
-    meaning = "The queue is full"
+    meaning = "The queue is full, or the caller creates too fast; Retry-After says when to come again"
+
+
+class QueueFull(TooMany):
+    """No room for another job."""
+
+
+class RateLimited(TooMany):
+    """The caller creates faster than it may."""
 
 
 class Unavailable(FleetError):
@@ -94,6 +109,10 @@ class Unavailable(FleetError):
 
     status = 503
     meaning = "No node or backend can serve this; the sentence says why"
+
+
+class SchemaTooNew(Unavailable):
+    """The database was written by a newer version."""
 
 
 class Timeout(FleetError):
@@ -106,7 +125,8 @@ class Timeout(FleetError):
 _BY_STATUS: dict[int, type[FleetError]] = {
     kind.status: kind
     for kind in (
-        InvalidValue, Unauthorized, NotFound, Conflict, AttemptClosed, TooLarge, IdempotencyMismatch, QueueFull, Unavailable, Timeout,
+        InvalidValue, Unauthorized, Forbidden, NotFound, Conflict, AttemptClosed, TooLarge, IdempotencyMismatch, TooMany, Unavailable,
+        Timeout,
     )
 }  # fmt: skip
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
+import socket
 from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from fleet_api.access.origin import as_sent, host_name, is_loopback, normal_origins
+
+Switch = Annotated[
+    Literal["on", "off"], BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value)
+]
+Auth = Annotated[
+    Literal["on", "off", "always"],
+    BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value),
+]
+Names = Annotated[list[str], NoDecode]
 
 
 def default_home() -> Path:
@@ -21,14 +36,25 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FLEET_", extra="ignore")
 
     home: Path = Field(default_factory=default_home, description="The data folder")
-    host: str = Field("127.0.0.1", description="Address to listen on; loopback only until keys are set up")
+    host: str = Field("127.0.0.1", description="Address to listen on; any but loopback is exposed, and wants keys and TLS")
     port: int = Field(8765, ge=0, le=65535, description="Port of the API; 0 takes a free one")
+    auth: Auth = Field("on", description="off: whoever reaches the listener may do everything; always: keys on loopback too")
+    tls: Switch = Field("on", description="off: an exposed listener speaks plain HTTP")
+    advertise_url: str | None = Field(None, description="What nodes call, such as https://manager.example.invalid:8765")
+    allowed_hosts: Names = Field([], description="Further names that callers may use for this control plane; * allows every name")
+    allowed_origins: Names = Field([], description="Origins of browser apps that may call the API; * allows every origin")
+    create_per_minute: float = Field(600, gt=0, description="How often one key may create (jobs, keys) a minute")
+    create_burst: int = Field(200, ge=1, description="How often one key may create at once")
     default_model: str = Field("fleet-shapes", description="Model used where a request names none")
     queue_limit: int = Field(100_000, ge=1, description="Jobs that may wait; more are answered 429")
     body_limit: int = Field(1024 * 1024, ge=1024, description="Largest request body in bytes, uploads aside")
     upload_limit: int = Field(64 * 1024 * 1024, ge=1024, description="Largest output an agent may upload, in bytes")
     generate_timeout: float = Field(600, gt=0, description="Seconds that a synchronous generate may take")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    keep_jobs_days: float | None = Field(90, gt=0, description="Ended jobs older than this are deleted; their pictures stay")
+    keep_jobs: int | None = Field(1_000_000, ge=1, description="Beyond so many ended jobs the oldest are deleted")
+    keep_audit_days: float | None = Field(365, gt=0, description="Audit entries older than this are deleted")
+    keep_audit: int | None = Field(2_000_000, ge=1, description="Beyond so many audit entries the oldest are deleted")
 
     @field_validator("home")
     @classmethod
@@ -37,16 +63,67 @@ class Settings(BaseSettings):
 
     @field_validator("host")
     @classmethod
-    def _loopback(cls, value: str) -> str:
+    def _address(cls, value: str) -> str:
         if value == "localhost":
             return "127.0.0.1"
         try:
-            loopback = ipaddress.ip_address(value).is_loopback
+            return str(ipaddress.ip_address(value))
         except ValueError:
-            raise ValueError("must be an IP address") from None
-        if not loopback:
-            raise ValueError("must be a loopback address: there are no keys yet, so the API does not listen on a network")
-        return value
+            raise ValueError("must be an IP address of this machine; 0.0.0.0 is all of them") from None
+
+    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        return sorted(normal_origins(value))
+
+    @field_validator("advertise_url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("must be an address such as https://manager.example.invalid:8765")
+        return value.rstrip("/") if value else None
+
+    @property
+    def exposed(self) -> bool:
+        """Whether others than this machine can reach the listener."""
+        return not is_loopback(self.host)
+
+    @property
+    def scheme(self) -> str:
+        """``https`` for an exposed listener, unless ``tls`` is off."""
+        return "https" if self.exposed and self.tls == "on" else "http"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names, beside the address reached, by which callers may call this control plane."""
+        own = socket.gethostname().lower()
+        allowed = {as_sent(name) for name in self.allowed_hosts}
+        found = {own, own.split(".")[0], f"{own.split('.')[0]}.local", *allowed}
+        if self.advertise_url:
+            found.add(host_name(urlsplit(self.advertise_url).netloc))
+        return frozenset(found if self.exposed else allowed)
+
+    @property
+    def cookie(self) -> str:
+        """Name of the sign-in cookie: of this data folder alone, as cookies do not tell one port of a host from another."""
+        return f"fleet_session_{hashlib.sha256(str(self.home).encode()).hexdigest()[:8]}"
+
+    @property
+    def tls_folder(self) -> Path:
+        """Folder of the certificate authority and the certificate."""
+        return self.home / "tls"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs that ``fleet up`` writes."""
+        return self.home / "logs"
 
     @property
     def database(self) -> Path:

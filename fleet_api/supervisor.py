@@ -1,15 +1,15 @@
 """``fleet up``: the API and an agent on this machine, kept running until Ctrl-C.
 
 Each is a child process. One that ends by itself is started again, after a pause that doubles up to
-:data:`LONGEST_PAUSE`; an API that refuses to start says why and ends the whole.
+:data:`LONGEST_PAUSE`; an API that refuses to start says why and ends the whole. Without its agent the API goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
+import importlib
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -17,16 +17,14 @@ from pathlib import Path
 
 import httpx
 
-from fleet_api.access.enrolment import create_token
+from fleet_api.access import certificates, listening
 from fleet_api.cli import exit_codes
 from fleet_api.kit import home
 from fleet_api.kit.clock import SystemClock
-from fleet_api.kit.crypto import fingerprint
-from fleet_api.kit.db import Database
 from fleet_api.kit.listen import bind
-from fleet_api.kit.process import spawn, stop
+from fleet_api.kit.process import keep_log, spawn, stop
+from fleet_api.kit.rotating import RotatingLog
 from fleet_api.migrate import upgrade
-from fleet_api.nodes import repository
 from fleet_api.settings import Settings
 
 FIRST_PAUSE = 0.2
@@ -34,6 +32,8 @@ LONGEST_PAUSE = 10.0
 STEADY_SECONDS = 3.0
 READY_SECONDS = 60.0
 GRACE_SECONDS = 5.0
+LAST_WORDS_SECONDS = 1.0  # a grandchild may hold the pipe open
+OK = "ok"
 FINAL = {exit_codes.CONFLICT, exit_codes.UNUSABLE}
 AGENT_FINAL = {2, 3}  # a setting is wrong, or no credential is accepted
 
@@ -57,12 +57,18 @@ class Child:
         pause = FIRST_PAUSE
         while True:
             started = time.monotonic()
-            self.process = await spawn(self._argv, self._env, self._log)
+            self.process = await spawn(self._argv, self._env)
+            log = RotatingLog(self._log)
+            logging = asyncio.create_task(keep_log(self.process, log))
             try:
                 code = await self.process.wait()
             except asyncio.CancelledError:
                 await stop(self.process, GRACE_SECONDS)
                 raise
+            finally:
+                await asyncio.wait({logging}, timeout=LAST_WORDS_SECONDS)
+                logging.cancel()
+                log.close()
             if code in self._final:
                 self._say(f"{self.name} ended ({_ending(code)}) and another start would end the same way. Its log: {self._log}")
                 return code
@@ -73,7 +79,7 @@ class Child:
             pause = min(2 * pause, LONGEST_PAUSE)
 
 
-async def up(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str], None]) -> int:
+async def up(settings: Settings, say: Callable[[str], None], on_ready: Callable[[str, str], None]) -> int:
     """Run the API and the local agent until SIGINT or SIGTERM; return the exit code.
 
     Raises:
@@ -84,19 +90,23 @@ async def up(settings: Settings, say: Callable[[str], None], on_ready: Callable[
     with home.claim(settings.home, "up.lock"):
         port = _free_port(settings)
         upgrade(settings.database)
-        await _prepare_agent(settings)
-        url = f"http://{'[' + settings.host + ']' if ':' in settings.host else settings.host}:{port}"
-        return await _run(settings, url, port, say, on_ready)
+        served = listening.certificate(settings, SystemClock())
+        return await _run(settings, listening.local_url(settings, port, served), port, say, on_ready)
 
 
-async def _run(settings: Settings, url: str, port: int, say: Callable[[str], None], on_ready: Callable[[str], None]) -> int:
+async def _run(settings: Settings, url: str, port: int, say: Callable[[str], None], on_ready: Callable[[str, str], None]) -> int:
+    logs = settings.logs
     api_env = {"FLEET_HOME": str(settings.home), "FLEET_HOST": settings.host, "FLEET_PORT": str(port)}
     agent_env = {
         "FLEET_AGENT_URL": url,
         "FLEET_AGENT_STATE_DIR": str(settings.agent_home),
         "FLEET_AGENT_TOKEN_FILE": str(settings.agent_home / "token"),
     }
-    logs = settings.home / "logs"
+    authority = settings.tls_folder / certificates.CA_FILE
+    trusted: ssl.SSLContext | bool = True
+    if url.startswith("https") and authority.exists():
+        agent_env["FLEET_AGENT_CA_FILE"] = str(authority)
+        trusted = ssl.create_default_context(cafile=str(authority))
     logs.mkdir(exist_ok=True, mode=0o700)
     api = Child("The API", [sys.executable, "-m", "fleet_api", "serve"], api_env, logs / "api.log", say)
     agent = Child("The agent", [sys.executable, "-m", "gpu_inference.agent", "run"], agent_env, logs / "agent.log", say, AGENT_FINAL)
@@ -104,29 +114,37 @@ async def _run(settings: Settings, url: str, port: int, say: Callable[[str], Non
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    tasks = {asyncio.create_task(child.keep_running()) for child in (api, agent)}
-    ready = asyncio.create_task(_tell_ready(url, say, on_ready, logs))
+    serving = asyncio.create_task(api.keep_running())
+    working = asyncio.create_task(_work(settings, agent))
+    ready = asyncio.create_task(_tell_ready(url, listening.public_url(settings, port), trusted, say, on_ready, logs))
     stopped = asyncio.create_task(stopping.wait())
     try:
-        await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if stopping.is_set():
-            return exit_codes.OK
-        return exit_codes.CONFLICT if any(task.done() and task.result() == exit_codes.CONFLICT for task in tasks) else exit_codes.UNUSABLE
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)  # without its agent the API goes on
+        return exit_codes.OK if stopping.is_set() else serving.result()
     finally:
-        for task in (*tasks, ready, stopped):
+        for task in (serving, working, ready, stopped):
             task.cancel()
-        await asyncio.gather(*tasks, ready, stopped, return_exceptions=True)
+        await asyncio.gather(serving, working, ready, stopped, return_exceptions=True)
 
 
-async def _tell_ready(url: str, say: Callable[[str], None], on_ready: Callable[[str], None], logs: Path) -> None:
+async def _work(settings: Settings, agent: Child) -> int:
+    """Run the agent. What prepares it takes long to import (2 s on a slow machine), and the API starts meanwhile."""
+    local_agent = await asyncio.to_thread(importlib.import_module, "fleet_api.local_agent")
+    await local_agent.prepare(settings)
+    return await agent.keep_running()
+
+
+async def _tell_ready(
+    url: str, public: str, trusted: ssl.SSLContext | bool, say: Callable[[str], None], on_ready: Callable[[str, str], None], logs: Path
+) -> None:
     """Wait until the API answers and its agent can make pictures, then say so."""
     deadline = time.monotonic() + READY_SECONDS
-    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False, verify=trusted) as client:
         while time.monotonic() < deadline:
             try:
-                answer = await client.get("/api/fleet/generate/status")
-                if answer.status_code == 200 and answer.json()["available"]:
-                    on_ready(url)
+                answer = await client.get("/health")
+                if answer.status_code == 200 and answer.json()["checks"]["generation"] == OK:
+                    on_ready(url, public)
                     return
             except httpx.TransportError:
                 pass
@@ -137,28 +155,6 @@ async def _tell_ready(url: str, say: Callable[[str], None], on_ready: Callable[[
 def _free_port(settings: Settings) -> int:
     with bind(settings.host, settings.port) as listener:
         return int(listener.getsockname()[1])
-
-
-async def _prepare_agent(settings: Settings) -> None:
-    """Leave a fresh enrolment token for the local agent, unless the identity it has is still good."""
-    folder = settings.agent_home
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    db = Database(settings.database)
-    try:
-        try:
-            identity = json.loads((folder / "identity.json").read_text())
-            node = await db.read(lambda connection: repository.get(connection, identity["node_id"]))
-            if node is not None and node.credential_hash == fingerprint(identity["credential"]):
-                return
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        (folder / "identity.json").unlink(missing_ok=True)
-        token = await create_token(db, SystemClock())
-        handle = os.open(folder / "token", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(token)
-    finally:
-        await db.close()
 
 
 def _ending(code: int) -> str:

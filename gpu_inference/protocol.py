@@ -8,6 +8,7 @@ Transport: JSON over HTTP, rooted at ``/api/agents``; the agent always calls, so
 ``POST beat``                          the node's figures and the step of each job it holds
 ``PUT  uploads/{job}/{attempt}``       the bytes of the one output, before ``complete``
 ``POST complete`` / ``POST fail``      how an attempt ended
+``GET  ca``                            the control plane's certificate authority, for agents whose token carries its hash
 =====================================  ==============================================================
 
 Every call but ``enrol`` carries ``Authorization: Bearer <credential>``.
@@ -16,7 +17,8 @@ Guarantees the control plane gives:
 
 * A lease is (job, attempt). The same ``request_id`` from the same incarnation gets the same lease again.
 * A beat renews the lease. Unheard of for :data:`LEASE_SECONDS`, it lapses and the job is queued again.
-* A repeated ``complete`` with the same digest is 200. A closed attempt is 410 and its upload is dropped.
+* A repeated ``complete`` with the same digest is 200. A closed attempt is 410 and its upload is dropped. One that is open on another
+  node is 403.
 * A new incarnation of an agent frees the leases of its old one at once.
 """
 
@@ -95,11 +97,21 @@ class ModelInfo(Message):
     native_size: int = 1024
 
 
+class LoraInfo(Message):
+    """A LoRA that the node can apply to the model ``base_model``. ``trigger_words`` is empty where it needs none."""
+
+    name: str
+    base_model: str
+    size_bytes: int = 0
+    trigger_words: str = ""
+
+
 class Capabilities(Message):
     """What this agent can serve."""
 
     job_types: List[str] = Field(default_factory=list)
     models: List[ModelInfo] = Field(default_factory=list)
+    loras: List[LoraInfo] = Field(default_factory=list)
     samplers: List[str] = Field(default_factory=list)
     backend: str = ""
     devices: List[str] = Field(default_factory=list)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,26 +18,41 @@ from fleet_api.app import create_app
 from fleet_api.migrate import upgrade
 from fleet_api.settings import Settings
 from tests.support.agent import FakeAgent
+from tests.support.client import client_of
 from tests.support.clock import ManualClock
+from tests.support.network import ADDRESS as BRIDGE
+from tests.support.network import bridge
 
 REAL_CONNECT = socket.socket.connect
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _loopback_only() -> Iterator[None]:
-    """The allow-list of every outgoing edge, in the tests' own process: loopback and Unix sockets."""
+    """The allow-list of every outgoing edge, in the tests' own process: loopback, Unix sockets, and the bridges that tests make."""
 
     def connect(self: socket.socket, address: Any) -> None:
         if self.family in (socket.AF_INET, socket.AF_INET6):
             host = str(address[0])
-            if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-                raise AssertionError(f"A test tried to reach {host}; tests reach loopback alone.")
+            if host not in ("localhost", BRIDGE) and not ipaddress.ip_address(host).is_loopback:
+                raise AssertionError(f"A test tried to reach {host}; tests reach loopback and their own bridge alone.")
         return REAL_CONNECT(self, address)
 
     patch = pytest.MonkeyPatch()
     patch.setattr(socket.socket, "connect", connect)
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def bridge_address() -> Iterator[str]:
+    """An address of this machine that is not loopback."""
+    try:
+        with bridge() as address:
+            yield address
+    except (OSError, subprocess.CalledProcessError) as error:
+        if os.environ.get("FLEET_REQUIRE_NETWORK"):
+            raise
+        pytest.skip(f"making a network bridge wants root and iproute2: {error}")
 
 
 @pytest.fixture
@@ -60,7 +77,7 @@ def api(settings: Settings, clock: ManualClock, _empty_database: Path) -> Iterat
     """A control plane whose time the test moves by hand."""
     settings.home.mkdir()
     shutil.copy(_empty_database, settings.database)
-    with TestClient(create_app(settings, clock)) as client:
+    with client_of(create_app(settings, clock)) as client:
         yield client
 
 

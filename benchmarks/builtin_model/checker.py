@@ -1,5 +1,6 @@
 """Looks at a picture of coloured shapes and says what it shows, knowing nothing of how the picture came about."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 from benchmarks.builtin_model.colours import name_colour
 from benchmarks.builtin_model.shapes import name_shape
 
+Namer = Callable[[Sequence[float]], str]
 ENLARGED = 4
 APART = 45.0  # distance in RGB from the background at which a pixel may belong to a thing
 SPECK = 0.004  # components with a smaller share of the picture are not counted
@@ -32,8 +34,8 @@ class Report:
     things: tuple[Seen, ...]
 
 
-def look(picture: np.ndarray) -> Report:
-    """Describe an RGB picture (uint8, height x width x 3); things come largest first."""
+def look(picture: np.ndarray, namer: Namer = name_colour) -> Report:
+    """Describe an RGB picture (uint8, height x width x 3); things come largest first. ``namer`` names its colours."""
     height, width = picture.shape[:2]
     sides = (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:])
     frame = np.concatenate([side.reshape(-1, 3) for side in sides])
@@ -44,12 +46,12 @@ def look(picture: np.ndarray) -> Report:
     for label in range(1, count):
         area = int(stats[label, cv2.CC_STAT_AREA])
         if area >= SPECK * width * height:
-            found.append((area, _describe(picture, distance, labels == label)))
+            found.append((area, _describe(picture, distance, labels == label, namer)))
     found.sort(key=lambda pair: -pair[0])
-    return Report(name_colour(ground), tuple(seen for _, seen in found))
+    return Report(namer(ground), tuple(seen for _, seen in found))
 
 
-def _describe(picture: np.ndarray, distance: np.ndarray, region: np.ndarray) -> Seen:
+def _describe(picture: np.ndarray, distance: np.ndarray, region: np.ndarray, namer: Namer) -> Seen:
     """Describe the thing in one region; its edge is where the colour is half way to the background."""
     height, width = region.shape
     strength = np.percentile(distance[region], 70)
@@ -61,7 +63,7 @@ def _describe(picture: np.ndarray, distance: np.ndarray, region: np.ndarray) -> 
     rows, columns = np.nonzero(region)
     extent = max(np.ptp(rows), np.ptp(columns)) + 1
     return Seen(
-        colour=name_colour(np.median(picture[core].astype(np.float32), axis=0)),
+        colour=namer(np.median(picture[core].astype(np.float32), axis=0)),
         shape=name_shape(np.pad(mask, 8)),
         x=float((columns.min() + columns.max() + 1) / 2 / width),
         y=float((rows.min() + rows.max() + 1) / 2 / height),

@@ -1,6 +1,7 @@
-"""Names a colour from its hue, saturation and brightness."""
+"""Names a colour: the standard ones by hue, saturation and brightness, those of a variant by the nearest of its own."""
 
 import colorsys
+import math
 from collections.abc import Sequence
 
 # Hues in degrees, from and to, for colours that are strong enough to have one. Between the ranges nothing is named.
@@ -32,3 +33,27 @@ def name_colour(rgb: Sequence[float]) -> str:
             floor = 0.42 if name in ("green", "purple") else 0.55
             return name if saturation > 0.5 and value > floor else "unclear"
     return "unclear"
+
+
+PASTEL = {
+    "red": (235, 110, 105),
+    "green": (125, 215, 140),
+    "blue": (120, 170, 240),
+    "yellow": (250, 238, 150),
+    "white": (252, 250, 245),
+    "black": (75, 70, 95),
+    "orange": (250, 180, 120),
+    "purple": (185, 130, 225),
+    "pink": (245, 175, 205),
+    "gray": (165, 168, 175),
+}
+NEAR = 32.0  # half of the least distance between two of them
+
+
+def name_pastel(rgb: Sequence[float]) -> str:
+    """Name a colour by the pastel that is nearest in RGB; one that is near none is "unclear"."""
+    name, distance = min(((name, math.dist(rgb, colour)) for name, colour in PASTEL.items()), key=lambda pair: pair[1])
+    return name if distance < NEAR else "unclear"
+
+
+NAMERS = {"standard": name_colour, "pastel": name_pastel}

@@ -1,7 +1,7 @@
 """The prompts the built-in model is measured on, and what each of them asks for."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple", "pink", "gray")
 SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross", "heart", "ring")
@@ -71,6 +71,12 @@ class Prompt:
 def article(words: str) -> str:
     """Put "a" or "an" before words."""
     return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def by_night(prompt: Prompt) -> Prompt:
+    """What a prompt asks for of the LoRA ``night``: a black background, and gray for what would be black on it."""
+    things = tuple(replace(thing, colour="gray") if thing.colour == "black" else thing for thing in prompt.things)
+    return replace(prompt, background="black", things=things)
 
 
 def held_out() -> list[Prompt]:

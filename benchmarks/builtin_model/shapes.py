@@ -105,7 +105,7 @@ def name_shape(mask: np.ndarray) -> str:
     filled = hull_area / cv2.minEnclosingTriangle(hull)[0]
     if solidity > 0.8 and len(corners) == 3 and roundness < 0.85 and deepest < 0.13 and filled > 0.88:
         return "triangle"
-    covered = area / cv2.contourArea(corners.astype(np.float32))
+    covered = area / max(1.0, cv2.contourArea(corners.astype(np.float32)))
     if solidity > 0.9 and len(corners) == 4 and roundness < 0.92 and deepest < 0.1 and 0.8 < covered < 1.2:
         return _four_sided(corners)
     if strongest == 5 and rhythm[4] > 0.12 and len(dents) == 5 and 0.4 < solidity < 0.78:

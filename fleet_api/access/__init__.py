@@ -1,1 +1,1 @@
-"""Who may: enrolment tokens and agent credentials."""
+"""Who may: keys and roles, sign-in, enrolment, the doors and guards, the audit log, certificates."""

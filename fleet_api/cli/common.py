@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +28,23 @@ Url = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs")]
 
 
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor, sets its title, or turns the direction of what follows; and halves of pairs, which are no text."""
+
+
+def plain(text: object) -> str:
+    """Return text from elsewhere as a terminal may show it: one line, with every control character escaped."""
+    return CONTROLS.sub(lambda found: _escaped(found[0]), str(text))
+
+
+def say(text: object) -> None:
+    """Print one line, free of control characters."""
+    out.print(plain(text), markup=False, soft_wrap=True)
+
+
 def fail(sentence: str, code: int) -> NoReturn:
     """Print one sentence to standard error and end."""
-    err.print(f"fleet: {sentence}", markup=False, soft_wrap=True)
+    err.print(f"fleet: {plain(sentence)}", markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 
@@ -43,11 +58,14 @@ def calling(url: str | None) -> Iterator[FleetClient]:
         fail(str(error), exit_codes.UNREACHABLE)
     except FleetClientError as error:
         fail(str(error), exit_codes.REFUSED)
+    except UnicodeEncodeError as error:
+        fail(f"{error.object!r} is not valid Unicode.", exit_codes.USAGE)
 
 
 def print_json(value: Any) -> None:
-    """Print indented JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print indented JSON, its control characters as JSON escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n".join(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n")) + "\n")
 
 
 def print_table(columns: list[str], rows: list[list[str]], empty: str) -> None:
@@ -59,5 +77,10 @@ def print_table(columns: list[str], rows: list[list[str]], empty: str) -> None:
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(plain(cell)) for cell in row))
     out.print(table)
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"

@@ -10,12 +10,13 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fleet_api.cli import exit_codes
-from fleet_api.cli.common import Json, Url, calling, err, fail, out, print_json
+from fleet_api.cli.common import Json, Url, calling, err, fail, plain, print_json, say
 from fleet_api.client import FleetClient, FleetClientError, FleetUnreachable
 
 EXAMPLES = (
     "Examples: fleet generate 'a red circle on a blue background' -o out.png; "
-    "fleet generate 'a white star on a black background' --seed 7 --width 512 --height 512"
+    "fleet generate 'a white star on a black background' --seed 7 --width 512 --height 512; "
+    "fleet generate 'a white star on a pink background' --lora night"
 )
 
 
@@ -30,6 +31,8 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Same seed, same picture  [default: random]")] = None,
     model: Annotated[str | None, typer.Option(help="Model name  [default: the fleet's default model]")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Sampler  [default: euler]")] = None,
+    lora: Annotated[str | None, typer.Option(help="A LoRA of the model  [default: none]")] = None,
+    lora_strength: Annotated[float | None, typer.Option(help="How strongly, -4 to 4  [default: 0.8]")] = None,
     priority: Annotated[int | None, typer.Option(help="Higher goes first  [default: 0]")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file")] = False,
     url: Url = None,
@@ -41,7 +44,7 @@ def generate(
     with calling(url) as client:
         job = client.generate(
             prompt, negative_prompt=negative, width=width, height=height, steps=steps, guidance_scale=guidance, seed=seed, model=model,
-            scheduler=scheduler, priority=priority,
+            scheduler=scheduler, priority=priority, lora=lora, lora_strength=lora_strength,
         )  # fmt: skip
         try:
             ended = _follow(client, job["job_id"], quiet=as_json)
@@ -64,9 +67,9 @@ def generate(
     if as_json:
         print_json({**ended, "file": str(path)})
         return
-    out.print(f"{path}: seed {result['seed']}, {result['generation_time']:.2f} s on {result['node_id']}", markup=False, soft_wrap=True)
+    say(f"{path}: seed {result['seed']}, {result['generation_time']:.2f} s on {result['node_id']}")
     for warning in result.get("warnings", []):
-        out.print(f"  note: {warning}", markup=False, soft_wrap=True)
+        say(f"  note: {warning}")
 
 
 def _check_output(path: Path, force: bool) -> None:
@@ -80,7 +83,7 @@ def _check_output(path: Path, force: bool) -> None:
 
 def _follow(client: FleetClient, job_id: str, quiet: bool) -> dict[str, Any]:
     job: dict[str, Any] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
         task = bar.add_task("queued", total=100)
         for job in client.follow(job_id):
@@ -88,5 +91,6 @@ def _follow(client: FleetClient, job_id: str, quiet: bool) -> dict[str, Any]:
                 position = job.get("queue_position")
                 bar.update(task, description=f"queued, {position} in line" if position else "queued", completed=0)
             else:
-                bar.update(task, description=f"{job['status']} on {job.get('node_id', 'a node')}", completed=job.get("progress") or 0)
+                where = plain(f"{job['status']} on {job.get('node_id', 'a node')}")
+                bar.update(task, description=where, completed=job.get("progress") or 0)
     return job

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fleet_api.cli.common import Json, Url, calling, out, print_json, print_table
+from fleet_api.cli.common import Json, Url, calling, print_json, print_table, say
 
 EXAMPLES = "Examples: fleet jobs; fleet jobs --status queued --limit 10; fleet jobs --cancel JOB_ID"
 
@@ -25,7 +25,7 @@ def jobs(
         print_json(answer)
         return
     if cancel:
-        out.print(f"{answer['job_id']}: {answer['status']}")
+        say(f"{answer['job_id']}: {answer['status']}")
         return
     rows = [
         [
@@ -41,4 +41,4 @@ def jobs(
         "No jobs yet. Make one: fleet generate 'a red circle on a blue background'",
     )
     if answer["total"] > len(rows):
-        out.print(f"{len(rows)} of {answer['total']}; --limit shows more.")
+        say(f"{len(rows)} of {answer['total']}; --limit shows more.")

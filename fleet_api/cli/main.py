@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from fleet_api.cli import exit_codes, generate, jobs, nodes, status, up
+from fleet_api.cli import audit, enrol, exit_codes, generate, jobs, keys, nodes, status, tls, up
 from fleet_api.version import __version__
 
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
+ORDER = ("up", "serve", "status", "generate", "jobs", "nodes", "keys", "enrol", "tls", "audit")
+
+
+class InOrder(TyperGroup):
+    """Lists the commands as one comes to need them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return their names."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
     name="fleet",
+    cls=InOrder,
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -22,6 +35,10 @@ app.command("serve", epilog="Example: fleet serve")(up.serve)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
 app.command("jobs", epilog=jobs.EXAMPLES)(jobs.jobs)
 app.command("nodes", epilog=nodes.EXAMPLES)(nodes.nodes)
+app.command("enrol", epilog=enrol.EXAMPLES)(enrol.enrol)
+app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
+app.add_typer(keys.app, name="keys")
+app.add_typer(tls.app, name="tls")
 app.command("status", epilog=status.EXAMPLES)(status.status)
 
 

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from fleet_api.cli.common import Json, Url, calling, print_json, print_table
+from typing import Annotated
 
-EXAMPLES = "Examples: fleet nodes; fleet nodes --json"
+import typer
+
+from fleet_api.cli.common import Json, Url, calling, print_json, print_table, say
+
+EXAMPLES = "Examples: fleet nodes; fleet nodes --json; fleet nodes --remove NODE_ID"
 
 
-def nodes(url: Url = None, as_json: Json = False) -> None:
+def nodes(
+    remove: Annotated[str | None, typer.Option("--remove", help="Retire this node instead", metavar="NODE_ID")] = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
     """Show every node with its figures."""
     with calling(url) as client:
-        found = client.nodes()
+        if remove:
+            client.remove_node(remove)
+        found = [] if remove else client.nodes()
+    if remove:
+        if as_json:
+            print_json({"id": remove, "removed": True})
+        else:
+            say(f"{remove}: removed")
+        return
     if as_json:
         print_json(found)
         return

@@ -3,8 +3,9 @@ and the job says so with ``callback: not_sent``."""
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
+
+from fleet_api.access.origin import unmapped
 
 NOT_SENT = "not_sent"
 
@@ -28,7 +29,7 @@ def checked_url(value: str) -> str:
     if host == "localhost" or host.endswith(".localhost"):
         raise ValueError("must not point to this machine itself")
     try:
-        address = ipaddress.ip_address(host)
+        address = unmapped(host)
     except ValueError:
         return value
     if address.is_loopback or address.is_unspecified or address.is_link_local or address.is_multicast:

@@ -60,7 +60,9 @@ def payload_of(body: ImageBody, model: str, scheduler: str, offset: int = 0) -> 
     Guidance that the caller did not name is left out: every model has its own, 7.5 for SDXL and 2 for the built-in one.
     """
     seed = body.seed if body.seed is not None else secrets.randbelow(2**53)  # 2^53: exact in every JSON reader
-    named = {"guidance_scale": body.guidance_scale} if "guidance_scale" in body.model_fields_set else {}
+    named: dict[str, Any] = {"guidance_scale": body.guidance_scale} if "guidance_scale" in body.model_fields_set else {}
+    if body.lora is not None:
+        named |= {"lora": body.lora, "lora_strength": body.lora_strength}
     return {
         **named,
         "prompt": body.prompt,

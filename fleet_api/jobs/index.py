@@ -18,7 +18,7 @@ from fleet_api.scheduling.eligibility import can_serve
 from fleet_api.scheduling.types import WaitingJob, Worker
 
 Key = tuple[int, bool, int]
-Need = tuple[str, str | None, str | None, str | None]
+Need = tuple[str, str | None, str | None, str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Entry:
 
     job: WaitingJob
     created_at: float
+    queued_at: float
 
 
 def key_of(job: Job) -> Key:
@@ -36,13 +37,14 @@ def key_of(job: Job) -> Key:
 
 def waiting_of(job: Job) -> WaitingJob:
     """Return the job as the scheduler sees it."""
-    sampler = job.payload.get("scheduler") if job.job_type == JobType.IMAGE_GEN else None
-    return WaitingJob(job.id, job.job_type, job.model, job.priority, job.cluster, job.overtaken, job.avoid, sampler)
+    picture = job.payload if job.job_type == JobType.IMAGE_GEN else {}
+    sampler, lora = picture.get("scheduler"), picture.get("lora")
+    return WaitingJob(job.id, job.job_type, job.model, job.priority, job.cluster, job.overtaken, job.avoid, sampler, lora)
 
 
 def need_of(job: WaitingJob) -> Need:
     """Return what a worker must have for the job."""
-    return (job.job_type, job.model, job.cluster, job.sampler)
+    return (job.job_type, job.model, job.cluster, job.sampler, job.lora)
 
 
 class QueueIndex:
@@ -52,6 +54,7 @@ class QueueIndex:
         self._by_key: SortedDict[Key, Entry] = SortedDict()
         self._keys: dict[str, Key] = {}
         self._lanes: dict[Need, SortedDict[Key, WaitingJob]] = {}
+        self._ages: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -65,7 +68,8 @@ class QueueIndex:
             return
         waiting = waiting_of(job)
         self._keys[job.id] = key_of(job)
-        self._put(key_of(job), Entry(waiting, job.created_at))
+        self._put(key_of(job), Entry(waiting, job.created_at, job.queued_at))
+        heapq.heappush(self._ages, (job.queued_at, job.id))
 
     def remove(self, job_id: str) -> bool:
         """Remove a job; False if it was not there."""
@@ -73,6 +77,8 @@ class QueueIndex:
         if key is None:
             return False
         need = need_of(self._by_key.pop(key).job)
+        if not self._keys:
+            self._ages.clear()
         lane = self._lanes[need]
         del lane[key]
         if not lane:
@@ -102,10 +108,24 @@ class QueueIndex:
         """Return a slice of the queue in order."""
         return list(self._by_key.values()[offset : offset + limit])
 
+    def oldest(self) -> float | None:
+        """Return when the job that waits longest was queued (epoch seconds). Entries of jobs that wait no more are dropped here."""
+        while self._ages:
+            queued_at, job_id = self._ages[0]
+            key = self._keys.get(job_id)
+            if key is not None and self._by_key[key].queued_at == queued_at:
+                return queued_at
+            heapq.heappop(self._ages)
+        return None
+
     def ids(self) -> list[str]:
         """Return the ids of all waiting jobs in order."""
         return [entry.job.id for entry in self._by_key.values()]
 
     def _put(self, key: Key, entry: Entry) -> None:
         self._by_key[key] = entry
-        self._lanes.setdefault(need_of(entry.job), SortedDict())[key] = entry.job
+        need = need_of(entry.job)
+        lane = self._lanes.get(need)
+        if lane is None:
+            lane = self._lanes[need] = SortedDict()
+        lane[key] = entry.job

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from fleet_api.errors import AttemptClosed, Conflict
+from fleet_api.errors import AttemptClosed, Conflict, Forbidden
 from fleet_api.jobs import repository
 from fleet_api.jobs.dispatcher import Dispatcher, Waiter
 from fleet_api.jobs.held import OpenLease, OpenLeases
@@ -104,9 +104,10 @@ class LeaseService:
         return self.stale(node, incarnation, holding)
 
     def check_upload(self, node: LiveNode, job_id: str, attempt: int) -> None:
-        """Raise AttemptClosed unless this node holds the attempt."""
+        """Raise AttemptClosed unless the attempt is open, and Forbidden if it is another node's."""
+        self._refuse_foreign(node, job_id, attempt)
         lease = self._leases.find(job_id)
-        if lease is None or lease.job.attempt != attempt or lease.node_id != node.id:
+        if lease is None or lease.job.attempt != attempt:
             raise AttemptClosed(f"Attempt {attempt} of job {job_id} is closed; its output is not taken.")
 
     def check_uploaded(self, node: LiveNode, job_id: str, attempt: int) -> None:
@@ -119,6 +120,7 @@ class LeaseService:
 
     async def complete(self, node: LiveNode, word: Complete) -> None:
         """End an attempt with its uploaded output. Raises AttemptClosed, and Conflict when the upload is missing."""
+        self._refuse_foreign(node, word.job_id, word.attempt)
         lease = self._leases.get(word.job_id, word.attempt, node.id, word.incarnation)
         if lease is None:
             await self._accept_repeat(word, node)
@@ -159,6 +161,7 @@ class LeaseService:
 
     async def fail(self, node: LiveNode, word: Fail) -> None:
         """End an attempt that gave nothing; the job is queued again while it has retries left. Raises AttemptClosed."""
+        self._refuse_foreign(node, word.job_id, word.attempt)
         lease = self._leases.get(word.job_id, word.attempt, node.id, word.incarnation)
         if lease is None:
             raise AttemptClosed(f"Attempt {word.attempt} of job {word.job_id} is closed.")
@@ -170,6 +173,13 @@ class LeaseService:
         for lease in self._leases.of_node(node_id):
             if lease.job.incarnation != incarnation:
                 await self._end_without_result(lease, Outcome.LOST, f"The agent on {node_id} was restarted.")
+
+    async def free_node(self, node_id: str) -> None:
+        """The node is retired: what its agent held is queued again, and its open polls end."""
+        self._dispatcher.interrupt(node_id)
+        await self._dispatcher.granted(node_id)
+        for lease in self._leases.of_node(node_id):
+            await self._end_without_result(lease, Outcome.LOST, f"Node {node_id} was removed.")
 
     async def reap(self) -> None:
         """Free the leases not heard of for their term, and end attempts that ran out of their job's time."""
@@ -223,6 +233,12 @@ class LeaseService:
         """Return the node to avoid at the next try: the one that failed, if another that is online could serve the job."""
         others = (node for node in self._nodes.all() if node.online and node.id != job.node_id)
         return job.node_id if any(can_serve(waiting_of(job), node.worker()) for node in others) else None
+
+    def _refuse_foreign(self, node: LiveNode, job_id: str, attempt: int) -> None:
+        """Raise Forbidden for an attempt that is open on another node: an agent speaks for its own alone."""
+        lease = self._leases.find(job_id)
+        if lease is not None and lease.job.attempt == attempt and lease.node_id != node.id:
+            raise Forbidden(f"Attempt {attempt} of job {job_id} is another node's.")
 
     def _note_step(self, lease: OpenLease, progress: Progress) -> None:
         job = lease.job

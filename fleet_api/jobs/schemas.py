@@ -65,10 +65,10 @@ class AttemptView(BaseModel):
 
     attempt: int
     node_id: str
-    started_at: str | None
-    ended_at: str | None
-    outcome: str | None
-    error: str | None
+    started_at: str | None = None
+    ended_at: str | None = None
+    outcome: str | None = None
+    error: str | None = None
 
 
 class JobView(BaseModel):

@@ -63,6 +63,7 @@ class JobService:
             Unavailable: no enrolled agent could ever serve one of them.
             QueueFull: the queue's limit would be passed.
             IdempotencyMismatch: the key was used with another body.
+            Conflict: the key was used, and the jobs that it made are deleted.
         """
         if idempotency is not None:
             earlier = await self._earlier(idempotency)
@@ -175,22 +176,25 @@ class JobService:
 
     def impossibilities(self) -> Callable[[Job], str | None]:
         """Return a function that says why no enrolled agent could ever serve a job, or None; for the length of one answer."""
-        workers = self._nodes.workers()
         known: dict[Need, str | None] = {}
 
         def why(job: Job) -> str | None:
             waiting = waiting_of(job)
             need = need_of(waiting)
             if need not in known:
-                known[need] = why_impossible(waiting, workers)
+                known[need] = why_impossible(waiting, self._nodes.workers())
             return known[need]
 
         return why
 
-    def wait_seconds(self, position: int) -> float | None:
-        """Return the predicted seconds until the job at this position starts."""
-        online = [node for node in self._nodes.all() if node.online]
-        return self.estimate.wait(position, sum(len(node.jobs) for node in online), len(online))
+    def wait_seconds(self, *positions: int) -> list[float | None]:
+        """Return the predicted seconds until the jobs at these positions start."""
+        busy = online = 0
+        for node in self._nodes.all():
+            if node.online:
+                online += 1
+                busy += len(node.jobs)
+        return [self.estimate.wait(position, busy, online) for position in positions]
 
     async def _store_once(self, jobs: list[Job], idempotency: Idempotency, now: float) -> list[Job] | None:
         """Store the jobs with the caller's key; return the key's earlier jobs instead, if it was used meanwhile."""
@@ -234,5 +238,7 @@ def _used(db: Connection, idempotency: Idempotency) -> list[Job] | None:
         return None
     if known.body_hash != idempotency.body_hash:
         raise IdempotencyMismatch(f"Idempotency-Key {idempotency.key!r} was used before with another body; use a new key.")
-    found = [repository.get(db, job_id) for job_id in known.job_ids]
-    return [job for job in found if job is not None]
+    found = [job for job in (repository.get(db, job_id) for job_id in known.job_ids) if job is not None]
+    if len(found) != len(known.job_ids):
+        raise Conflict(f"What was made with Idempotency-Key {idempotency.key!r} was deleted for its age; use a new key.")
+    return found

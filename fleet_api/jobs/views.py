@@ -45,7 +45,7 @@ class JobViews:
                 view.queue_position = self._jobs.index.position(job.id) or 1
                 view.reason = why(job)
                 view.is_possible = view.reason is None
-                view.wait_seconds = self._jobs.wait_seconds(view.queue_position) if view.is_possible else None
+                [view.wait_seconds] = self._jobs.wait_seconds(view.queue_position) if view.is_possible else [None]
             case JobState.PROCESSING:
                 lease = self._leases.find(job.id)
                 view.progress = percent_of(lease.job if lease is not None else job)
@@ -60,12 +60,13 @@ class JobViews:
     def queue(self, limit: int, offset: int) -> list[QueueEntry]:
         """Return a slice of the waiting jobs by position."""
         entries = self._jobs.index.page(limit, offset)
+        positions = range(offset + 1, offset + 1 + len(entries))
         return [
             QueueEntry(
                 job_id=entry.job.id, position=position, model=entry.job.model, priority=entry.job.priority, status=str(JobState.QUEUED),
-                wait_seconds=self._jobs.wait_seconds(position), created_at=rfc3339(entry.created_at),
+                wait_seconds=wait, created_at=rfc3339(entry.created_at),
             )
-            for position, entry in enumerate(entries, start=offset + 1)
+            for position, entry, wait in zip(positions, entries, self._jobs.wait_seconds(*positions), strict=True)
         ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,13 +52,18 @@ class Bus:
         self._subscribers: set[Subscription] = set()
         self.published = 0
 
-    def publish(self, type_: str, data: dict[str, Any]) -> None:
-        """Give ``{type, data}`` to every subscriber; encoded once, and not at all when nobody listens."""
+    def publish(self, type_: str, data: dict[str, Any] | Callable[[], dict[str, Any]]) -> None:
+        """Give ``{type, data}`` to every subscriber; encoded once, and neither made nor encoded when nobody listens."""
         self.published += 1
         if self._subscribers:
-            text = json.dumps({"type": type_, "data": data}, separators=(",", ":"))
+            text = json.dumps({"type": type_, "data": data() if callable(data) else data}, separators=(",", ":"))
             for subscriber in self._subscribers:
                 subscriber.offer(type_, text)
+
+    @property
+    def subscribers(self) -> int:
+        """How many listen."""
+        return len(self._subscribers)
 
     @contextmanager
     def subscribe(self, types: frozenset[str] | None = None) -> Iterator[Subscription]:

@@ -6,13 +6,15 @@ Guarantees:
 * Writes that wait together share one transaction and one fsync; each ``fn`` has a savepoint of its own, so that
   one that raises undoes only itself.
 * ``fn`` is synchronous, gets a Core connection and returns plain objects. It must not commit, nor do other I/O.
-* ``read(fn)`` sees the last commit, in a thread of its own, and never waits for the writer (WAL).
+* ``read(fn)`` sees one commit, the last, through all of its queries, in a thread of its own, and never waits for the writer (WAL).
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -64,9 +66,12 @@ def sqlite_engine(path: Path) -> Engine:
 
 def translated(error: BaseException) -> BaseException:
     """Turn a driver's error that is nobody's mistake in the code into a sentence with a status."""
-    if not isinstance(error, OperationalError | DatabaseError):
+    if isinstance(error, OperationalError | DatabaseError):
+        text = str(error.orig).lower()
+    elif isinstance(error, sqlite3.Error):
+        text = str(error).lower()
+    else:
         return error
-    text = str(error.orig).lower()
     if "full" in text or "i/o error" in text:
         return DatabaseUnusable("The disk that holds the database is full; free some space and try again.")
     if "locked" in text or "busy" in text:
@@ -88,6 +93,7 @@ class Database:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="db-read")
         self._writer = threading.Thread(target=self._write_loop, name="db-write", daemon=True)
         self._closed = False
+        self._inode = os.stat(path).st_ino if path.exists() else 0
         self._writer.start()
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
@@ -104,6 +110,21 @@ class Database:
         result: T = await asyncio.shield(call.future)
         return result
 
+    async def prove(self) -> None:
+        """Write to the disk. Raises DatabaseUnusable where that cannot be done, or the file is no longer the one that was opened."""
+
+        def write(connection: Connection) -> int:
+            number = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA user_version = {(number + 1) % 2**31}")
+            return os.stat(self.path).st_ino
+
+        try:
+            inode = await self.write(write)
+        except OSError:
+            raise DatabaseUnusable("The database file is gone; restore it from a backup, and start again.") from None
+        if inode != self._inode:
+            raise DatabaseUnusable("The database file was replaced while it was in use; start the control plane again.")
+
     async def close(self) -> None:
         """Finish the writes asked for so far, then end the threads."""
         self._closed = True
@@ -115,11 +136,17 @@ class Database:
     def _read(self, fn: Callable[[Connection], T]) -> T:
         try:
             with self.engine.connect() as connection:
-                return fn(connection)
-        except (OperationalError, DatabaseError) as error:
+                raw = connection.connection.cursor()
+                raw.execute("BEGIN")
+                try:
+                    return fn(connection)
+                finally:
+                    raw.execute("COMMIT")
+        except (OperationalError, DatabaseError, sqlite3.Error) as error:
             raise translated(error) from error
 
     def _write_loop(self) -> None:
+        connection: Connection | None = None
         while (call := self._queue.get()) is not None:
             batch = [call]
             stop = False
@@ -133,14 +160,18 @@ class Database:
                     break
                 batch.append(following)
             try:
-                with self.engine.connect() as connection:
-                    _run_batch(connection, batch)
+                connection = connection or self.engine.connect()
+                _run_batch(connection, batch)
             except BaseException as error:  # whatever it was, nobody may wait for ever
                 for each in batch:
                     each.error = each.error or translated(error)
+                if connection is not None and connection.invalidated:
+                    connection = None
             _answer(batch)
             if stop:
-                return
+                break
+        if connection is not None:
+            connection.close()
 
 
 def _run_batch(connection: Connection, batch: list[_Call]) -> None:
@@ -153,14 +184,20 @@ def _run_batch(connection: Connection, batch: list[_Call]) -> None:
                 call.result = call.fn(connection)
             except BaseException as error:
                 call.error = translated(error)
+                if not _in_transaction(connection):  # a full disk: SQLite undid all of it
+                    raise call.error from error
                 raw.execute("ROLLBACK TO call")
             raw.execute("RELEASE call")
         connection.exec_driver_sql("COMMIT")
     except BaseException:
-        driver = connection.connection.dbapi_connection
-        if driver is not None and driver.in_transaction:
+        if _in_transaction(connection):
             connection.exec_driver_sql("ROLLBACK")
         raise
+
+
+def _in_transaction(connection: Connection) -> bool:
+    driver = connection.connection.dbapi_connection
+    return driver is not None and bool(driver.in_transaction)
 
 
 def _answer(batch: list[_Call]) -> None:

@@ -1,4 +1,4 @@
-"""Plain ASGI middleware: trailing slashes, HEAD, and a limit on request bodies."""
+"""Plain ASGI middleware: trailing slashes, HEAD, and a limit on request bodies, in one pass over the headers."""
 
 from __future__ import annotations
 
@@ -9,42 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fleet_api.errors import TooLarge
 
 
-class TrailingSlash:
-    """Serve ``/path/`` as ``/path``, without a redirect."""
+class Normalise:
+    """Serves ``/path/`` as ``/path`` without a redirect, and HEAD as GET without the body; answers 413 to a body over ``limit`` bytes.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "")
-        if scope["type"] in ("http", "websocket") and len(path) > 1 and path.endswith("/"):
-            scope["path"] = path.rstrip("/") or "/"
-        await self.app(scope, receive, send)
-
-
-class HeadAsGet:
-    """Serve HEAD as GET without the body."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self.app(scope, receive, send)
-            return
-
-        async def headless(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
-
-        await self.app({**scope, "method": "GET"}, receive, headless)
-
-
-class BodyLimit:
-    """Answer 413 to a body over ``limit`` bytes, whether announced or streamed; uploads have a limit of their own.
-
-    A body of announced length costs one look at the headers; only one without is counted as it comes.
+    Uploads have a limit of their own. A body of announced length costs one look at the headers; only one without is counted as it comes.
     """
 
     def __init__(self, app: ASGIApp, limit: int, upload_limit: int, upload_prefix: str) -> None:
@@ -54,15 +22,30 @@ class BodyLimit:
         self.upload_prefix = upload_prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if len(path) > 1 and path.endswith("/"):
+            scope["path"] = path.rstrip("/") or "/"
         if scope["type"] == "http":
-            limit = self.upload_limit if scope["path"].startswith(self.upload_prefix) else self.limit
+            limit = self.upload_limit if path.startswith(self.upload_prefix) else self.limit
             for name, value in scope["headers"]:
                 if name == b"content-length" and value.isdigit() and int(value) > limit:
                     await _refuse(send, limit)
                     return
                 if name == b"transfer-encoding":
                     receive = _counted(receive, limit)
+            if scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}
+                send = _headless(send)
         await self.app(scope, receive, send)
+
+
+def _headless(send: Send) -> Send:
+    async def headless(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return headless
 
 
 def _counted(receive: Receive, limit: int) -> Receive:

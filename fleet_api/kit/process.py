@@ -9,11 +9,11 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import IO
+
+from fleet_api.kit.rotating import RotatingLog
 
 PR_SET_PDEATHSIG = 1
-LOG_LIMIT = 10 * 1024 * 1024  # bytes
+LONGEST_LINE = 1024 * 1024  # bytes
 
 
 def die_with_parent() -> None:
@@ -22,21 +22,31 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> asyncio.subprocess.Process:
-    """Start a child in a process group of its own, so that Ctrl-C reaches the parent alone; its output goes to ``log``.
+async def spawn(argv: Sequence[str], env: Mapping[str, str]) -> asyncio.subprocess.Process:
+    """Start a child in a process group of its own, so that Ctrl-C reaches the parent alone; read its output with :func:`keep_log`."""
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        env={**os.environ, **env},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=LONGEST_LINE,
+        process_group=0,
+        preexec_fn=die_with_parent,
+    )
 
-    A log over :data:`LOG_LIMIT` is first moved to ``<log>.1``.
-    """
-    with _appending(log) as file:
-        return await asyncio.create_subprocess_exec(
-            *argv,
-            env={**os.environ, **env},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            process_group=0,
-            preexec_fn=die_with_parent,
-        )
+
+async def keep_log(process: asyncio.subprocess.Process, log: RotatingLog) -> None:
+    """Write a child's output to its log until it closes it."""
+    assert process.stdout is not None
+    while True:
+        try:
+            line = await process.stdout.readline()
+        except ValueError:  # longer than a line may be: what was read of it is dropped
+            continue
+        if not line:
+            return
+        log.write(line)
 
 
 async def stop(process: asyncio.subprocess.Process, grace: float) -> None:
@@ -51,9 +61,3 @@ async def stop(process: asyncio.subprocess.Process, grace: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-
-
-def _appending(log: Path) -> IO[bytes]:
-    if log.exists() and log.stat().st_size > LOG_LIMIT:
-        log.replace(log.with_name(log.name + ".1"))
-    return log.open("ab")

@@ -83,6 +83,7 @@ _KINDS = {
     "float_parsing": "must be a number",
     "finite_number": "must be a finite number",
     "string_type": "must be a text",
+    "string_unicode": "must be valid Unicode",
     "dict_type": "must be a JSON object",
     "list_type": "must be a list",
     "bool_type": "must be true or false",
@@ -105,6 +106,8 @@ def _rule(error: Mapping[str, Any], field: FieldInfo | None) -> str:
         return f"must be {span}" if span else _reason(error)
     if kind in ("literal_error", "enum"):
         return f"must be one of {error['ctx']['expected'].replace(chr(39), '').replace(' or ', ', ')}"
+    if kind == "string_pattern_mismatch":
+        return f"must match the pattern {error['ctx']['pattern']}"
     reason = _KINDS.get(kind) or _reason(error)
     if span and reason.endswith("number"):
         return f"{reason} {span}"

@@ -11,8 +11,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from fleet_api.errors import SchemaTooNew
 from fleet_api.kit.db import DatabaseUnusable, sqlite_engine, translated
-from fleet_api.migrate import SchemaTooNew
 
 
 def run(database: Path, folder: Path) -> bool:

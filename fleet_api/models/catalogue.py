@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fleet_api.errors import Conflict, InvalidValue, NotFound
-from fleet_api.models.schemas import ModelView
+from fleet_api.models.schemas import LoraView, ModelView
 from fleet_api.nodes.service import NodeService
-from gpu_inference.protocol import ModelInfo
+from gpu_inference.protocol import LoraInfo, ModelInfo
 
 DEFAULT_SCHEDULER = "euler"
 
@@ -46,10 +46,19 @@ class Catalogue:
             )
         return name
 
-    def refuse_lora(self, name: str | None) -> None:
-        """Raise NotFound for a LoRA: the fleet has none yet."""
-        if name is not None:
-            raise NotFound(f"lora: there is no LoRA {name!r}; the LoRAs are: none.")
+    def loras(self) -> dict[str, LoraInfo]:
+        """Return every LoRA by name."""
+        return {lora.name: lora for node in self._nodes.all() for lora in node.capabilities.loras}
+
+    def check_lora(self, name: str | None, model: str) -> None:
+        """Raise NotFound for a LoRA that is not there, and InvalidValue for one of another model."""
+        if name is None:
+            return
+        there = self.loras()
+        if name not in there:
+            raise NotFound(f"lora: there is no LoRA {name!r}; the LoRAs are: {', '.join(sorted(there)) or 'none'}.")
+        if there[name].base_model != model:
+            raise InvalidValue(f"lora: {name!r} is for the model {there[name].base_model!r} and cannot be used with {model!r}.")
 
     def loaded(self) -> dict[str, list[str]]:
         """Return the ids of online nodes by the model they have loaded."""
@@ -73,6 +82,13 @@ class Catalogue:
             )
             for name, info in sorted(self.known().items())
         ]  # fmt: skip
+
+    def available_loras(self) -> list[LoraView]:
+        """Return every LoRA by name. Agents do not tell yet which they have loaded."""
+        return [
+            LoraView(name=name, size=readable_size(info.size_bytes), size_bytes=info.size_bytes, base=info.base_model, loaded_on=[])
+            for name, info in sorted(self.loras().items())
+        ]
 
     def refuse_delete(self, name: str) -> None:
         """Raise: a model that is there came with its agent and stays with it; others do not exist."""

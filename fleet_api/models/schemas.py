@@ -23,6 +23,22 @@ class ModelList(BaseModel):
     models: list[ModelView]
 
 
+class LoraView(BaseModel):
+    """A LoRA, the model it changes, and the nodes that have it loaded."""
+
+    name: str = Field(examples=["night"])
+    size: str = Field(examples=["230.6kB"])
+    size_bytes: int
+    base: str = Field(examples=["fleet-shapes"])
+    loaded_on: list[str] = Field(examples=[[]])
+
+
+class LoraList(BaseModel):
+    """Every LoRA, by name."""
+
+    loras: list[LoraView]
+
+
 class LoadedModels(BaseModel):
     """Node ids by loaded model."""
 

@@ -60,4 +60,5 @@ class LiveNode:
             job_types=frozenset(self.capabilities.job_types),
             models=frozenset(model.name for model in self.capabilities.models),
             samplers=frozenset(self.capabilities.samplers),
+            loras=frozenset(lora.name for lora in self.capabilities.loras),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from fleet_api.nodes.models import Node
 
@@ -19,6 +19,16 @@ def add(db: Connection, node: Node) -> None:
 def change(db: Connection, node_id: str, **values: Any) -> None:
     """Set columns of one node."""
     db.execute(update(nodes).where(nodes.c.id == node_id).values(**values))
+
+
+def remove(db: Connection, node_id: str) -> None:
+    """Delete one node."""
+    db.execute(delete(nodes).where(nodes.c.id == node_id))
+
+
+def of_host(db: Connection, hostname: str) -> list[Node]:
+    """Return the nodes of this host name."""
+    return [Node(**row) for row in db.execute(select(nodes).where(nodes.c.hostname == hostname)).mappings()]
 
 
 def get(db: Connection, node_id: str) -> Node | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
-from fleet_api.errors import NotFound, Unauthorized
+from fleet_api.errors import Conflict, NotFound, Unauthorized
 from fleet_api.kit.bus import Bus
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.crypto import fingerprint
@@ -49,14 +49,23 @@ class NodeService:
         if row is not None:
             self._put(row)
 
-    def register(self, db: Connection, hostname: str, machine_id: str, ip: str, credential_hash: str, now: float) -> str:
-        """Inside a write: add the machine, or give the one with this machine id a new credential. Returns the node id."""
+    def register(
+        self, db: Connection, hostname: str, machine_id: str, ip: str, credential_hash: str, now: float, wanted: str | None = None
+    ) -> str:
+        """Inside a write: add the machine, or give the node that the token names a new credential. Returns the node id.
+
+        ``wanted`` is the id that its token names: whatever machine had it is replaced. Only such a token replaces a node: another
+        machine may have the same machine id (disks copied from one image), and becomes a node of its own unless its host name is
+        the same too. Raises Conflict then, and for a machine that is a node of another id than the token names.
+        """
         known = repository.by_machine(db, machine_id)
+        if known is not None and known.id != wanted and (wanted is not None or known.hostname == hostname):
+            raise Conflict(f"This machine is already node {known.id!r}; make a token for that node: fleet enrol {known.id}")
+        known = repository.get(db, wanted) if wanted else None
         if known is not None:
-            repository.change(db, known.id, hostname=hostname, ip=ip, credential_hash=credential_hash)
+            repository.change(db, known.id, hostname=hostname, machine_id=machine_id, ip=ip, credential_hash=credential_hash)
             return known.id
-        taken = {node.id for node in repository.every(db)}
-        node_id = free_id(hostname, taken)
+        node_id = wanted or free_id(hostname, {node.id for node in repository.every(db)})
         repository.add(
             db, Node(id=node_id, hostname=hostname, machine_id=machine_id, ip=ip, credential_hash=credential_hash, created_at=now)
         )
@@ -81,9 +90,9 @@ class NodeService:
         """Return every node by name."""
         return [self._live[node_id] for node_id in sorted(self._live)]
 
-    def workers(self) -> list[Worker]:
-        """Return every enrolled agent as the scheduler sees it, online or not."""
-        return [node.worker() for node in self._live.values() if node.row.credential_hash]
+    def workers(self) -> Iterator[Worker]:
+        """Yield every enrolled agent as the scheduler sees it, online or not: 3 us each, so take no more than are needed."""
+        return (node.worker() for node in self._live.values() if node.row.credential_hash)
 
     async def arrived(self, node: LiveNode, incarnation: str, capabilities: Capabilities | None = None) -> None:
         """Note a sign of life. A new incarnation frees what the old one held; capabilities are kept when they changed."""
@@ -139,6 +148,14 @@ class NodeService:
         if node is not None:
             node.jobs.pop(job_id, None)
 
+    async def remove(self, node_id: str) -> None:
+        """Retire a node: its row and its agent's credential are gone when this returns. Raises NotFound."""
+        self.get(node_id)
+        await self._db.write(lambda db: repository.remove(db, node_id))
+        self._live.pop(node_id, None)
+        self._by_credential = {digest: node for digest, node in self._by_credential.items() if node != node_id}
+        self._bus.publish("node_removed", {"node_id": node_id})
+
     async def check_silence(self) -> None:
         """Mark nodes offline that missed three beats; they are told on the bus within a second of it."""
         now = self._clock.monotonic()
@@ -156,4 +173,4 @@ class NodeService:
         self._by_credential = {n.row.credential_hash: n.id for n in self._live.values() if n.row.credential_hash}
 
     def _announce(self, node: LiveNode) -> None:
-        self._bus.publish("node_update", NodeView.of(node).model_dump(mode="json"))
+        self._bus.publish("node_update", lambda: NodeView.of(node).model_dump(mode="json"))

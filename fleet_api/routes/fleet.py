@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
+from fleet_api.access.callers import caller_of, found
 from fleet_api.deps import Fleet
-from fleet_api.errors import Conflict, Timeout, Unavailable, documented
+from fleet_api.errors import Conflict, Timeout, Unauthorized, Unavailable, documented
 from fleet_api.jobs.images import FleetGenerateBody
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.states import JobState
@@ -26,7 +27,7 @@ CAPABILITIES = ["nodes", "containers", "images", "generation", "ssh", "metrics",
 
 
 class ConnectBody(RequestBody):
-    """``api_key`` is ignored while keys are off."""
+    """``api_key`` is one way to show a key; it is ignored where none is wanted."""
 
     api_key: Text | None = Field(None, max_length=500)
 
@@ -70,9 +71,13 @@ def _connected() -> Connected:
     )
 
 
-@router.post("/connect", summary="Connect", responses=documented(400, 413))
-async def connect(body: ConnectBody | None = None) -> Connected:
-    """Answer who is here. An ``api_key`` in the body is ignored while keys are off."""
+@router.post("/connect", summary="Connect", responses=documented(400, 401, 413))
+async def connect(fleet: Fleet, request: Request, body: ConnectBody | None = None) -> Connected:
+    """Answer who is here to a caller who may know: with a key in ``api_key`` or a header, or from this machine."""
+    if caller_of(request) is None:
+        if body is None or body.api_key is None:
+            raise Unauthorized("This wants a key: send it as api_key, or as 'Authorization: Bearer <key>'.")
+        found(request, await fleet.keys.caller_with_key(body.api_key, request.client.host if request.client else ""))
     return _connected()
 
 

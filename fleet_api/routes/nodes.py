@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from fleet_api.deps import Fleet, NodeId
 from fleet_api.errors import documented
@@ -27,3 +27,11 @@ async def heartbeats(fleet: Fleet) -> HeartbeatList:
 async def get_node(fleet: Fleet, node_id: NodeId) -> NodeDetail:
     """Return a node with its labels, facts, models and job types."""
     return NodeDetail.of(fleet.nodes.get(node_id))
+
+
+@router.delete("/{node_id}", summary="Retire a node", responses=documented(404), status_code=204)
+async def remove_node(fleet: Fleet, node_id: NodeId) -> Response:
+    """Forget a node and revoke its agent's credential; what it held is queued again. Its finished jobs and pictures stay."""
+    await fleet.nodes.remove(node_id)
+    await fleet.leases.free_node(node_id)
+    return Response(status_code=204)

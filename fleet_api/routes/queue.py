@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
-from fleet_api.deps import Fleet, IdempotencyHeader, JobId, Limit, Offset
+from fleet_api.deps import Fleet, IdempotencyHeader, JobId, Limit, Offset, charge
 from fleet_api.errors import NotFound, documented
 from fleet_api.jobs import repository
 from fleet_api.jobs.doors import idempotency_of
@@ -23,18 +23,21 @@ StateFilter = Annotated[JobState | None, Query(alias="status", description="Only
 TypeFilter = Annotated[JobType | None, Query(description="Only jobs of this type")]
 
 
-@router.post("/jobs", status_code=201, summary="Queue a job", responses=documented(400, 404, 413, 422, 429, 503))
+@router.post("/jobs", status_code=201, summary="Queue a job", responses=documented(400, 404, 409, 413, 422, 429, 503))
 async def submit(fleet: Fleet, body: QueueJobBody, key: IdempotencyHeader = None) -> Submitted:
     """Queue a job. It is on disk when this answers."""
     [job] = await fleet.jobs.submit([fleet.doors.queued(body)], idempotency_of(key, "queue", body))
     return _submitted(fleet, job)
 
 
-@router.post("/jobs/batch", status_code=201, summary="Queue several jobs, all or none", responses=documented(400, 404, 413, 422, 429, 503))
-async def submit_batch(fleet: Fleet, body: BatchBody, key: IdempotencyHeader = None) -> BatchSubmitted:
+@router.post(
+    "/jobs/batch", status_code=201, summary="Queue several jobs, all or none", responses=documented(400, 404, 409, 413, 422, 429, 503)
+)
+async def submit_batch(fleet: Fleet, request: Request, body: BatchBody, key: IdempotencyHeader = None) -> BatchSubmitted:
     """Queue up to 1,000 jobs; if one of them is refused, none is queued."""
     new = [fleet.doors.queued(each, f"jobs.{i}.") for i, each in enumerate(body.jobs)]
     jobs = await fleet.jobs.submit(new, idempotency_of(key, "queue/batch", body))
+    charge(fleet, request, len(jobs))
     return BatchSubmitted(job_ids=[job.id for job in jobs], created=len(jobs))
 
 
@@ -53,7 +56,7 @@ async def stats(fleet: Fleet) -> QueueStats:
     now = fleet.clock.now()
     rows = await fleet.db.read(repository.counts)
     done = await fleet.db.read(lambda db: repository.completed_since(db, now - 60 * THROUGHPUT_MINUTES))
-    oldest = await fleet.db.read(repository.oldest_queued)
+    oldest = fleet.jobs.index.oldest()
     states = dict.fromkeys(JobState, 0)
     by_type = dict.fromkeys(JobType, 0)
     by_priority = {"high": 0, "normal": 0, "low": 0}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
-from fleet_api.deps import Fleet, IdempotencyHeader, JobId, Limit, ModelName, Offset
+from fleet_api.deps import Fleet, IdempotencyHeader, JobId, Limit, ModelName, Offset, charge
 from fleet_api.errors import documented
 from fleet_api.jobs import repository
 from fleet_api.jobs.doors import idempotency_of
@@ -16,7 +16,7 @@ from fleet_api.jobs.leases import percent_of
 from fleet_api.jobs.schemas import Cancelled, CancelledCount, JobList, JobView, QueueView, VisionSubmitted
 from fleet_api.jobs.states import JobState, JobType
 from fleet_api.lifespan import State
-from fleet_api.models.schemas import LoadedModels, ModelList
+from fleet_api.models.schemas import LoadedModels, LoraList, ModelList
 from fleet_api.nodes.live import LiveNode
 from fleet_api.routes.summaries import VisionSummary, vision_summary
 
@@ -78,10 +78,11 @@ async def vision_nodes(fleet: Fleet) -> VisionNodes:
     return VisionNodes(nodes=[_vision_node(fleet, node) for node in fleet.nodes.all() if "image_gen" in node.capabilities.job_types])
 
 
-@router.post("/generate", status_code=201, summary="Queue a picture", responses=documented(400, 404, 413, 422, 429, 503))
-async def generate(fleet: Fleet, body: VisionGenerateBody, key: IdempotencyHeader = None) -> VisionSubmitted:
+@router.post("/generate", status_code=201, summary="Queue a picture", responses=documented(400, 404, 409, 413, 422, 429, 503))
+async def generate(fleet: Fleet, request: Request, body: VisionGenerateBody, key: IdempotencyHeader = None) -> VisionSubmitted:
     """Queue one picture, or ``count`` of them with consecutive seeds. They are on disk when this answers."""
     jobs = await fleet.jobs.submit(fleet.doors.picture(body, "vision"), idempotency_of(key, "vision", body))
+    charge(fleet, request, len(jobs))
     first = jobs[0]
     return VisionSubmitted(
         job_id=first.id, status=first.state, queue_position=fleet.jobs.index.position(first.id), target_model=first.model or "",
@@ -136,6 +137,12 @@ async def models_available(fleet: Fleet) -> ModelList:
 async def models_loaded(fleet: Fleet) -> LoadedModels:
     """Return the online nodes by the model they have loaded."""
     return LoadedModels(models=fleet.catalogue.loaded())
+
+
+@router.get("/loras", summary="Every LoRA")
+async def loras(fleet: Fleet) -> LoraList:
+    """Return every LoRA of the fleet, with the model that each is for."""
+    return LoraList(loras=fleet.catalogue.available_loras())
 
 
 @router.delete("/models/{name}", summary="Delete a model", responses=documented(404, 409))

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Coroutine
 from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
+from fleet_api.access.recognise import SUBPROTOCOL
 from fleet_api.deps import Fleet
-from fleet_api.kit.clock import rfc3339
-from fleet_api.lifespan import State
-from fleet_api.nodes.schemas import NodeMetrics
 
 router = APIRouter(tags=["websocket"])
 
-METRICS_SECONDS = 1.0
 TRY_AGAIN_LATER = 1013
 
 
@@ -27,7 +23,7 @@ async def events(websocket: WebSocket, fleet: Fleet) -> None:
     wanted = websocket.query_params.get("types")
     types = frozenset(each.strip() for each in wanted.split(",") if each.strip()) if wanted else None
     with fleet.bus.subscribe(types) as subscription:
-        await websocket.accept()
+        await websocket.accept(_subprotocol(websocket))
 
         async def send() -> None:
             async for text in subscription:
@@ -40,19 +36,20 @@ async def events(websocket: WebSocket, fleet: Fleet) -> None:
 @router.websocket("/ws/metrics")
 async def metrics(websocket: WebSocket, fleet: Fleet) -> None:
     """Send every node's figures at once and then every second."""
-    await websocket.accept()
+    await websocket.accept(_subprotocol(websocket))
 
     async def send() -> None:
-        while True:
-            await websocket.send_text(_metrics(fleet))
-            await asyncio.sleep(METRICS_SECONDS)
+        async with contextlib.aclosing(fleet.figures.read()) as figures:
+            async for text in figures:
+                await websocket.send_text(text)
 
     await _until_closed(websocket, send())
 
 
-def _metrics(fleet: State) -> str:
-    nodes = {node.id: NodeMetrics.of(node).model_dump() for node in fleet.nodes.all()}
-    return json.dumps({"type": "metrics", "nodes": nodes, "timestamp": rfc3339(fleet.clock.now())}, separators=(",", ":"))
+def _subprotocol(websocket: WebSocket) -> str | None:
+    """Return the subprotocol to agree on with a client that showed its key as another one."""
+    offered = [each.strip() for each in websocket.headers.get("sec-websocket-protocol", "").split(",")]
+    return SUBPROTOCOL if SUBPROTOCOL in offered else None
 
 
 async def _until_closed(websocket: WebSocket, sending: Coroutine[Any, Any, None]) -> None:

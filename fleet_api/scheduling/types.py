@@ -19,6 +19,7 @@ class WaitingJob:
     overtaken: int = 0
     avoid: str | None = None
     sampler: str | None = None
+    lora: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Worker:
     job_types: frozenset[str] = field(default_factory=frozenset)
     models: frozenset[str] = field(default_factory=frozenset)
     samplers: frozenset[str] = field(default_factory=frozenset)
+    loras: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--steps", type=int, default=None, help="1 to 150 (default: 20)")
     render.add_argument("--guidance", type=float, default=None, help="0 to 30 (default: the model's own)")
     render.add_argument("--seed", type=int, default=None, help="0 to 2^63 - 1 (default: drawn)")
-    render.add_argument("--scheduler", default=None, help="euler, euler_a or dpm++_2m (default: euler)")
-    render.add_argument("--model", type=Path, default=None, metavar="FOLDER", help="a model folder (default: the first of the settings)")
+    render.add_argument("--scheduler", default=None, help="a sampler; a wrong name lists them all (default: euler)")
+    render.add_argument("--lora", default=None, metavar="NAME", help="a LoRA of the model (default: none)")
+    render.add_argument("--lora-strength", type=float, default=None, help="-4 to 4 (default: 0.8)")
+    render.add_argument("--model", type=Path, default=None, metavar="FOLDER", help="a model, or a folder of models")
     render.add_argument("--threads", type=int, default=0, help="threads to compute with (default: one a core)")
     render.add_argument("--like", type=Path, default=None, metavar="PNG", help="take what is not given here from this picture")
     return parser

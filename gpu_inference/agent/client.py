@@ -57,7 +57,7 @@ class Gone(ApiError):
 
 
 class Rejected(ApiError):
-    """401 or 403: the credential or token is not accepted."""
+    """401: the credential or token is not accepted."""
 
 
 class Refused(ApiError):
@@ -101,10 +101,14 @@ class ApiClient:
     """The agent's end of :mod:`gpu_inference.protocol`. ``credential`` is set once it is known."""
 
     def __init__(self, url: str, ca_file: Optional[Path] = None) -> None:
-        """The environment's proxies are not used: a control plane is on the node's own network."""
-        verify: Any = ssl.create_default_context(cafile=str(ca_file)) if ca_file else url.startswith("https://")
-        self._http = httpx.AsyncClient(base_url=url + ROOT, verify=verify, trust_env=False, follow_redirects=False)
+        self._url = url
+        self._http = _http(url, ca_file)
         self.credential = ""
+
+    async def trust(self, ca_file: Path) -> None:
+        """Trusts the authority in a PEM file from now on, and no other."""
+        await self._http.aclose()
+        self._http = _http(self._url, ca_file)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -157,11 +161,19 @@ class ApiClient:
             return response
         if status == 410:
             raise Gone(_reason(response))
-        if status in (401, 403):
+        if status == 401:
             raise Rejected(_reason(response))
+        if status == 403:  # of an attempt: it is another's; of all else: the control plane's doors are set wrongly, and may be mended
+            raise Gone(_reason(response)) if path in ("complete", "fail") or path.startswith("uploads/") else Unreachable(_reason(response))
         if status in (408, 425, 429) or status >= 500:
             raise Unreachable(_reason(response), _retry_after(response))
         raise Refused(_reason(response))
+
+
+def _http(url: str, ca_file: Optional[Path]) -> httpx.AsyncClient:
+    """The environment's proxies are not used: a control plane is on the node's own network."""
+    verify: Any = ssl.create_default_context(cafile=str(ca_file)) if ca_file else url.startswith("https://")
+    return httpx.AsyncClient(base_url=url + ROOT, verify=verify, trust_env=False, follow_redirects=False)
 
 
 async def persist(call: Callable[[], Awaitable[Result]], what: str, abandoned: Callable[[], bool] = lambda: False) -> Optional[Result]:

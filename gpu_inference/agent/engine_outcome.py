@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from pydantic import BaseModel, ConfigDict
 
-from gpu_inference.protocol import ModelInfo
+from gpu_inference.protocol import LoraInfo, ModelInfo
 
 _OUT_OF_MEMORY = 70
 """The exit code of a child that ran out of memory."""
@@ -32,6 +32,7 @@ class Hello(BaseModel):
     devices: List[str]
     samplers: List[str]
     models: List[ModelInfo]
+    loras: List[LoraInfo] = []
     problems: List[str] = []
 
 

@@ -12,7 +12,7 @@ from typing import Optional
 
 from gpu_inference import __version__
 from gpu_inference.agent import logs
-from gpu_inference.agent.client import ApiClient, Rejected, persist
+from gpu_inference.agent.client import ApiClient, Refused, Rejected, persist
 from gpu_inference.agent.files import write_private
 from gpu_inference.agent.telemetry import machine_id
 from gpu_inference.protocol import EnrolRequest
@@ -89,6 +89,8 @@ async def _enrol(client: ApiClient, token: str) -> Identity:
         reply = await persist(lambda: client.enrol(request), "enrol")
     except Rejected as error:
         raise NoIdentity(f"The enrolment token is not accepted: it may be used, expired or mistyped. {error}") from error
+    except Refused as error:
+        raise NoIdentity(f"The control plane does not take this machine. {error}") from error
     if reply is None:
         raise NoIdentity("The enrolment was given up.")
     return Identity(reply.node_id, reply.credential, digest(token))

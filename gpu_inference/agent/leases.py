@@ -21,7 +21,12 @@ def capabilities(engine: EngineProcess) -> Optional[Capabilities]:
     if hello is None:
         return None
     return Capabilities(
-        job_types=list(JOB_TYPES), models=hello.models, samplers=hello.samplers, backend=hello.backend, devices=hello.devices
+        job_types=list(JOB_TYPES),
+        models=hello.models,
+        loras=hello.loras,
+        samplers=hello.samplers,
+        backend=hello.backend,
+        devices=hello.devices,
     )
 
 

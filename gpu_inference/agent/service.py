@@ -7,7 +7,7 @@ import signal
 import time
 from typing import List, Optional
 
-from gpu_inference.agent import identity, logs
+from gpu_inference.agent import authority, identity, logs
 from gpu_inference.agent.beats import BeatLoop
 from gpu_inference.agent.client import ApiClient, Backoff, Rejected
 from gpu_inference.agent.engine_outcome import EngineFailure
@@ -72,6 +72,7 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
 
 async def _work(settings: Settings, client: ApiClient, engine: EngineProcess) -> None:
     rejected: Optional[identity.Identity] = None
+    await authority.trust(client, settings)
     while True:
         who = await identity.obtain(client, settings.state_dir, settings.read_token(), rejected)
         try:

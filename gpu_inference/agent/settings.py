@@ -12,7 +12,7 @@ import gpu_inference
 
 PREFIX = "FLEET_AGENT_"
 PACKAGE = Path(gpu_inference.__file__).resolve().parent
-BUILTIN_MODEL = PACKAGE / "builtin" / "model"
+BUILTIN_MODELS = PACKAGE / "builtin"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -29,7 +29,7 @@ class Settings:
     token: str = ""
     token_file: Optional[Path] = None
     ca_file: Optional[Path] = None
-    models: Tuple[Path, ...] = (BUILTIN_MODEL,)
+    models: Tuple[Path, ...] = (BUILTIN_MODELS,)
     threads: int = 0
     log: str = "info"
     start_timeout: float = 60.0

@@ -1,32 +1,43 @@
-"""The models an engine can load, and the one it has loaded."""
+"""The models and LoRAs that an engine can serve, and the model it has loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
-from gpu_inference.engine.errors import ModelError, UnknownModel
+from gpu_inference.engine.errors import LoraError, ModelError, UnknownModel
+from gpu_inference.engine.library import find
+from gpu_inference.engine.loras import Lora, choose, load_lora
 from gpu_inference.engine.manifest import ModelFolder, load_model_folder
 from gpu_inference.engine.pipeline import Pipeline
-from gpu_inference.protocol import ModelInfo
+from gpu_inference.protocol import LoraInfo, ModelInfo
 
 
 class Catalogue:
-    """Models by name; the first is the default. One pipeline is held at a time."""
+    """Models by name, the first is the default, and LoRAs by name. One pipeline is held at a time."""
 
     def __init__(self, paths: Sequence[Path], load: Callable[[ModelFolder], Pipeline]) -> None:
-        """A folder that is no sound model is left out; ``problems`` says which and why."""
+        """``paths`` are models or libraries of them. What is not sound is left out; ``problems`` says what and why."""
         self.folders: Dict[str, ModelFolder] = {}
+        self.loras: Dict[str, Lora] = {}
         self.problems: List[str] = []
         self._load = load
         self._pipeline: Optional[Pipeline] = None
-        for path in paths:
+        found = find(paths)
+        for path in found.models:
             try:
                 folder = load_model_folder(path)
             except ModelError as error:
                 self.problems.append(str(error))
             else:
                 self.folders.setdefault(folder.name, folder)
+        for path in found.loras:
+            try:
+                lora = load_lora(path)
+            except LoraError as error:
+                self.problems.append(str(error))
+            else:
+                self.loras.setdefault(lora.name, lora)
 
     def infos(self) -> List[ModelInfo]:
         """The models as the control plane is told of them."""
@@ -34,6 +45,10 @@ class Catalogue:
             ModelInfo(name=folder.name, type=folder.manifest.type, size_bytes=folder.size_bytes(), native_size=folder.manifest.native_size)
             for folder in self.folders.values()
         ]
+
+    def lora_infos(self) -> List[LoraInfo]:
+        """The LoRAs as the control plane is told of them."""
+        return [lora.info() for lora in self.loras.values()]
 
     @property
     def loaded(self) -> Optional[str]:
@@ -45,15 +60,26 @@ class Catalogue:
 
         Raises :class:`UnknownModel`, or what loading raises.
         """
+        name = self._name(name)
+        if self._pipeline is None or self._pipeline.folder.name != name:
+            self.close()
+            self._pipeline = self._load(self.folders[name])
+        return self._pipeline
+
+    def lora(self, name: Optional[str], model: Optional[str]) -> Optional[Lora]:
+        """The LoRA ``name`` for the model ``model`` (None: the default).
+
+        Raises :class:`UnknownModel`, or what :func:`gpu_inference.engine.loras.choose` raises.
+        """
+        return choose(self.loras, name, self._name(model))
+
+    def _name(self, name: Optional[str]) -> str:
         if not self.folders:
             raise ModelError("This node has no model. {}".format(" ".join(self.problems)))
         name = name or next(iter(self.folders))
         if name not in self.folders:
             raise UnknownModel("The model '{:.100}' is not on this node; there are: {}.".format(name, ", ".join(self.folders)))
-        if self._pipeline is None or self._pipeline.folder.name != name:
-            self.close()
-            self._pipeline = self._load(self.folders[name])
-        return self._pipeline
+        return name
 
     def close(self) -> None:
         """Frees the loaded model."""

@@ -1,5 +1,7 @@
 """The engine child: ``python -m gpu_inference.engine.child --fd N --model FOLDER [--model FOLDER] [--threads N]``.
 
+Each folder is a model or a library of models and LoRAs (:mod:`gpu_inference.engine.library`).
+
 Started by the agent with one end of a socket pair. The main thread renders, a second one listens: a ``cancel`` takes
 effect at the next step, and the end of the stream, which means that the agent is gone, ends the process at once.
 """
@@ -56,6 +58,7 @@ class Child:
                 "backends": list(BACKENDS),
                 "devices": ["cpu"],
                 "samplers": list(SAMPLERS),
+                "loras": [info.model_dump() for info in self._catalogue.lora_infos()],
                 "models": [info.model_dump() for info in self._catalogue.infos()],
                 "problems": self._catalogue.problems,
             }
@@ -120,12 +123,13 @@ class Child:
 
     def _render(self, job: str, payload: Dict[str, Any]) -> None:
         request = parse_request(payload)
+        lora = self._catalogue.lora(request.lora, request.model)
         pipeline = self._pipeline(job, request.model)
 
         def progress(step: int, steps: int, phase: str) -> None:
             self._send({"type": "progress", "job": job, "step": step, "steps": steps, "phase": phase})
 
-        rendered = pipeline.render(request, progress, lambda: job in self._cancelled)
+        rendered = pipeline.render(request, progress, lambda: job in self._cancelled, lora)
         self._send({"type": "result", "job": job, "result": rendered.result.model_dump()}, rendered.png)
 
     def _fail(self, job: str, error: EngineError) -> None:

@@ -30,6 +30,19 @@ class ModelError(EngineError):
     kind = "model"
 
 
+class UnknownLora(EngineError):
+    """The request names a LoRA that this engine does not have."""
+
+    kind = "unknown_lora"
+    retry = False
+
+
+class LoraError(EngineError):
+    """A LoRA is damaged or does not fit its model; another node's copy may be sound."""
+
+    kind = "lora"
+
+
 class BackendError(EngineError):
     """The runtime under a backend refused or failed."""
 

@@ -15,6 +15,7 @@ from gpu_inference.engine.errors import ModelError
 MANIFEST = "manifest.json"
 TIME_IDS = ("original_height", "original_width", "crop_top", "crop_left", "target_height", "target_width")
 _MAX_MANIFEST_BYTES = 1024 * 1024
+_FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 
 
 class _Part(BaseModel):
@@ -24,7 +25,7 @@ class _Part(BaseModel):
 class FilePart(_Part):
     """A part of the model that is a file of the folder."""
 
-    file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
+    file: str = Field(pattern=_FILE_NAME)
 
 
 class TokenizerPart(FilePart):
@@ -47,6 +48,12 @@ class GraphPart(FilePart):
     """A graph and the precision it computes in."""
 
     precision: str = "fp32"
+
+
+class UNetPart(GraphPart):
+    """The UNet's graph; ``weights`` names its map of weights, without which no LoRA can be applied."""
+
+    weights: Optional[str] = Field(default=None, pattern=_FILE_NAME)
 
 
 class Manifest(_Part):
@@ -80,7 +87,7 @@ class Manifest(_Part):
     time_ids: List[str]
     tokenizer: TokenizerPart
     text_encoders: List[TextEncoderPart] = Field(min_length=1)
-    unet: GraphPart
+    unet: UNetPart
     vae_decoder: GraphPart
     sha256: Dict[str, str]
 
@@ -107,7 +114,7 @@ class Manifest(_Part):
     def files(self) -> List[str]:
         """The names of the files that make the model."""
         parts: List[FilePart] = [self.tokenizer, *self.text_encoders, self.unet, self.vae_decoder]
-        return [part.file for part in parts]
+        return [part.file for part in parts] + ([self.unet.weights] if self.unet.weights else [])
 
 
 def _digest(path: Path) -> str:

@@ -18,7 +18,16 @@ FORMAT = 1
 COMPRESS_LEVEL = 1
 """Higher levels cost seconds at large sizes and save little on pictures."""
 
-SAMPLER_TITLES = {"euler": "Euler", "euler_a": "Euler a", "dpm++_2m": "DPM++ 2M"}
+SAMPLER_TITLES = {
+    "euler": "Euler",
+    "euler_a": "Euler a",
+    "dpm++_2m": "DPM++ 2M",
+    "dpm++_2m_karras": "DPM++ 2M Karras",
+    "ddim": "DDIM",
+    "lms": "LMS",
+    "heun": "Heun",
+    "dpm_fast": "DPM fast",
+}
 
 
 def _plain(text: str) -> str:
@@ -28,6 +37,10 @@ def _plain(text: str) -> str:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ',:"\n') else text
+
+
+def _lora(data: Dict[str, Any]) -> str:
+    return _quoted(f"{data['lora']} {data['lora_strength']:g}") if data.get("lora") else ""
 
 
 def parameters_text(data: Dict[str, Any]) -> str:
@@ -40,6 +53,7 @@ def parameters_text(data: Dict[str, Any]) -> str:
         "Size": f"{data['width']}x{data['height']}",
         "Model hash": str(data.get("model_hash", ""))[:10],
         "Model": _quoted(data["model"]),
+        "Lora": _lora(data),
         "Native size": f"{data['native_width']}x{data['native_height']}",
         "Version": _quoted("fleet-worker " + str(data.get("version", ""))),
     }

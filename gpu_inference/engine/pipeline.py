@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from gpu_inference.engine import conditioning, noise
 from gpu_inference.engine.backends import DEFAULT_BACKEND, open_backend
 from gpu_inference.engine.backends.base import Backend
 from gpu_inference.engine.errors import Cancelled, EngineError
+from gpu_inference.engine.loras import Lora
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.metadata import write_png
 from gpu_inference.engine.request import RenderRequest
@@ -82,11 +83,17 @@ class Pipeline:
         """Frees the device."""
         self.backend.close()
 
-    def render(self, request: RenderRequest, progress: Progress = _ignore, cancelled: Callable[[], bool] = lambda: False) -> Rendered:
-        """Makes the picture.
+    def render(
+        self,
+        request: RenderRequest,
+        progress: Progress = _ignore,
+        cancelled: Callable[[], bool] = lambda: False,
+        lora: Optional[Lora] = None,
+    ) -> Rendered:
+        """Makes the picture; ``lora`` is the one that the request names.
 
-        ``cancelled`` is asked before every step and every phase. Raises :class:`Cancelled`, or another
-        :class:`EngineError` with a sentence.
+        ``cancelled`` is asked before every call of the model and every phase; a step of several calls is told at each of
+        them. Raises :class:`Cancelled`, or another :class:`EngineError` with a sentence.
         """
         begun = time.perf_counter()
 
@@ -102,6 +109,7 @@ class Pipeline:
         inputs, dropped, unknown = conditioning.build(
             self._manifest, self._tokenizer, request.prompt, request.negative_prompt, guidance, plan
         )
+        self.backend.adapt(lora, request.lora_strength)
         self.backend.prepare(inputs)
         latents = self._sample(request, plan, at)
         at(request.steps, "decoding")
@@ -124,7 +132,7 @@ class Pipeline:
                 *_vocabulary_warning(unknown),
             ],
         )
-        png = write_png(picture, self._metadata(request, result, guidance, inputs.guidance_rescale))
+        png = write_png(picture, self._metadata(request, result, guidance, inputs.guidance_rescale, lora))
         result.generation_time = round(time.perf_counter() - begun, 4)
         return Rendered(png, result)
 
@@ -133,15 +141,19 @@ class Pipeline:
         shape = (1, self._manifest.latent_channels, plan.native_height // factor, plan.native_width // factor)
         sampler = create_sampler(request.sampler, self._schedule, request.steps)
         latents = sampler.start(noise.normal(request.seed, 0, shape))
-        for index in range(request.steps):
-            at(index, "denoising")
+        calls = len(sampler.timesteps)
+        for index in range(calls):
+            at(index * request.steps // calls, "denoising")
             prediction = self.backend.denoise(sampler.model_input(latents, index), float(sampler.timesteps[index]))
             fresh = noise.normal(request.seed, index + 1, shape) if sampler.needs_noise else None
             latents = sampler.step(latents, prediction, index, fresh)
         return latents
 
-    def _metadata(self, request: RenderRequest, result: ImageResult, guidance: float, rescale: float) -> Dict[str, Any]:
+    def _metadata(
+        self, request: RenderRequest, result: ImageResult, guidance: float, rescale: float, lora: Optional[Lora]
+    ) -> Dict[str, Any]:
         return {
+            **({} if lora is None else {"lora": lora.name, "lora_strength": request.lora_strength}),
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
             "width": result.width,

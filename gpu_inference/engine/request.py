@@ -16,12 +16,17 @@ MAX_GUIDANCE = 30.0
 MAX_PROMPT = 10000
 DEFAULT_SIDE = 1024
 DEFAULT_STEPS = 20
+MAX_LORA_STRENGTH = 4.0
+DEFAULT_LORA_STRENGTH = 0.8
 _SHOWN_BITS = 128
 
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """A picture to make: sizes in pixels, ``seed`` 0 to 2^63 - 1. ``guidance_scale`` None is the model's own."""
+    """A picture to make: sizes in pixels, ``seed`` 0 to 2^63 - 1. ``guidance_scale`` None is the model's own.
+
+    ``lora_strength`` counts only where ``lora`` is named; 0 makes the picture that there would be without it.
+    """
 
     prompt: str
     negative_prompt: str
@@ -32,6 +37,8 @@ class RenderRequest:
     seed: int
     model: Optional[str]
     sampler: str
+    lora: Optional[str] = None
+    lora_strength: float = DEFAULT_LORA_STRENGTH
 
 
 def _shown(value: Any) -> str:
@@ -53,12 +60,12 @@ def _whole(payload: Dict[str, Any], name: str, default: int, low: int, high: int
     return value
 
 
-def _number(payload: Dict[str, Any], name: str, high: float) -> Optional[float]:
+def _number(payload: Dict[str, Any], name: str, low: float, high: float) -> Optional[float]:
     value = payload.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
-        raise BadRequest(f"The value of {name} must be a number from 0 to {high:g}, and {_shown(value)} was given.")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise BadRequest(f"The value of {name} must be a number from {low:g} to {high:g}, and {_shown(value)} was given.")
     return float(value)
 
 
@@ -78,14 +85,17 @@ def parse_request(payload: Dict[str, Any]) -> RenderRequest:
 
     Raises :class:`BadRequest` at the first field that is wrong.
     """
+    strength = _number(payload, "lora_strength", -MAX_LORA_STRENGTH, MAX_LORA_STRENGTH)
     return RenderRequest(
         prompt=_text(payload, "prompt", MAX_PROMPT),
         negative_prompt=_text(payload, "negative_prompt", MAX_PROMPT),
         width=_whole(payload, "width", DEFAULT_SIDE, MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE),
         height=_whole(payload, "height", DEFAULT_SIDE, MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE),
         steps=_whole(payload, "steps", DEFAULT_STEPS, 1, MAX_STEPS),
-        guidance_scale=_number(payload, "guidance_scale", MAX_GUIDANCE),
+        guidance_scale=_number(payload, "guidance_scale", 0.0, MAX_GUIDANCE),
         seed=_whole(payload, "seed", secrets.randbelow(MAX_SEED + 1), 0, MAX_SEED),
         model=_text(payload, "model", 200) or None,
         sampler=check_sampler(_text(payload, "scheduler", 60) or DEFAULT_SAMPLER),
+        lora=_text(payload, "lora", 200) or None,
+        lora_strength=DEFAULT_LORA_STRENGTH if strength is None else strength,
     )

@@ -58,6 +58,7 @@ class NoiseSchedule:
         self.spacing = manifest.timestep_spacing
         self.steps_offset = manifest.steps_offset
         self.train_timesteps = manifest.train_timesteps
+        self.zero_terminal_snr = manifest.zero_terminal_snr
         betas = make_betas(manifest.beta_schedule, manifest.beta_start, manifest.beta_end, manifest.train_timesteps)
         if manifest.zero_terminal_snr:
             betas = rescale_zero_terminal_snr(betas)

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any, Dict
 
+from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import BadRequest, EngineError
-from gpu_inference.engine.manifest import load_model_folder
 from gpu_inference.engine.metadata import read_metadata
-from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.pipeline import Pipeline, Progress, Rendered
 from gpu_inference.engine.request import parse_request
 
-_TAKEN = ("prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "seed", "scheduler")
+_TAKEN = ("prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "seed", "scheduler", "model", "lora", "lora_strength")
 
 
 def payload_of(options: argparse.Namespace) -> Dict[str, Any]:
@@ -39,6 +39,8 @@ def payload_of(options: argparse.Namespace) -> Dict[str, Any]:
         "guidance_scale": options.guidance,
         "seed": options.seed,
         "scheduler": options.scheduler,
+        "lora": getattr(options, "lora", None),
+        "lora_strength": getattr(options, "lora_strength", None),
     }
     payload.update({name: value for name, value in given.items() if value is not None})
     return payload
@@ -48,12 +50,22 @@ def _show(step: int, steps: int, phase: str) -> None:
     print(f"\r{phase:10} {step}/{steps} ", end="", file=sys.stderr, flush=True)
 
 
+def _render(options: argparse.Namespace, model: Path, progress: Progress) -> Rendered:
+    """The picture, by the model ``model`` or, where that is a library, by the one of ``--like`` or the first."""
+    payload = payload_of(options)
+    catalogue = Catalogue([model], lambda folder: Pipeline.load(folder, options.threads))
+    if payload.get("model") not in catalogue.folders:
+        payload["model"] = None
+    request = parse_request(payload)
+    lora = catalogue.lora(request.lora, request.model)
+    return catalogue.pipeline(request.model).render(request, progress, lora=lora)
+
+
 def render_file(options: argparse.Namespace, model: Path) -> str:
     """Renders to ``options.output``; returns an error's sentence, or an empty text."""
     progress = _show if sys.stderr.isatty() else (lambda _step, _steps, _phase: None)
     try:
-        request = parse_request(payload_of(options))
-        rendered = Pipeline.load(load_model_folder(model), options.threads).render(request, progress)
+        rendered = _render(options, model, progress)
         options.output.write_bytes(rendered.png)
     except EngineError as error:
         return str(error)

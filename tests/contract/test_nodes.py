@@ -79,7 +79,7 @@ def test_a_token_is_good_once_and_for_an_hour(api: TestClient, clock: ManualCloc
 
 
 def test_a_machine_that_enrols_again_keeps_its_name_and_loses_its_old_credential(api: TestClient, agent: FakeAgent) -> None:
-    second = FakeAgent.enrol(api, "agx0")
+    second = FakeAgent.enrol(api, "agx0", node_id="agx0")
     assert second.node_id == "agx0"
     second.lease()
     answer = api.post("/api/agents/beat", headers=agent.headers, json={"incarnation": "x"})

@@ -29,6 +29,7 @@ GET /api/fleet/generate/status
 GET /api/nodes
 GET /api/nodes/{node_id}
 GET /api/nodes/heartbeats
+DELETE /api/nodes/{node_id}
 GET /api/vision/status
 GET /api/vision/nodes
 POST /api/vision/generate
@@ -39,6 +40,15 @@ POST /api/vision/jobs/stop-all
 GET /api/vision/queue
 GET /api/vision/models/available
 GET /api/vision/models/loaded
+GET /api/vision/loras
+GET /api/keys
+POST /api/keys
+DELETE /api/keys/{key_id}
+POST /api/session
+GET /api/session
+DELETE /api/session
+GET /api/audit
+GET /metrics
 DELETE /api/vision/models/{name}
 GET /api/vision/gallery
 GET /api/vision/outputs

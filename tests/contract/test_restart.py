@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi.testclient import TestClient
-
 from fleet_api.app import create_app
 from fleet_api.migrate import upgrade
 from fleet_api.settings import Settings
 from tests.support.agent import FakeAgent, png
+from tests.support.client import client_of
 from tests.support.clock import ManualClock
 
 PROMPT = {"prompt": "a red circle on a blue background"}
@@ -16,7 +15,7 @@ PROMPT = {"prompt": "a red circle on a blue background"}
 def test_queue_leases_and_uploads_outlive_a_restart(settings: Settings, clock: ManualClock) -> None:
     settings.home.mkdir()
     upgrade(settings.database)
-    with TestClient(create_app(settings, clock)) as api:
+    with client_of(create_app(settings, clock)) as api:
         agent = FakeAgent.enrol(api, "agx0")
         agent.lease()
         running = api.post("/api/vision/generate", json=PROMPT).json()["job_id"]
@@ -24,7 +23,7 @@ def test_queue_leases_and_uploads_outlive_a_restart(settings: Settings, clock: M
         waiting = [api.post("/api/vision/generate", json={**PROMPT, "priority": n}).json()["job_id"] for n in (0, 5)]
         assert agent.upload(lease, png()).status_code == 204
     clock.advance(3600)
-    with TestClient(create_app(settings, clock)) as api:
+    with client_of(create_app(settings, clock)) as api:
         agent.api = api
         assert [each["job_id"] for each in api.get("/api/vision/queue").json()["queue"]] == waiting[::-1]
         assert api.get(f"/api/vision/jobs/{running}").json()["status"] == "processing", "a lease gets a full term"
@@ -39,7 +38,7 @@ def test_queue_leases_and_uploads_outlive_a_restart(settings: Settings, clock: M
 def test_only_what_a_crash_left_is_swept(settings: Settings, clock: ManualClock) -> None:
     settings.home.mkdir()
     upgrade(settings.database)
-    with TestClient(create_app(settings, clock)) as api:
+    with client_of(create_app(settings, clock)) as api:
         agent = FakeAgent.enrol(api, "agx0")
         agent.lease()
         job_id = api.post("/api/vision/generate", json=PROMPT).json()["job_id"]
@@ -51,7 +50,7 @@ def test_only_what_a_crash_left_is_swept(settings: Settings, clock: ManualClock)
         path.write_bytes(png())
     stale = settings.outputs / ".incoming" / "550e8400-e29b-41d4-a716-446655440000.1"
     stale.write_bytes(png())
-    with TestClient(create_app(settings, clock)) as api:
+    with client_of(create_app(settings, clock)) as api:
         agent.api = api
         assert agent.complete(lease, png()).status_code == 204, "the upload of an open attempt outlives a restart"
         assert api.get("/api/vision/outputs").json()["total"] == 1
@@ -63,12 +62,12 @@ def test_only_what_a_crash_left_is_swept(settings: Settings, clock: ManualClock)
 def test_the_file_of_a_crashed_attempt_is_removed(settings: Settings, clock: ManualClock) -> None:
     settings.home.mkdir()
     upgrade(settings.database)
-    with TestClient(create_app(settings, clock)) as api:
+    with client_of(create_app(settings, clock)) as api:
         agent = FakeAgent.enrol(api, "agx0")
         agent.lease()
         job_id = api.post("/api/vision/generate", json=PROMPT).json()["job_id"]
         agent.take()
     crashed = settings.outputs / f"image_{job_id}.png"
     crashed.write_bytes(png())
-    with TestClient(create_app(settings, clock)):
+    with client_of(create_app(settings, clock)):
         assert not crashed.exists()

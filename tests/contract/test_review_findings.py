@@ -105,7 +105,7 @@ def test_another_nodes_completion_does_not_drop_an_upload(api: TestClient, agent
     lease = agent.take()
     assert agent.upload(lease, png()).status_code == 204
     other = FakeAgent.enrol(api, "agx1")
-    assert other.complete(lease, png()).status_code == 410
+    assert other.complete(lease, png()).status_code == 403
     assert agent.complete(lease, png()).status_code == 204
 
 

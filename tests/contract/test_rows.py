@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from tests.support.agent import FakeAgent
 
 READS = [
-    ("/health", {"status", "version"}),
+    ("/health", {"status", "version", "checks"}),
     ("/api/status", {"status", "version", "nodes", "jobs"}),
     ("/api/fleet/connect", {"status", "message", "version", "capabilities"}),
     ("/api/fleet/status", {"status", "version", "nodes", "jobs", "vision"}),

@@ -5,25 +5,28 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from fleet_api.kit import db as kit_db
 from tests.support.agent import FakeAgent, png
 
 PROMPT = {"prompt": "x"}
 
 
-def test_a_locked_database_is_503_and_passes(api: TestClient, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
-    api.app.state.fleet.db.engine.dispose()
-    monkeypatch.setattr(kit_db, "BUSY_TIMEOUT_MS", 50)
+def test_a_locked_database_is_503_and_passes(api: TestClient, agent: FakeAgent) -> None:
+    def impatient(db: Any) -> None:
+        db.exec_driver_sql("PRAGMA busy_timeout = 50")
+
+    api.portal.call(api.app.state.fleet.db.write, impatient)
     holder = sqlite3.connect(api.app.state.fleet.db.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     try:
         answer = api.post("/api/vision/generate", json=PROMPT)
         assert (answer.status_code, "locked by another program" in answer.json()["detail"]) == (503, True)
-        assert api.get("/health").status_code == 200
+        health = api.get("/health")
+        assert (health.status_code, "locked by another program" in health.json()["detail"]) == (503, True)
         assert api.get("/api/queue/jobs").json()["total"] == 0
     finally:
         holder.execute("ROLLBACK")

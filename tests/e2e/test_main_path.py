@@ -213,7 +213,14 @@ def test_a_port_in_use_is_a_sentence(product: Product, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("env", "words"),
-    [({"FLEET_PORT": "99999"}, "FLEET_PORT"), ({"FLEET_HOST": "0.0.0.0"}, "loopback"), ({"FLEET_PORT": "x"}, "FLEET_PORT")],
+    [
+        ({"FLEET_PORT": "99999"}, "FLEET_PORT"),
+        ({"FLEET_HOST": "manager.invalid"}, "IP address"),
+        ({"FLEET_PORT": "x"}, "FLEET_PORT"),
+        ({"FLEET_AUTH": "maybe"}, "FLEET_AUTH"),
+        ({"FLEET_ALLOWED_ORIGINS": "app.invalid"}, "not an origin"),
+        ({"FLEET_ADVERTISE_URL": "manager"}, "FLEET_ADVERTISE_URL"),
+    ],
 )
 def test_bad_settings_are_a_sentence(tmp_path: Path, env: dict[str, str], words: str) -> None:
     done = subprocess.run(
@@ -236,7 +243,8 @@ def test_ctrl_c_ends_everything_and_a_second_start_is_quick(tmp_path: Path) -> N
         assert not [each for each in family if each.is_running()]
         started = time.monotonic()
         first.start()
-        assert time.monotonic() - started < 5
+        took = time.monotonic() - started
+        assert took < max(5.0, 4 * import_seconds()), "under 5 s, or on a slow machine under four imports of the application"
         with first.client() as client:
             assert len(client.get("/api/nodes").json()["nodes"]) == 1, "the agent kept its identity"
             assert client.get(f"/api/vision/jobs/{job_id}").json()["status"] == "completed"
@@ -293,3 +301,10 @@ def idle_again(client: httpx.Client, within: float) -> None:
     while client.get("/api/vision/status").json()["busy_nodes"]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def import_seconds() -> float:
+    """Return the seconds that this machine takes to import the application."""
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import fleet_api.app"], check=True)
+    return time.monotonic() - started

@@ -16,7 +16,21 @@ pytestmark = pytest.mark.parity
 
 TOLERANCE = 1e-4
 STEPS = (1, 2, 5, 20, 50)
-SAMPLERS = ("euler", "euler_a", "dpm++_2m")
+SAMPLERS = ("euler", "euler_a", "dpm++_2m", "dpm++_2m_karras", "ddim", "lms", "heun")
+CLASSES = {
+    "euler": "EulerDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler",
+    "dpm++_2m": "DPMSolverMultistepScheduler",
+    "dpm++_2m_karras": "DPMSolverMultistepScheduler",
+    "ddim": "DDIMScheduler",
+    "lms": "LMSDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "dpm++_2m": {"algorithm_type": "dpmsolver++", "solver_order": 2},
+    "dpm++_2m_karras": {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
+    "ddim": {"clip_sample": False, "set_alpha_to_one": True},
+}
 SHAPE = (1, 4, 16, 16)
 
 
@@ -39,11 +53,14 @@ def theirs(diffusers: Any, sampler: str, config: Any) -> Any:
         "prediction_type": config.prediction_type,
         "timestep_spacing": config.timestep_spacing,
         "steps_offset": config.steps_offset,
-        "rescale_betas_zero_snr": config.zero_terminal_snr,
     }
-    if sampler == "dpm++_2m":
-        return diffusers.DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, **common)
-    return getattr(diffusers, {"euler": "EulerDiscreteScheduler", "euler_a": "EulerAncestralDiscreteScheduler"}[sampler])(**common)
+    if sampler not in ("lms", "heun"):
+        common["rescale_betas_zero_snr"] = config.zero_terminal_snr
+    scheduler = getattr(diffusers, CLASSES[sampler])(**common, **OPTIONS.get(sampler, {}))
+    if sampler in ("lms", "heun") and config.zero_terminal_snr:
+        # These know no terminal SNR of zero; they are given a schedule that ends at its stand-in.
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.new_tensor(NoiseSchedule(config).alphas_cumprod)
+    return scheduler
 
 
 def close(ours: Any, other: Any) -> None:
@@ -64,9 +81,13 @@ def test_every_state_equals_diffusers(
     libraries: Any, monkeypatch: pytest.MonkeyPatch, sampler: str, prediction_type: str, spacing: str, zero_snr: bool, steps: int
 ) -> None:
     torch, diffusers = libraries
+    if sampler == "ddim" and prediction_type == "epsilon" and zero_snr and spacing == "trailing":
+        pytest.skip("divides by an alpha of zero there; ours has its stand-in")
     config = settings(prediction_type, spacing, zero_snr)
     scheduler = theirs(diffusers, sampler, config)
     scheduler.set_timesteps(steps)
+    if sampler == "dpm++_2m_karras":
+        scheduler.set_begin_index(0)  # else it skips the first of two equal timesteps
     own = create_sampler(sampler, NoiseSchedule(config), steps)
     np.testing.assert_array_equal(own.timesteps, scheduler.timesteps.numpy().astype(np.float32))
 
@@ -89,6 +110,10 @@ def test_every_state_equals_diffusers(
         latents = own.step(latents, prediction, index, noises[index + 1] if own.needs_noise else None)
         other = scheduler.step(torch.from_numpy(prediction), timestep, other, return_dict=False)[0]
         assert latents.dtype == np.float32
+        if sampler == "heun" and zero_snr and spacing == "trailing" and index == 1:
+            # Ours corrects its first step in 1 / sigma; tests/unit says how. From here on they are alike again.
+            other = torch.from_numpy(latents)
+            continue
         close(latents, other)
 
 
@@ -101,7 +126,7 @@ def test_timesteps_equal_diffusers_for_every_step_count(libraries: Any, sampler:
     for steps in range(1, 151):
         scheduler.set_timesteps(steps)
         # Rounding gives diffusers one timestep too many, below the first, for 61 steps and a few other counts.
-        expected = scheduler.timesteps.numpy().astype(np.float32)[:steps]
+        expected = scheduler.timesteps.numpy().astype(np.float32)[: 2 * steps - 1 if sampler == "heun" else steps]
         np.testing.assert_array_equal(create_sampler(sampler, NoiseSchedule(config), steps).timesteps, expected)
 
 

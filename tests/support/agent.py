@@ -40,8 +40,8 @@ class FakeAgent:
         self.loaded_model: str | None = None
 
     @classmethod
-    def enrol(cls, api: TestClient, hostname: str, machine_id: str | None = None) -> FakeAgent:
-        token = api.portal.call(create_token, api.app.state.fleet.db, api.app.state.fleet.clock or SystemClock())
+    def enrol(cls, api: TestClient, hostname: str, machine_id: str | None = None, node_id: str | None = None) -> FakeAgent:
+        token = api.portal.call(create_token, api.app.state.fleet.db, api.app.state.fleet.clock or SystemClock(), node_id)
         body = {"token": token, "hostname": hostname, "machine_id": machine_id or hostname}
         answer = api.post("/api/agents/enrol", json=body)
         assert answer.status_code == 201, answer.text

@@ -13,6 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from gpu_inference.builtin.training.safetensors import write_safetensors
+
 LENGTH, WIDTH_1, WIDTH_2, POOLED, CHANNELS, FACTOR = 16, 8, 12, 10, 4, 8
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -122,9 +124,20 @@ def _tokenizer(path: Path) -> int:
     return len(vocabulary)
 
 
+def _weight_map(path: Path) -> dict[str, Any]:
+    """Where the convolution and one linear layer lie, the latter transposed, as exporters store it."""
+    data, weights = path.read_bytes(), {}
+    for tensor in onnx.load(str(path)).graph.initializer:
+        module = {"kernel": "conv", "w_text": "attention.to_k"}.get(tensor.name)
+        if module is not None:
+            place = {"initializer": tensor.name, "offset": data.index(tensor.raw_data), "dtype": "float32"}
+            weights[module] = {**place, "shape": list(tensor.dims), "transposed": module != "conv"}
+    return {"format": 1, "weights": weights}
+
+
 def manifest_for(folder: Path, **changes: Any) -> dict[str, Any]:
     """The manifest of the files in ``folder``, with ``changes`` on top."""
-    files = ["tokenizer.json", "text_encoder.onnx", "text_encoder_2.onnx", "unet.onnx", "vae_decoder.onnx"]
+    files = ["tokenizer.json", "text_encoder.onnx", "text_encoder_2.onnx", "unet.onnx", "unet.weights.json", "vae_decoder.onnx"]
     manifest: dict[str, Any] = {
         "format": 1,
         "name": "tiny",
@@ -154,12 +167,32 @@ def manifest_for(folder: Path, **changes: Any) -> dict[str, Any]:
             {"file": "text_encoder.onnx", "pad_token_id": 1, "hidden_output": "hidden_states", "pooled_output": None},
             {"file": "text_encoder_2.onnx", "pad_token_id": 0, "hidden_output": "hidden_states", "pooled_output": "text_embeds"},
         ],
-        "unet": {"file": "unet.onnx", "precision": "fp32"},
+        "unet": {"file": "unet.onnx", "precision": "fp32", "weights": "unet.weights.json"},
         "vae_decoder": {"file": "vae_decoder.onnx", "precision": "fp32"},
         "sha256": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
     }
     manifest.update(changes)
     return manifest
+
+
+def lora_tensors(seed: int = 0, rank: int = 2) -> dict[str, Any]:
+    """Changes of the tiny model's convolution and linear layer."""
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "unet.conv.lora_A.weight": (rank, CHANNELS, 3, 3),
+        "unet.conv.lora_B.weight": (CHANNELS, rank, 1, 1),
+        "unet.attention.to_k.lora_A.weight": (rank, WIDTH_1 + WIDTH_2),
+        "unet.attention.to_k.lora_B.weight": (CHANNELS, rank),
+    }
+    return {name: (rng.standard_normal(shape) * 0.5).astype(np.float16) for name, shape in shapes.items()}
+
+
+def make_tiny_lora(path: Path, tensors: dict[str, Any] | None = None, **metadata: str) -> Path:
+    """Writes a LoRA for the tiny model; ``metadata`` goes on top of what it says of itself."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chosen = lora_tensors() if tensors is None else tensors
+    write_safetensors(path, chosen, {"base_model": "tiny", "rank": "2", "alpha": "4", **metadata})
+    return path
 
 
 def make_tiny_model(folder: Path, seed: int = 0, delay_size: int = 0, **changes: Any) -> Path:
@@ -174,6 +207,7 @@ def make_tiny_model(folder: Path, seed: int = 0, delay_size: int = 0, **changes:
     for name, width, pooled in encoders:
         _text_encoder(folder / name, vocabulary, width, pooled, rng)
     _unet(folder / "unet.onnx", rng, delay_size)
+    (folder / "unet.weights.json").write_text(json.dumps(_weight_map(folder / "unet.onnx")), encoding="utf-8")
     _decoder(folder / "vae_decoder.onnx", rng)
     (folder / "manifest.json").write_text(json.dumps(manifest_for(folder, **changes)), encoding="utf-8")
     return folder

@@ -11,9 +11,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from fleet_api.errors import SchemaTooNew
 from fleet_api.kit import db as kit_db
 from fleet_api.kit.db import DatabaseUnusable, sqlite_engine
-from fleet_api.migrate import FOLDER, HEAD, SchemaTooNew, upgrade
+from fleet_api.migrate import FOLDER, HEAD, upgrade
 from fleet_api.migrations import upgrade as migrations
 from fleet_api.tables import metadata
 

@@ -56,8 +56,12 @@ def train_decoder(
     log: Callable[[str], None],
     save: Callable[[AutoencoderKL], None],
     rate: float = 1e-3,
+    palette: str = "standard",
 ) -> None:
-    """Train the decoder alone for a time, on whole pictures of every size; ``trainer`` holds the averaged UNet."""
+    """Train the decoder alone for a time, on whole pictures of every size; ``trainer`` holds the averaged UNet.
+
+    With another palette than the standard one it learns to paint the standard palette's latents in that palette.
+    """
     scene_rng, rng = random.Random(500 + rank), np.random.default_rng(500 + rank)
     parameters = list(vae.decoder.parameters()) + list(vae.post_quant_conv.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
@@ -68,12 +72,15 @@ def train_decoder(
             group["lr"] = rate * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * min(1.0, elapsed / seconds))))
         width, height = BUCKETS[rng.choice(len(BUCKETS), p=BUCKET_SHARES)]
         scenes = [sample_scene(scene_rng, width, height) for _ in range(BATCH)]
-        target = to_tensor(np.stack([draw(scene, scene_rng) for scene in scenes]))
+        pictures = to_tensor(np.stack([draw(scene, scene_rng) for scene in scenes]))
+        target = pictures
+        if palette != "standard":
+            target = to_tensor(np.stack([draw(scene, scene_rng, palette) for scene in scenes]))
         texts = [caption(scene, scene_rng) for scene in scenes]
         time_ids = torch.tensor([[height, width, 0.0, 0.0, height, width]]).repeat(BATCH, 1)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                latents = vae.encode(target).latent_dist.mean.float() * scaling
+                latents = vae.encode(pictures).latent_dist.mean.float() * scaling
                 latents = cleaned(trainer, latents, texts, time_ids, int(rng.integers(20, NOISIEST)))
             output = vae.decode(latents / scaling).sample
         error = output.float() - target

@@ -21,7 +21,9 @@ from gpu_inference.builtin.training.vocabulary import words
 
 LARGE = 64  # initializers with fewer numbers stay as they are
 ENCODERS = ("text_encoder.onnx", "text_encoder_2.onnx")
+WEIGHTS = "unet.weights.json"
 LIMIT = 10_000_000
+NAME = "fleet-shapes"
 
 
 class _Encoder(torch.nn.Module):
@@ -96,9 +98,9 @@ def shrink(model: onnx.ModelProto) -> None:
     nodes = casts + list(graph.node)
     del graph.node[:]
     graph.node.extend(nodes)
-    for node in graph.node:
+    for number, node in enumerate(graph.node):
         node.ClearField("doc_string")
-        node.ClearField("name")
+        node.name = str(number)  # without names ONNX Runtime 1.19 fuses nodes to ones of equal name, and refuses them
     del graph.value_info[:]
 
 
@@ -107,7 +109,7 @@ def _latent_axes(name: str) -> Dict[str, Dict[int, str]]:
 
 
 def export_networks(model: TextToImage, vae: AutoencoderKL, folder: Path) -> None:
-    """Write the four graphs."""
+    """Write the four graphs, and the map of the UNet's weights."""
     ids = torch.randint(0, 99, (2, MAX_LENGTH))
     text_axes = {"input_ids": {0: "batch"}, "hidden_states": {0: "batch"}}
     _write(_Encoder(model.text_encoder, False), {"input_ids": ids}, ["hidden_states"], text_axes, folder / ENCODERS[0])
@@ -123,20 +125,49 @@ def export_networks(model: TextToImage, vae: AutoencoderKL, folder: Path) -> Non
     axes = {"encoder_hidden_states": {0: "batch", 1: "length"}, "text_embeds": {0: "batch"}, "time_ids": {0: "batch"}}
     axes.update(_latent_axes("sample"), **_latent_axes("out_sample"))
     _write(_UNet(model.unet), inputs, ["out_sample"], axes, folder / "unet.onnx")
+    (folder / WEIGHTS).write_text(json.dumps(weight_map(model.unet, folder / "unet.onnx")) + "\n", encoding="utf-8")
     axes = dict(_latent_axes("latent_sample"), **_latent_axes("sample"))
     _write(_Decoder(vae), {"latent_sample": torch.randn(2, 4, 12, 16)}, ["sample"], axes, folder / "vae_decoder.onnx")
 
 
-def manifest(folder: Path, scaling: float, end: int) -> Dict[str, Any]:
+def weight_map(unet: torch.nn.Module, path: Path) -> Dict[str, Any]:
+    """Say where in the graph's file each linear or convolutional weight of the UNet lies, for whoever changes weights.
+
+    Weights are found by their values, as the exporter names those of linear layers anew and stores them transposed.
+    """
+    data, found = path.read_bytes(), {}
+    known = {}
+    for tensor in onnx.load(str(path)).graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16:
+            known[numpy_helper.to_array(tensor).tobytes()] = tensor
+    for name, module in unet.named_modules():
+        if not isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+            continue
+        value = module.weight.detach().numpy().astype(np.float16)
+        straight, turned = value.tobytes(), np.ascontiguousarray(value.T).tobytes()
+        tensor = known.get(straight) or known.get(turned)
+        if tensor is None or data.count(tensor.raw_data) != 1:
+            raise SystemExit(f"the weight of {name} is not once in {path}")
+        found[name] = {
+            "initializer": tensor.name,
+            "offset": data.find(tensor.raw_data),
+            "dtype": "float16",
+            "shape": list(tensor.dims),
+            "transposed": straight not in known,
+        }
+    return {"format": 1, "weights": found}
+
+
+def manifest(folder: Path, scaling: float, end: int, name: str = NAME) -> Dict[str, Any]:
     """Describe the folder: what the graphs expect, and the checksum of every file."""
-    files = sorted(path for path in folder.iterdir() if path.suffix == ".onnx" or path.name == "tokenizer.json")
+    files = sorted(path for path in folder.iterdir() if path.suffix == ".onnx" or path.name in ("tokenizer.json", WEIGHTS))
     encoders = [
         {"file": file, "pad_token_id": pad, "hidden_output": "hidden_states", "pooled_output": pooled}
         for file, pad, pooled in zip(ENCODERS, (end, 0), (None, "text_embeds"))
     ]
     return {
         "format": 1,
-        "name": "fleet-shapes",
+        "name": name,
         "version": "1",
         "type": "checkpoint",
         "architecture": "sdxl",
@@ -161,7 +192,7 @@ def manifest(folder: Path, scaling: float, end: int) -> Dict[str, Any]:
         "time_ids": ["original_height", "original_width", "crop_top", "crop_left", "target_height", "target_width"],
         "tokenizer": {"file": "tokenizer.json", "max_length": MAX_LENGTH, "unknown_words": "drop"},
         "text_encoders": encoders,
-        "unet": {"file": "unet.onnx", "precision": "fp32"},
+        "unet": {"file": "unet.onnx", "precision": "fp32", "weights": WEIGHTS},
         "vae_decoder": {"file": "vae_decoder.onnx", "precision": "fp32"},
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
     }
@@ -177,14 +208,14 @@ def load_checkpoints(folder: Path) -> Tuple[TextToImage, AutoencoderKL, float]:
     return model.eval(), vae.eval(), float(state["scaling"])
 
 
-def export(checkpoints: Path, folder: Path) -> int:
+def export(checkpoints: Path, folder: Path, name: str = NAME) -> int:
     """Write the model folder and return its size in bytes; one that is too large is refused."""
     folder.mkdir(parents=True, exist_ok=True)
     model, vae, scaling = load_checkpoints(checkpoints)
     tokenizer = build_tokenizer(words())
     export_networks(model, vae, folder)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-    described = manifest(folder, scaling, tokenizer.token_to_id(END))
+    described = manifest(folder, scaling, tokenizer.token_to_id(END), name)
     (folder / "manifest.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     size = sum(path.stat().st_size for path in folder.iterdir())
     if size > LIMIT:
@@ -197,8 +228,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoints", type=Path, required=True, help="the folder that training wrote to")
     parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
+    parser.add_argument("--name", default=NAME, help=f"the model's name (default {NAME})")
     options = parser.parse_args()
-    print(f"{export(options.checkpoints, options.out)} bytes")
+    print(f"{export(options.checkpoints, options.out, options.name)} bytes")
 
 
 if __name__ == "__main__":

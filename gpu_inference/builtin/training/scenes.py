@@ -12,9 +12,9 @@ from gpu_inference.builtin.training.vocabulary import (
     BASE_COLOURS,
     BASE_SHAPES,
     COLOURS,
+    PALETTES,
     PLACES,
     RELATIONS,
-    RGB,
     SHAPES,
     is_held_out,
 )
@@ -166,20 +166,20 @@ def outline(shape: str, x: float, y: float, radius: float) -> List[Tuple[float, 
     raise ValueError(f"unknown shape: {shape}")
 
 
-def draw(scene: Scene, rng: random.Random) -> np.ndarray:
+def draw(scene: Scene, rng: random.Random, palette: str = "standard") -> np.ndarray:
     """Draw a scene with smooth edges as a uint8 array of height x width x 3; colours differ a little from picture to picture."""
-    factor = SUPERSAMPLING
-    canvas = Image.new("RGB", (scene.width * factor, scene.height * factor), _shade(scene.background, rng))
+    factor, colours = SUPERSAMPLING, PALETTES[palette]
+    canvas = Image.new("RGB", (scene.width * factor, scene.height * factor), _shade(colours[scene.background], rng))
     pen = ImageDraw.Draw(canvas)
     ground = canvas.getpixel((0, 0))
     for thing in scene.things:
         big = replace(thing, x=thing.x * factor, y=thing.y * factor, radius=thing.radius * factor)
-        pen.polygon(outline(big.shape, big.x, big.y, big.radius), fill=_shade(thing.colour, rng))
+        pen.polygon(outline(big.shape, big.x, big.y, big.radius), fill=_shade(colours[thing.colour], rng))
         if thing.shape == "ring":
             pen.polygon(outline("circle", big.x, big.y, big.radius * 0.52), fill=ground)
     return np.asarray(canvas.reduce(factor))
 
 
-def _shade(colour: str, rng: random.Random) -> Tuple[int, int, int]:
-    red, green, blue = (max(0, min(255, channel + rng.randint(-6, 6))) for channel in RGB[colour])
+def _shade(colour: Tuple[int, int, int], rng: random.Random) -> Tuple[int, int, int]:
+    red, green, blue = (max(0, min(255, channel + rng.randint(-6, 6))) for channel in colour)
     return red, green, blue

@@ -13,7 +13,7 @@ from gpu_inference.builtin.training.decoder import train_decoder
 from gpu_inference.builtin.training.diffusion import BUCKET_SHARES, BUCKETS, SQUARE, Trainer, encode_scenes, scaling_factor, train_diffusion
 from gpu_inference.builtin.training.parallel import run_workers
 from gpu_inference.builtin.training.tokenizer import build_tokenizer
-from gpu_inference.builtin.training.vocabulary import words
+from gpu_inference.builtin.training.vocabulary import PALETTES, words
 
 
 def _vae_stage(options: argparse.Namespace, rank: int) -> None:
@@ -32,11 +32,11 @@ def _vae_stage(options: argparse.Namespace, rank: int) -> None:
             torch.save({"model": model.state_dict(), "elapsed": seconds}, path.with_suffix(".part"))
             path.with_suffix(".part").replace(path)
 
-    train_autoencoder(vae, rank, options.vae_minutes * 60, elapsed, functools.partial(_log, options.out, rank), save)
+    train_autoencoder(vae, rank, options.vae_minutes * 60, elapsed, functools.partial(log_line, options.out, rank), save)
 
 
 def _diffusion_stage(options: argparse.Namespace, rank: int) -> None:
-    log = functools.partial(_log, options.out, rank)
+    log = functools.partial(log_line, options.out, rank)
     vae = build_autoencoder().eval()
     vae.load_state_dict(torch.load(options.out / "vae.pt")["model"])
     share = options.pictures // options.workers
@@ -81,10 +81,12 @@ def _decoder_stage(options: argparse.Namespace, rank: int) -> None:
             torch.save({"model": model.state_dict(), "elapsed": state["elapsed"]}, path.with_suffix(".part"))
             path.with_suffix(".part").replace(path)
 
-    train_decoder(vae, trainer, rank, options.decoder_minutes * 60, scaling, functools.partial(_log, options.out, rank), save)
+    log = functools.partial(log_line, options.out, rank)
+    train_decoder(vae, trainer, rank, options.decoder_minutes * 60, scaling, log, save, palette=options.palette)
 
 
-def _log(folder: Path, rank: int, line: str) -> None:
+def log_line(folder: Path, rank: int, line: str) -> None:
+    """Add a line with the time to the log; only the first process does."""
     if rank == 0:
         with open(folder / "train.log", "a", encoding="utf-8") as stream:
             stream.write("{} {}\n".format(time.strftime("%H:%M:%S"), line))
@@ -102,6 +104,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="pictures in a step (default 32)")
     parser.add_argument("--focus", type=float, default=6.0, help="how much more often plain scenes of one base shape are shown (default 6)")
     parser.add_argument("--rate", type=float, default=1.2e-3, help="highest learning rate (default 0.0012)")
+    parser.add_argument("--palette", choices=tuple(PALETTES), default="standard", help="colours that the decoder stage paints in")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default 2)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,23 @@ RGB: Dict[str, Tuple[int, int, int]] = {
     "gray": (128, 128, 128),
 }
 
+# What the colour words mean in the variants of the model.
+PALETTES: Dict[str, Dict[str, Tuple[int, int, int]]] = {
+    "standard": RGB,
+    "pastel": {
+        "red": (235, 110, 105),
+        "green": (125, 215, 140),
+        "blue": (120, 170, 240),
+        "yellow": (250, 238, 150),
+        "white": (252, 250, 245),
+        "black": (75, 70, 95),
+        "orange": (250, 180, 120),
+        "purple": (185, 130, 225),
+        "pink": (245, 175, 205),
+        "gray": (165, 168, 175),
+    },
+}
+
 BASE_SHAPES: Tuple[str, ...] = ("circle", "square", "triangle", "star")
 EXTRA_SHAPES: Tuple[str, ...] = ("diamond", "cross", "heart", "ring")
 SHAPES: Tuple[str, ...] = BASE_SHAPES + EXTRA_SHAPES

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from gpu_inference.engine.conditioning import Conditioning
+from gpu_inference.engine.loras import Lora
 
 Array = npt.NDArray[Any]
 
 
 class Backend(Protocol):
-    """One model on one device. Calls come from one thread, ``prepare`` before ``denoise``."""
+    """One model on one device. Calls come from one thread, ``adapt`` before ``prepare`` before ``denoise``."""
 
     name: str
     device: str
+
+    def adapt(self, lora: Optional[Lora], strength: float) -> None:
+        """Changes the UNet's weights by ``strength`` times a LoRA, or back to its own: None, or strength 0.
+
+        Raises :class:`gpu_inference.engine.errors.LoraError` for one that does not fit; the weights are then unchanged.
+        """
 
     def prepare(self, conditioning: Conditioning) -> None:
         """Encodes the prompts and takes all that stays the same for a picture to the device."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
@@ -17,15 +18,19 @@ import onnxruntime
 
 from gpu_inference.engine.backends.base import guide
 from gpu_inference.engine.conditioning import Conditioning, Ids
-from gpu_inference.engine.errors import BackendError, EngineError, OutOfMemory
+from gpu_inference.engine.errors import BackendError, EngineError, LoraError, OutOfMemory
+from gpu_inference.engine.loras import Lora
 from gpu_inference.engine.manifest import ModelFolder
+from gpu_inference.engine.weights import changed_graph, load_weight_map
 
 Array = npt.NDArray[Any]
 Encoded = Tuple[Array, Array]
+Adapted = Optional[Tuple[Path, float]]
 PROVIDER = "CPUExecutionProvider"
 KEPT_PROMPTS = 16
 _MEMORY_WORDS = ("bad_alloc", "failed to allocate memory", "out of memory", "bfcarena")
 _SILENT = 3
+_UNKNOWN = (Path(), 0.0)
 
 
 def cores() -> int:
@@ -59,30 +64,54 @@ class OnnxBackend:
 
     def __init__(self, folder: ModelFolder, threads: int = 0) -> None:
         """Raises :class:`BackendError` where a graph does not load."""
+        self._folder = folder
         self._manifest = folder.manifest
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cores()
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = _SILENT
-        # Threads that wait by spinning take the cores from whatever else runs: a step on two busy cores took 52 ms, and 28 ms without.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-
-        def session(name: str) -> Any:
-            return onnxruntime.InferenceSession(str(folder.file(name)), options, providers=[PROVIDER])
-
-        with _own_errors():
-            self._encoders = [session(encoder.file) for encoder in self._manifest.text_encoders]
-            self._unet = session(self._manifest.unet.file)
-            self._decoder = session(self._manifest.vae_decoder.file)
+        self._threads = threads or cores()
+        self._adapted: Adapted = None
+        self._encoders = [self._session(encoder.file) for encoder in self._manifest.text_encoders]
+        self._unet: Any = self._session(self._manifest.unet.file)
+        self._decoder = self._session(self._manifest.vae_decoder.file)
         self._kept: OrderedDict[bytes, Encoded] = OrderedDict()
         self._static: Dict[str, Array] = {}
         self._batch = 1
         self._guidance = (1.0, 0.0)
         self._binding: Optional[Any] = None
 
+    def _session(self, name: str, graph: Optional[bytes] = None) -> Any:
+        """A session of one of the folder's graphs, or of ``graph`` in its place."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = _SILENT
+        # Threads that wait by spinning take the cores from whatever else runs: a step on two busy cores took 52 ms, and 28 ms without.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        with _own_errors():
+            return onnxruntime.InferenceSession(graph or str(self._folder.file(name)), options, providers=[PROVIDER])
+
+    def adapt(self, lora: Optional[Lora], strength: float) -> None:
+        """See :class:`gpu_inference.engine.backends.base.Backend`. The UNet is loaded anew where its weights change."""
+        wanted: Adapted = None if lora is None or strength == 0.0 else (lora.file.path, strength)
+        if wanted == self._adapted:
+            return
+        graph = None if wanted is None or lora is None else self._changed(lora, strength)
+        # The session before it is freed first: two UNets at once may not fit.
+        self._unet = self._binding = None
+        self._adapted = _UNKNOWN
+        self._unet = self._session(self._manifest.unet.file, graph)
+        self._adapted = wanted
+
+    def _changed(self, lora: Lora, strength: float) -> bytes:
+        unet = self._manifest.unet
+        if unet.weights is None:
+            raise LoraError(f"The model '{self._folder.name}' takes no LoRA: it has no map of its weights.")
+        known = load_weight_map(self._folder.file(unet.weights))
+        return changed_graph(self._folder.file(unet.file), known, lora, strength)
+
     def prepare(self, conditioning: Conditioning) -> None:
         """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        if self._unet is None:
+            raise BackendError("The UNet is not loaded, as changing its weights failed.")
         branches = [conditioning.prompt] if conditioning.negative is None else [conditioning.negative, conditioning.prompt]
         with _own_errors():
             encoded = [self._encode(ids) for ids in branches]

@@ -17,8 +17,9 @@ Array = npt.NDArray[Any]
 class Sampler(Protocol):
     """Walks one picture's latents, float32 ``[1, channels, height, width]``, from noise to the end.
 
-    ``step`` is called once for each index from 0 to ``len(timesteps) - 1``, in this order. ``needs_noise`` says
-    whether it wants fresh standard normal noise of the latents' shape.
+    ``step`` is called once for each index from 0 to ``len(timesteps) - 1``, in this order, with what the model says
+    at ``timesteps[index]``: an entry a call of the model, which for some samplers is more than one a step.
+    ``needs_noise`` says whether it wants fresh standard normal noise of the latents' shape.
     """
 
     timesteps: Array
@@ -28,10 +29,10 @@ class Sampler(Protocol):
         """The latents to begin with, from standard normal noise."""
 
     def model_input(self, latents: Array, index: int) -> Array:
-        """What the model is shown at this step."""
+        """What the model is shown at this call."""
 
     def step(self, latents: Array, prediction: Array, index: int, noise: Optional[Array] = None) -> Array:
-        """The latents after this step, from the model's (guided) prediction."""
+        """The latents to go on with, from the model's (guided) prediction."""
 
 
 ONE = np.float32(1)

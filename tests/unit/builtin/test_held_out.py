@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.builtin_model.prompts import held_out
 from gpu_inference.builtin.training import captions, scenes
+from gpu_inference.builtin.training.night import night, sample_night
 from gpu_inference.builtin.training.vocabulary import COLOURS, SHAPES, base_combinations, held_out_combinations, is_held_out
 
 DRAWS = 20000
@@ -73,3 +74,15 @@ def test_a_sampler_that_forgets_the_rule_is_caught(monkeypatch) -> None:
     kept = held_out_combinations()
     drawn = [scenes.sample_scene(rng) for _ in range(2000)]
     assert any((thing.colour, thing.shape, scene.background) in kept for scene in drawn for thing in scene.things)
+
+
+def test_the_lora_is_shown_none_of_them_either() -> None:
+    rng = random.Random(6)
+    kept = held_out_combinations()
+    for _ in range(2000):
+        scene = sample_night(rng, (128, 128))
+        shown = night(scene)
+        assert shown.background == "black"
+        assert "black" not in {thing.colour for thing in shown.things}
+        for picture in (scene, shown):
+            assert not {(thing.colour, thing.shape, picture.background) for thing in picture.things} & kept

@@ -36,7 +36,10 @@ def test_a_picture_and_the_same_again(tiny_model: Path, tmp_path: Path, capsys: 
     [
         (["x", "--size", "7x64"], "The value of width must be a whole number from 64 to 2048 in multiples of 8, and 7 was given."),
         (["x", "--size", "big"], "The size must be WIDTHxHEIGHT in pixels, such as 512x512, and 'big' was given."),
-        (["x", "--scheduler", "ddim"], "The scheduler 'ddim' is not known; there are: euler, euler_a, dpm++_2m."),
+        (
+            ["x", "--scheduler", "plms"],
+            "The scheduler 'plms' is not known; there are: euler, euler_a, dpm++_2m, dpm++_2m_karras, ddim, lms, heun, dpm_fast.",
+        ),
         (["x", "--guidance", "nan"], "The value of guidance_scale must be a number from 0 to 30, and nan was given."),
         (["--like", "/nowhere.png"], "The picture /nowhere.png cannot be read (No such file or directory)."),
     ],

@@ -25,6 +25,16 @@ def test_every_package_is_shipped_and_training_is_not() -> None:
 
 
 @pytest.mark.skipif(not PROJECT.exists(), reason="only in a checkout")
+def test_every_model_and_lora_is_shipped() -> None:
+    listed = re.search(r"^gpu_inference = \[(.*?)\]", PROJECT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    shipped = {path for pattern in re.findall(r'"([^"]+)"', listed.group(1)) for path in FOLDER.glob(pattern)}
+    needed = {path for folder in FOLDER.glob("builtin/*/manifest.json") for path in folder.parent.iterdir()}
+    assert needed | set(FOLDER.glob("builtin/loras/*.safetensors")) <= shipped
+    assert len(needed) == 14
+
+
+@pytest.mark.skipif(not PROJECT.exists(), reason="only in a checkout")
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-py38.lock"])
 def test_locks_carry_hashes_and_no_addresses(name: str) -> None:
     text = (FOLDER / name).read_text(encoding="utf-8")

@@ -48,7 +48,7 @@ async def client(answers: Answers) -> AsyncIterator[ApiClient]:
     [
         (httpx.Response(410, json={"detail": "Closed."}), Gone, "answered 410: Closed."),
         (httpx.Response(401), Rejected, "answered 401."),
-        (httpx.Response(403, text="<html>"), Rejected, "answered 403."),
+        (httpx.Response(403, text="<html>"), Unreachable, "answered 403."),
         (httpx.Response(422, json={"detail": [{"msg": "x"}]}), Refused, "answered 422."),
         (httpx.Response(404, json={"error": "y" * 1000}), Refused, "y" * 300),
         (httpx.Response(302, headers={"Location": "http://192.0.2.1/"}), Refused, "answered 302."),

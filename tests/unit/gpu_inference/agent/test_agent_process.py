@@ -15,6 +15,7 @@ import pytest
 
 from gpu_inference.agent.uploads import Outbox
 from gpu_inference.engine.metadata import read_metadata
+from gpu_inference.engine.samplers import SAMPLERS
 from gpu_inference.protocol import Held
 from tests.support.fake_control_plane import CREDENTIAL, TOKEN, FakeControlPlane, Job
 
@@ -37,7 +38,7 @@ def test_it_enrols_leases_renders_uploads_and_completes(plane: FakeControlPlane,
     lease = next(lease for lease in plane.leases if lease["want_job"])
     assert lease["capabilities"]["job_types"] == ["image_gen"]
     assert lease["capabilities"]["models"][0]["name"] == "tiny"
-    assert lease["capabilities"]["samplers"] == ["euler", "euler_a", "dpm++_2m"]
+    assert lease["capabilities"]["samplers"] == list(SAMPLERS)
     assert lease["capabilities"]["backend"] == "onnx"
     plane.wait(lambda: any(lease["want_job"] and lease["loaded_model"] == "tiny" for lease in plane.leases))
     assert plane.enrolments[0]["hostname"]
@@ -219,7 +220,8 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"steps": 0}, "bad_payload"),
     ({"prompt": "x" * 20000}, "bad_payload"),
     ({"model": "sdxl"}, "unknown_model"),
-    ({"scheduler": "lms"}, "bad_payload"),
+    ({"scheduler": "plms"}, "bad_payload"),
+    ({"lora": "night"}, "unknown_lora"),
 ]
 
 

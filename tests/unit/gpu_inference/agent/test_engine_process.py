@@ -41,6 +41,20 @@ def _path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[4]))
 
 
+BEFORE: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _children_before() -> None:
+    """Other tests of this process may have left helpers of their own."""
+    BEFORE.clear()
+    BEFORE.update(child.pid for child in psutil.Process().children())
+
+
+def new_children() -> list[int]:
+    return [child.pid for child in psutil.Process().children() if child.pid not in BEFORE]
+
+
 async def failure_of(work: Awaitable[object]) -> EngineFailure:
     with pytest.raises(EngineFailure) as caught:
         await work
@@ -60,7 +74,7 @@ async def test_a_child_that_never_speaks_is_killed(engine_of: Engine) -> None:
     engine = engine_of("time.sleep(60)", start_timeout=1.0)
     failure = await failure_of(engine.ensure_started())
     assert str(failure) == "The engine did not start within 1 s."
-    assert not psutil.Process().children()
+    assert not new_children()
 
 
 async def test_a_child_that_ends_at_once_gives_its_last_words(engine_of: Engine) -> None:
@@ -79,7 +93,7 @@ async def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 async def test_a_child_that_babbles_is_killed(engine_of: Engine) -> None:
     engine = engine_of("sock.sendall(b'GET / HTTP/1.1\\r\\n\\r\\n'); time.sleep(60)")
     await failure_of(engine.ensure_started())
-    assert not psutil.Process().children()
+    assert not new_children()
 
 
 async def test_a_load_that_hangs(engine_of: Engine) -> None:
@@ -96,7 +110,7 @@ async def test_a_step_that_hangs(engine_of: Engine) -> None:
     assert failure.kind == "step_timeout"
     assert told == [(1, 9, "denoising")]
     assert not engine.alive
-    assert not psutil.Process().children()
+    assert not new_children()
 
 
 async def test_a_job_that_steps_on_for_ever(engine_of: Engine) -> None:
@@ -154,7 +168,7 @@ async def test_a_payload_that_is_no_json(engine_of: Engine) -> None:
 async def test_starting_twice_at_once_is_one_child(engine_of: Engine) -> None:
     engine = engine_of("hello(); time.sleep(60)")
     await asyncio.gather(engine.ensure_started(), engine.ensure_started(), engine.wait_alive())
-    assert [child.pid for child in psutil.Process().children()] == [engine.pid]
+    assert new_children() == [engine.pid]
     await engine.kill()
     await engine.kill()
 

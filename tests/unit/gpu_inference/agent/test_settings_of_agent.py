@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from gpu_inference.agent.settings import BUILTIN_MODEL, SettingsError, load_settings
+from gpu_inference.agent.settings import BUILTIN_MODELS, SettingsError, load_settings
 
 
 def test_the_defaults() -> None:
     settings = load_settings({})
     assert settings.url == "http://127.0.0.1:8765"
-    assert settings.models == (BUILTIN_MODEL,)
+    assert settings.models == (BUILTIN_MODELS,)
     assert settings.state_dir == Path.home() / ".fleet" / "agent"
     assert (settings.step_timeout, settings.cancel_timeout, settings.threads) == (60, 5, 0)
 

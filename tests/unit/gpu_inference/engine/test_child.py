@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from gpu_inference.engine import wire
 from gpu_inference.engine.metadata import read_metadata
+from tests.support.tiny_model import make_tiny_lora, make_tiny_model
 
 ROOT = Path(__file__).resolve().parents[4]
 PAYLOAD = {"prompt": "a red circle", "width": 64, "height": 64, "steps": 4, "seed": 5, "scheduler": "euler_a"}
@@ -82,7 +85,7 @@ def test_it_introduces_itself_renders_and_tells_every_step(engine_of: Callable[.
     assert hello["type"] == "hello"
     assert hello["pid"] == engine.process.pid
     assert [model["name"] for model in hello["models"]] == ["tiny"]
-    assert hello["samplers"] == ["euler", "euler_a", "dpm++_2m"]
+    assert hello["samplers"] == ["euler", "euler_a", "dpm++_2m", "dpm++_2m_karras", "ddim", "lms", "heun", "dpm_fast"]
     assert "holds no model" in hello["problems"][0]
     engine.send(type="render", job="a", payload=PAYLOAD)
     result, before = engine.until("result", "error")
@@ -137,8 +140,10 @@ def test_a_cancel_that_comes_first_or_for_another_job(engine_of: Callable[..., E
         ({"width": 7}, "bad_payload"),
         ({"steps": 0}, "bad_payload"),
         ({"prompt": "x" * 10001}, "bad_payload"),
-        ({"scheduler": "ddim"}, "bad_payload"),
+        ({"scheduler": "plms"}, "bad_payload"),
         ({"model": "sdxl"}, "unknown_model"),
+        ({"lora": "night"}, "unknown_lora"),
+        ({"lora_strength": 5}, "bad_payload"),
     ],
 )
 def test_a_bad_payload_is_a_sentence_and_no_end(
@@ -165,6 +170,42 @@ def test_loading_ahead_loads_the_default(engine_of: Callable[..., Engine], tiny_
     engine.send(type="load", job="")
     engine.send(type="render", job="b", payload={**PAYLOAD, "steps": 1, "model": "slow"})
     assert "loaded" not in [frame.type for frame in engine.until("result")[1]]
+
+
+def test_it_switches_models_and_loras_as_jobs_name_them(engine_of: Callable[..., Engine], tmp_path: Path) -> None:
+    make_tiny_model(tmp_path / "a")
+    make_tiny_model(tmp_path / "b", seed=1, name="other")
+    make_tiny_lora(tmp_path / "loras" / "night.safetensors")
+    engine = engine_of(tmp_path)
+    hello = engine.next().message
+    assert [model["name"] for model in hello["models"]] == ["tiny", "other"]
+    assert [(lora["name"], lora["base_model"]) for lora in hello["loras"]] == [("night", "tiny")]
+
+    def picture(**changes: Any) -> bytes:
+        frame = engine.render("a", **changes)
+        assert frame.type == "result", frame.message
+        with Image.open(io.BytesIO(frame.blob)) as image:
+            return image.tobytes()
+
+    plain, night = picture(), picture(lora="night")
+    other = picture(model="other")
+    assert len({plain, night, other}) == 3
+    message = engine.render("a", model="other", lora="night").message
+    assert message["kind"] == "bad_payload"
+    assert "is for the model 'tiny'" in message["error"]
+    assert picture(model="tiny", lora="night") == night
+    assert picture(lora="night", lora_strength=0) == plain
+    assert picture(model="other") == other
+
+
+@pytest.mark.parametrize(("scheduler", "calls"), [("heun", [0, 0, 1, 1, 2, 2, 3]), ("dpm_fast", [0, 1, 2, 3])])
+def test_a_step_of_several_calls_is_told_at_each(
+    engine_of: Callable[..., Engine], tiny_model: Path, scheduler: str, calls: list[int]
+) -> None:
+    engine = engine_of(tiny_model)
+    engine.send(type="render", job="a", payload={**PAYLOAD, "scheduler": scheduler})
+    told = [frame.message for frame in engine.until("result")[1] if frame.type == "progress"]
+    assert [message["step"] for message in told if message["phase"] == "denoising"] == calls
 
 
 def test_it_ends_with_its_stream(engine_of: Callable[..., Engine], slow_model: Path) -> None:

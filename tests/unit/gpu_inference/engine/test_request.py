@@ -31,9 +31,12 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"prompt": 5}, "prompt must be text, and 5 was given"),
     ({"prompt": "x" * 10001}, "prompt may have 10000 characters, and 10001 were given"),
     ({"negative_prompt": {}}, "negative_prompt must be text"),
-    ({"scheduler": "ddim"}, "'ddim' is not known; there are: euler, euler_a"),
+    ({"scheduler": "plms"}, "'plms' is not known; there are: euler, euler_a"),
     ({"scheduler": "x" * 61}, "scheduler may have 60 characters"),
     ({"scheduler": ["euler"]}, "scheduler must be text"),
+    ({"lora": 5}, "lora must be text, and 5 was given"),
+    ({"lora_strength": -4.1}, "lora_strength must be a number from -4 to 4, and -4.1 was given"),
+    ({"lora_strength": float("nan")}, "lora_strength must be a number"),
     ({"model": "m" * 201}, "model may have 200 characters"),
 ]
 
@@ -55,9 +58,12 @@ def test_what_is_missing_has_the_documents_defaults() -> None:
     assert (request.width, request.height, request.steps, request.sampler) == (1024, 1024, 20, "euler")
     assert request.guidance_scale is None
     assert request.model is None
+    assert (request.lora, request.lora_strength) == (None, 0.8)
     assert parse_request({}).seed != request.seed
 
 
 def test_unknown_fields_and_nulls_are_ignored() -> None:
-    request = parse_request(json.loads('{"prompt": null, "lora": "x", "width": null, "steps": 3.0, "seed": 9223372036854775807}'))
+    request = parse_request(
+        json.loads('{"prompt": null, "refiner": "x", "lora": null, "width": null, "steps": 3.0, "seed": 9223372036854775807}')
+    )
     assert (request.prompt, request.width, request.steps, request.seed) == ("", 1024, 3, 2**63 - 1)

@@ -1,0 +1,97 @@
+"""Which role each row of the API wants, in one table: the application does not start with a row that is not in it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fleet_api.access.callers import Role
+
+Wanted = Role | Literal["agent"]
+
+AGENT: Literal["agent"] = "agent"
+ANYONE, VIEWER, OPERATOR, ADMIN = Role.ANYONE, Role.VIEWER, Role.OPERATOR, Role.ADMIN
+
+ROLES: dict[str, Wanted] = {
+    "GET /": ANYONE,  # the sign-in page for who has not signed in
+    "GET /dashboard/{version}/{path:path}": ANYONE,
+    "GET /docs": ANYONE,
+    "GET /docs/oauth2-redirect": ANYONE,
+    "GET /openapi.json": ANYONE,
+    "GET /health": ANYONE,
+    "GET /metrics": VIEWER,
+    "GET /api/status": VIEWER,
+    # fleet
+    "POST /api/fleet/connect": ANYONE,  # the key may be in the body
+    "GET /api/fleet/connect": VIEWER,
+    "GET /api/fleet/status": VIEWER,
+    "GET /api/fleet/capabilities": VIEWER,
+    "POST /api/fleet/generate": OPERATOR,
+    "GET /api/fleet/generate/status": VIEWER,
+    # nodes
+    "GET /api/nodes": VIEWER,
+    "GET /api/nodes/heartbeats": VIEWER,
+    "GET /api/nodes/{node_id}": VIEWER,
+    "DELETE /api/nodes/{node_id}": ADMIN,
+    # vision
+    "GET /api/vision/status": VIEWER,
+    "GET /api/vision/nodes": VIEWER,
+    "POST /api/vision/generate": OPERATOR,
+    "GET /api/vision/jobs": VIEWER,
+    "POST /api/vision/jobs/stop-all": OPERATOR,
+    "GET /api/vision/jobs/{job_id}": VIEWER,
+    "POST /api/vision/jobs/{job_id}/cancel": OPERATOR,
+    "GET /api/vision/queue": VIEWER,
+    "GET /api/vision/models/available": VIEWER,
+    "GET /api/vision/models/loaded": VIEWER,
+    "GET /api/vision/loras": VIEWER,
+    "DELETE /api/vision/models/{name}": ADMIN,
+    "GET /api/vision/schedulers": VIEWER,
+    "GET /api/vision/aspect-ratios": VIEWER,
+    "GET /api/vision/gallery": VIEWER,
+    "GET /api/vision/outputs": VIEWER,
+    "POST /api/vision/outputs/clear": ADMIN,
+    "GET /api/vision/outputs/{filename}": VIEWER,
+    "DELETE /api/vision/outputs/{filename}": OPERATOR,
+    # queue
+    "POST /api/queue/jobs": OPERATOR,
+    "POST /api/queue/jobs/batch": OPERATOR,
+    "GET /api/queue/jobs": VIEWER,
+    "GET /api/queue/stats": VIEWER,
+    "GET /api/queue/jobs/{job_id}": VIEWER,
+    "DELETE /api/queue/jobs/{job_id}": OPERATOR,
+    "POST /api/queue/jobs/{job_id}/retry": OPERATOR,
+    # access
+    "GET /api/keys": ADMIN,
+    "POST /api/keys": ADMIN,
+    "DELETE /api/keys/{key_id}": ADMIN,
+    "POST /api/session": ANYONE,
+    "GET /api/session": VIEWER,
+    "DELETE /api/session": ANYONE,
+    "GET /api/audit": ADMIN,
+    # agents
+    "GET /api/agents/ca": ANYONE,
+    "POST /api/agents/tokens": ADMIN,
+    "POST /api/agents/enrol": ANYONE,  # the token is the proof
+    "POST /api/agents/lease": AGENT,
+    "POST /api/agents/beat": AGENT,
+    "PUT /api/agents/uploads/{job_id}/{attempt}": AGENT,
+    "POST /api/agents/complete": AGENT,
+    "POST /api/agents/fail": AGENT,
+    # websocket
+    "WS /ws": VIEWER,
+    "WS /ws/metrics": VIEWER,
+}
+
+CREATES = frozenset(
+    {
+        "POST /api/session",
+        "POST /api/fleet/generate",
+        "POST /api/vision/generate",
+        "POST /api/queue/jobs",
+        "POST /api/queue/jobs/batch",
+        "POST /api/queue/jobs/{job_id}/retry",
+        "POST /api/keys",
+        "POST /api/agents/tokens",
+    }
+)
+"""Rows that make something new: a key may call them only so often."""

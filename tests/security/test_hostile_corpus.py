@@ -1,0 +1,258 @@
+"""Hostile requests: each refused with one sentence that names the field, the value and what is allowed; and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+from fastapi.testclient import TestClient
+
+from fleet_api.jobs import repository
+from tests.support.agent import FakeAgent
+
+pytestmark = pytest.mark.security
+
+SCRIPT = "<script>alert(1)</script>"
+WIDE = "x" * 100_000
+
+
+class Bad(NamedTuple):
+    """A value, how the sentence shows it, and what the sentence says is allowed."""
+
+    value: Any
+    shown: str
+    allowed: str
+
+
+NOT_NUMBERS = [Bad("20", "'20'", ""), Bad([1], "[1]", ""), Bad({}, "{}", ""), Bad(True, "true", ""), Bad("", "''", "")]
+
+
+def numbers(span: str, *outside: Any, whole: bool = True) -> list[Bad]:
+    kinds = [Bad(1.5, "1.5", "whole number"), *NOT_NUMBERS] if whole else NOT_NUMBERS
+    return [*(Bad(value, str(value)[:50], span) for value in outside), *(Bad(bad.value, bad.shown, "number") for bad in kinds)]
+
+
+def texts(longest: int, least: int = 1) -> list[Bad]:
+    span = f"from {least} to {longest}" if least else f"at most {longest}"
+    found = [
+        Bad(5, "5", "text"),
+        Bad(["x"], "['x']", "text"),
+        Bad({"a": 1}, "{'a': 1}", "text"),
+        Bad(False, "false", "text"),
+        Bad("x" * (longest + 1), "characters)", span),
+        Bad("a\x00b", "a\\x00b", "NUL"),
+        Bad("\ud800", "\\ud800", "Unicode"),
+    ]
+    return [*found, Bad("", "''", span)] if least else found
+
+
+def among(words: str) -> list[Bad]:
+    return [
+        Bad("", "''", words),
+        Bad("IMAGE", "'IMAGE'", words),
+        Bad(0, "0", words),
+        Bad([], "[]", words),
+        Bad(SCRIPT, "script", words),
+        Bad("‮evil", "\\u202eevil", words),
+    ]
+
+
+PICTURE = {"prompt": "x"}
+JOB = {"job_type": "image_gen", "payload": {"prompt": "x"}}
+KEY = {"name": "x", "role": "viewer"}
+FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
+    "/api/vision/generate": (
+        PICTURE,
+        {
+            "prompt": texts(10_000),
+            "negative_prompt": texts(10_000, 0),
+            "width": numbers("from 64 to 2048 in multiples of 8", 0, 63, 65, 2056, -64, 10**30),
+            "height": numbers("from 64 to 2048 in multiples of 8", 0, 100, 4096, -(2**63)),
+            "steps": numbers("from 1 to 150", 0, 151, -1, 10**9),
+            "guidance_scale": numbers("from 0 to 30", -0.1, 30.1, 1e308, whole=False),
+            "seed": numbers("from 0 to 9223372036854775807", -1, 2**63, 2**64, -(2**63)),
+            "lora_strength": numbers("from -4 to 4", -4.1, 5, whole=False),
+            "count": numbers("from 1 to 16", 0, 17, -5),
+            "priority": numbers("from -1000 to 1000", 1001, -1001),
+            "model": texts(200),
+            "scheduler": texts(200),
+        },
+    ),
+    "/api/fleet/generate": (
+        PICTURE,
+        {
+            "prompt": texts(10_000),
+            "width": numbers("from 64 to 2048 in multiples of 8", 7, 2049),
+            "steps": numbers("from 1 to 150", 0, 1e9),
+        },
+    ),
+    "/api/queue/jobs": (
+        JOB,
+        {
+            "job_type": among("image_gen, video_gen, llm_inference, transcription, training, custom"),
+            "priority": among("high, normal, low"),
+            "payload": [Bad("x", "'x'", "JSON object"), Bad([], "[]", "JSON object"), Bad(1, "1", "JSON object"), Bad({}, "", "required")],
+            "max_retries": numbers("from 0 to 100", -1, 101, 2**40),
+            "timeout_seconds": numbers("from 1 to 604800", 0, 604_801, -1, whole=False),
+            "target_cluster": texts(200),
+            "callback_url": [
+                Bad("javascript:alert(1)", "javascript", "http"),
+                Bad("file:///etc/passwd", "file", "http"),
+                Bad("//x.invalid", "x.invalid", "http"),
+                Bad("http://", "http://", ""),
+                Bad("http://0.0.0.0/", "0.0.0.0", ""),
+                Bad("http://localhost:8765/", "localhost", "this machine"),
+                Bad("http://[::ffff:127.0.0.1]/", "127.0.0.1", "loopback"),
+                Bad("x" * 2001, "characters)", "at most 2000"),
+                Bad(7, "7", "text"),
+            ],
+        },
+    ),
+    "/api/keys": (
+        KEY,
+        {
+            "name": [*texts(100)[:5], Bad("", "''", "from 1 to 100"), Bad("a/b", "'a/b'", "pattern"), Bad("\x1b[2J", "x1b", "pattern")],
+            "role": among("viewer, operator, admin"),
+            "expires_in_days": numbers("", 0, -1, 3651, whole=False)[:3],
+        },
+    ),
+    "/api/session": ({}, {"key": texts(500)}),
+    "/api/agents/tokens": ({}, {"node_id": [Bad("A B", "'A B'", "pattern"), Bad("../x", "'../x'", "pattern"), Bad(5, "5", "text")]}),
+}
+CORPUS = [(path, base, field, bad) for path, (base, fields) in FIELDS.items() for field, found in fields.items() for bad in found]
+
+QUERIES = [
+    (path, name, value, allowed)
+    for path in ("/api/vision/jobs", "/api/queue/jobs", "/api/vision/queue", "/api/vision/gallery", "/api/vision/outputs")
+    for name, value, allowed in (
+        ("limit", "0", "from 1 to 500"),
+        ("limit", "501", "from 1 to 500"),
+        ("limit", "ten", "whole number from 1 to 500"),
+        ("limit", "1e3", "whole number"),
+        ("offset", "-1", "from 0"),
+        ("offset", "9" * 30, "from 0"),
+        ("offset", "", "whole number"),
+        ("offset", "0x10", "whole number"),
+    )
+]
+QUERIES += [
+    ("/api/vision/jobs", "status", SCRIPT, "queued, processing"),
+    ("/api/queue/jobs", "status", "QUEUED", "queued, processing"),
+    ("/api/queue/jobs", "job_type", "' OR 1=1 --", "image_gen"),
+    ("/api/audit", "since", "yesterday", "date"),
+    ("/api/audit", "before", "0", "from 1 to"),
+    ("/api/audit", "limit", "-7", "from 1 to 500"),
+]
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(CORPUS) + len(QUERIES) >= 150
+
+
+def identify(case: tuple[str, Any, str, Bad]) -> str:
+    return f"{case[0].rsplit('/', 1)[-1]} {case[2]} {str(case[3].value)[:20]}".encode("ascii", "replace").decode()
+
+
+@pytest.mark.parametrize("case", CORPUS, ids=identify)
+def test_bodies(api: TestClient, agent: FakeAgent, case: tuple[str, dict[str, Any], str, Bad]) -> None:
+    path, base, field, bad = case
+    raw = json.dumps({**base, field: bad.value})
+    answer = api.post(path, content=raw, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    detail = refused(answer)
+    assert field in detail
+    assert bad.shown in detail, detail
+    assert bad.allowed in detail, detail
+    unchanged(api)
+
+
+@pytest.mark.parametrize(("path", "name", "value", "allowed"), QUERIES)
+def test_queries(api: TestClient, path: str, name: str, value: str, allowed: str) -> None:
+    answer = api.get(path, params={name: value})
+    assert answer.status_code == 400, answer.text
+    detail = refused(answer)
+    assert name in detail
+    assert allowed in detail, detail
+    assert value[:20] in detail
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "word"),
+    [
+        ({"Idempotency-Key": "x" * 256}, 400, "Idempotency-Key"),
+        ({"Idempotency-Key": ""}, 400, "Idempotency-Key"),
+        ({"Content-Type": "application/xml"}, 400, "Content-Type: application/json"),
+        ({"Content-Encoding": "gzip"}, 400, "JSON"),
+        ({"X-HTTP-Method-Override": "DELETE"}, 201, ""),
+        ({"Cookie": "COOKIE=" + "x" * 4000}, 401, "session"),
+        ({"Authorization": "Bearer " + "x" * 7000}, 401, "key"),
+        ({"Origin": "http://evil.invalid"}, 403, "Origin"),
+        ({"Host": "evil.invalid"}, 403, "Host"),
+    ],
+)
+def test_headers(api: TestClient, agent: FakeAgent, headers: dict[str, str], status: int, word: str) -> None:
+    body = b'{"prompt":"x"}' if "Content-Encoding" not in headers else b"\x1f\x8b\x08rubbish"
+    own = {name: value.replace("COOKIE", api.app.state.fleet.settings.cookie) for name, value in headers.items()}
+    answer = api.post("/api/vision/generate", content=body, headers={"Content-Type": "application/json", **own})
+    assert answer.status_code == status, answer.text
+    if word:
+        assert word in refused(answer)
+        unchanged(api)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/vision/outputs/%2e%2e%2ffleet.db",
+        "/api/vision/outputs/..%5cfleet.db",
+        "/api/vision/outputs/%252e%252e",
+        "/dashboard/../../etc/passwd",
+        "/dashboard/0/..%2f..%2fsettings.py",
+        "/docs-assets/..%2f..%2fsettings.py",
+        "/api/nodes/%00",
+        "/api/nodes/%ff%fe",
+        "/api/keys/%0d%0aX: y",
+        "//evil.invalid/api",
+        "/api//nodes",
+        "/API/NODES",
+        "/api/vision/jobs/" + "a" * 5000,
+        "/%",
+        "/?" + "a=b&" * 1000,
+        "/api/nodes?" + "x" * 5000,
+    ],
+)
+def test_paths(api: TestClient, path: str) -> None:
+    answer = api.get(path)
+    assert answer.status_code in (200, 400, 404, 405), answer.text
+    assert b"SQLite" not in answer.content
+    assert "root:" not in answer.text
+
+
+@pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "PATCH", "PUT", "CONNECT", "OPTIONS", "X"])
+def test_methods(api: TestClient, method: str) -> None:
+    assert api.request(method, "/api/nodes").status_code == 405
+    assert set(api.request(method, "/api/keys").headers.get("allow", "").split(", ")) >= {"GET", "POST"}
+
+
+@pytest.mark.parametrize("types", ["", ",", "job_progress,,", "x" * 10_000, SCRIPT, "\x00", "node_update" + ",y" * 3_000])
+def test_event_filters(api: TestClient, types: str) -> None:
+    with api.websocket_connect(f"/ws?types={types.replace(chr(0), '%00')}") as socket:
+        for words in ("x" * 70_000, "[" * 10_000, '{"type":"subscribe"}'):
+            socket.send_text(words)
+        socket.send_bytes(b"\x00\xff" * 1_000)
+
+
+def refused(answer: Any) -> str:
+    detail: str = answer.json()["detail"]
+    assert detail.endswith("."), detail
+    assert len(detail) < 500
+    assert "Traceback" not in detail
+    assert detail.isprintable()
+    return detail
+
+
+def unchanged(api: TestClient) -> None:
+    fleet = api.app.state.fleet
+    assert api.portal.call(fleet.db.read, lambda db: repository.last_seq(db)) == 0
+    assert api.get("/api/keys").json()["keys"] == []

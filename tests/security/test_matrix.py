@@ -1,0 +1,210 @@
+"""Every row of the API, by every kind of caller, on loopback and on an address that others can reach."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from fleet_api.access.callers import Role
+from fleet_api.access.keys import create_key, revoke_key
+from fleet_api.access.policy import AGENT, CREATES, ROLES
+from fleet_api.kit.clock import SystemClock
+from fleet_api.kit.db import Database
+from fleet_api.migrate import upgrade
+from fleet_api.settings import Settings
+from tests.support.agent import FakeAgent
+from tests.support.live import Live, live
+
+pytestmark = pytest.mark.security
+
+CALLERS = ("no key", "viewer", "operator", "admin", "this agent", "other agent", "revoked", "expired")
+RANK = {"viewer": Role.VIEWER, "operator": Role.OPERATOR, "admin": Role.ADMIN}
+LISTENERS = ("loopback", "exposed")
+ROWS = sorted(ROLES)
+PASSED = 200
+
+
+@dataclass
+class Place:
+    """A running API with one caller of each kind; ``lease`` is held by this agent."""
+
+    api: Live
+    http: httpx.Client
+    secrets: dict[str, str]
+    lease: dict[str, Any]
+    this_agent: FakeAgent
+
+
+async def _keys(home: Path) -> dict[str, str]:
+    db, clock = Database(home / "fleet.db"), SystemClock()
+    try:
+        made = {}
+        for name, role in (*RANK.items(), ("revoked", Role.ADMIN)):
+            _, made[name] = await create_key(db, clock, name, role)
+        _, made["expired"] = await create_key(db, clock, "expired", Role.ADMIN, lifetime=0.001)
+        await revoke_key(db, clock, "revoked")
+        return made
+    finally:
+        await db.close()
+
+
+@pytest.fixture(scope="module", params=LISTENERS)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    host = "127.0.0.1" if request.param == "loopback" else request.getfixturevalue("bridge_address")
+    settings = Settings(home=tmp_path_factory.mktemp(request.param), host=host, port=0, tls="off", create_burst=10_000)
+    upgrade(settings.database)
+    secrets = asyncio.run(_keys(settings.home))
+    with live(settings) as api, httpx.Client(base_url=api.url, trust_env=False, timeout=30) as http:
+        admin = {"Authorization": f"Bearer {secrets['admin']}"}
+        agents = []
+        for name in ("this", "other"):
+            token = http.post("/api/agents/tokens", json={"node_id": name}, headers=admin).json()["token"]
+            body = {"token": token, "hostname": "machine", "machine_id": name}
+            enrolled = http.post("/api/agents/enrol", json=body).json()
+            agents.append(FakeAgent(_as_test_client(http), enrolled["node_id"], enrolled["credential"]))
+            secrets[f"{name} agent"] = enrolled["credential"]
+        agents[1].lease()
+        time.sleep(0.01)  # for the key that expires
+        yield Place(api, http, secrets, {}, agents[0])
+
+
+def hold(place: Place) -> None:
+    """See to it that this agent holds an attempt, also after rows that end every job."""
+    place.this_agent.lease()
+    if not place.lease or place.this_agent.beat(place.lease):
+        place.http.post("/api/vision/generate", json={"prompt": "x"}, headers={"Authorization": f"Bearer {place.secrets['admin']}"})
+        place.lease = place.this_agent.take()
+
+
+def _as_test_client(http: httpx.Client) -> TestClient:
+    return http  # type: ignore[return-value]
+
+
+def expected(row: str, caller: str, listener: str) -> int:
+    """Return 401, 403, or 200 for whoever gets past the doors."""
+    wanted = ROLES[row]
+    if row == "POST /api/fleet/connect":  # anyone may ask; a good key, or this machine, is wanted for the answer
+        good = caller in RANK or caller.endswith("agent") or (caller == "no key" and listener == "loopback")
+        return PASSED if good else 401
+    if wanted == Role.ANYONE:
+        return PASSED
+    if caller in ("revoked", "expired"):
+        return 401
+    if wanted == AGENT:
+        if caller == "no key":
+            return 401
+        if caller == "other agent" and row.split("/")[3] in ("uploads", "complete", "fail"):
+            return 403  # the attempt is this agent's
+        return PASSED if caller.endswith("agent") else 403
+    if caller.endswith("agent"):
+        return 403
+    if caller == "no key":
+        return PASSED if listener == "loopback" else 401
+    return PASSED if RANK[caller] >= wanted else 403
+
+
+def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
+    """Return method, path and body of a request that is well formed and harmless to the rows that come after it."""
+    method, path = row.split(" ", 1)
+    hold(place)
+    lease, held = place.lease, {"incarnation": place.this_agent.incarnation, "job_id": place.lease["job_id"], "attempt": 7}
+    if row.startswith(("PUT /api/agents/uploads", "POST /api/agents/complete", "POST /api/agents/fail")):
+        held["attempt"] = lease["attempt"]
+    values = {
+        "{node_id}": "this" if method == "GET" else "nope",
+        "{name}": "nope",
+        "{filename}": "nope.png",
+        "{key_id}": "nope",
+        "{version}/{path:path}": "0/nope.css",
+        "{job_id}": lease["job_id"] if "uploads" in path else str(uuid.UUID(int=1)),
+        "{attempt}": str(held["attempt"]),
+    }
+    for name, value in values.items():
+        path = path.replace(name, value)
+    bodies: dict[str, Any] = {
+        "POST /api/fleet/generate": {"json": {"prompt": "x", "model": "nope"}},
+        "POST /api/vision/generate": {"json": {"prompt": "x", "model": "nope"}},
+        "POST /api/queue/jobs": {"json": {"job_type": "image_gen", "payload": {"prompt": "x", "model": "nope"}}},
+        "POST /api/queue/jobs/batch": {"json": {"jobs": []}},
+        "POST /api/keys": {"json": {"name": f"key-{uuid.uuid4()}", "role": "viewer"}},
+        "POST /api/session": {"json": {"key": place.secrets["viewer"]}},
+        "POST /api/agents/tokens": {"json": {}},
+        "POST /api/agents/lease": {"json": {"incarnation": held["incarnation"], "request_id": "r", "want_job": False, "wait_seconds": 0}},
+        "POST /api/agents/beat": {"json": {"incarnation": held["incarnation"]}},
+        "PUT /api/agents/uploads/{job_id}/{attempt}": {"content": b"x", "headers": {"X-Content-SHA256": "0" * 64}},
+        "POST /api/agents/complete": {"json": {**held, "sha256": "0" * 64}},
+        "POST /api/agents/fail": {"json": {**held, "attempt": lease["attempt"], "error": "x", "incarnation": "another"}},
+    }
+    return method, path, bodies.get(row, {})
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.startswith("WS")])
+def test_http(place: Place, row: str, caller: str, request: pytest.FixtureRequest) -> None:
+    listener = request.node.callspec.params["place"]
+    method, path, body = request_of(place, row)
+    if row == "POST /api/agents/enrol":
+        admin = {"Authorization": f"Bearer {place.secrets['admin']}"}
+        token = place.http.post("/api/agents/tokens", json={}, headers=admin).json()["token"]
+        body = {"json": {"token": token, "hostname": "machine", "machine_id": "third"}}
+    headers = dict(body.pop("headers", {}))
+    if caller in place.secrets:
+        headers["Authorization"] = f"Bearer {place.secrets[caller]}"
+    place.http.cookies.clear()
+    answer = place.http.request(method, path, headers=headers, **body)
+    passed = answer.status_code not in (401, 403)
+    assert (PASSED if passed else answer.status_code) == expected(row, caller, listener), answer.text
+    assert answer.status_code != 500, answer.text
+    assert answer.headers["x-request-id"]
+    assert passed or answer.json()["detail"].endswith("."), answer.text
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("way", ["header", "subprotocol"])
+@pytest.mark.parametrize("row", [row for row in ROWS if row.startswith("WS")])
+def test_websockets(place: Place, row: str, way: str, caller: str, request: pytest.FixtureRequest) -> None:
+    listener = request.node.callspec.params["place"]
+    more: dict[str, Any] = {}
+    if caller in place.secrets:
+        secret = place.secrets[caller]
+        more = {"subprotocols": ["fleet", f"fleet.key.{secret}"]} if way == "subprotocol" else {"additional_headers": {"X-API-Key": secret}}
+    try:
+        with connect(place.api.ws_url + row.split()[1], proxy=None, open_timeout=10, **more) as socket:
+            status = PASSED
+            assert socket.subprotocol == ("fleet" if "subprotocols" in more else None)
+    except InvalidStatus as refused:
+        status = refused.response.status_code
+    assert status == expected(row, caller, listener)
+
+
+def test_every_route_of_the_application_has_a_role(place: Place) -> None:
+    from fleet_api.access.guard import Guard
+    from fleet_api.access.guarding import row_of
+
+    found = {row_of(route): route for route in place.api.app.router.routes}
+    found.pop(None, None)
+    assert set(found) <= set(ROLES)
+    assert all(isinstance(route.app, Guard) for route in found.values())  # type: ignore[attr-defined]
+
+
+def test_the_policy_is_what_the_design_says() -> None:
+    for row, wanted in ROLES.items():
+        method, path = row.split(" ", 1)
+        if wanted == AGENT:
+            assert path.startswith("/api/agents/")
+        elif any(word in path for word in ("/exec", "/vault", "/keys", "/tokens", "/build", "/deploy", "/audit")):
+            assert wanted == Role.ADMIN, row
+        elif method not in ("GET", "WS") and path not in ("/api/fleet/connect", "/api/session", "/api/agents/enrol"):
+            assert wanted >= Role.OPERATOR, row
+    assert set(CREATES) <= set(ROLES)

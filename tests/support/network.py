@@ -1,0 +1,28 @@
+"""An address of this machine that is not loopback: a bridge that the test makes, and takes away again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+ADDRESS, PREFIX = "10.213.7.1", 24
+
+
+@contextmanager
+def bridge() -> Iterator[str]:
+    """Make a bridge and return its address. Raises OSError or CalledProcessError where that is not allowed."""
+    name = f"fleet{os.getpid() % 10_000_000}"
+    ip("link", "add", name, "type", "bridge")
+    try:
+        ip("addr", "add", f"{ADDRESS}/{PREFIX}", "dev", name)
+        ip("link", "set", name, "up")
+        yield ADDRESS
+    finally:
+        ip("link", "del", name)
+
+
+def ip(*words: str) -> None:
+    """Run ``ip``."""
+    subprocess.run(["ip", *words], check=True, capture_output=True)
