@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from fleet_api.access.host_key_models import HostKey
 from fleet_api.access.models import ApiKey, AuditEntry, BrowserSession, EnrolmentToken
+from fleet_api.access.vault.models import Credential
 from fleet_api.jobs.models import Attempt, IdempotencyKey, JobTable, JobTally
 from fleet_api.kit.table import Table
 from fleet_api.nodes.models import Node
+from fleet_api.operations.models import NodeLock, Operation, OperationEvent, ScheduledRun
 from fleet_api.outputs.models import Output
 
-TABLES = (ApiKey, Attempt, AuditEntry, BrowserSession, EnrolmentToken, IdempotencyKey, JobTable, JobTally, Node, Output)
+TABLES = (
+    ApiKey, Attempt, AuditEntry, BrowserSession, Credential, EnrolmentToken, HostKey, IdempotencyKey, JobTable, JobTally, Node, NodeLock,
+    Operation, OperationEvent, Output, ScheduledRun,
+)  # fmt: skip
 metadata = Table.metadata
