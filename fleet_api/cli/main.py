@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fleet_api.cli import audit, enrol, exit_codes, generate, jobs, keys, nodes, status, tls, up
+from fleet_api.cli import audit, enrol, exit_codes, generate, jobs, keys, lab, nodes, status, tls, up
 from fleet_api.version import __version__
 
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
-ORDER = ("up", "serve", "status", "generate", "jobs", "nodes", "keys", "enrol", "tls", "audit")
+ORDER = ("up", "serve", "status", "generate", "jobs", "nodes", "keys", "enrol", "tls", "audit", "lab")
 
 
 class InOrder(TyperGroup):
@@ -39,6 +39,7 @@ app.command("enrol", epilog=enrol.EXAMPLES)(enrol.enrol)
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.add_typer(keys.app, name="keys")
 app.add_typer(tls.app, name="tls")
+app.add_typer(lab.app, name="lab")
 app.command("status", epilog=status.EXAMPLES)(status.status)
 
 

@@ -31,6 +31,7 @@ class Operation(Table, table=True):
     progress: float = 0.0
     reason: str | None = None
     retry_of: str | None = Field(default=None, index=True)
+    parent_id: str | None = Field(default=None, index=True)
     caller: str = ""
     cancel_asked: bool = False
     dismissed: bool = False

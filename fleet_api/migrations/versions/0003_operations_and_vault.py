@@ -79,6 +79,7 @@ def upgrade() -> None:
         sa.Column("progress", sa.Float(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("retry_of", sa.String(), nullable=True),
+        sa.Column("parent_id", sa.String(), nullable=True),
         sa.Column("caller", sa.String(), nullable=False),
         sa.Column("cancel_asked", sa.Boolean(), nullable=False),
         sa.Column("dismissed", sa.Boolean(), nullable=False),
@@ -91,6 +92,7 @@ def upgrade() -> None:
     with op.batch_alter_table("operations", schema=None) as batch_op:
         batch_op.create_index("ix_operations_kind_created", ["kind", "created_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_operations_retry_of"), ["retry_of"], unique=False)
+        batch_op.create_index(batch_op.f("ix_operations_parent_id"), ["parent_id"], unique=False)
         batch_op.create_index("ix_operations_state_created", ["state", "created_at"], unique=False)
 
     op.create_table(
@@ -122,6 +124,7 @@ def downgrade() -> None:
     with op.batch_alter_table("operations", schema=None) as batch_op:
         batch_op.drop_index("ix_operations_state_created")
         batch_op.drop_index(batch_op.f("ix_operations_retry_of"))
+        batch_op.drop_index(batch_op.f("ix_operations_parent_id"))
         batch_op.drop_index("ix_operations_kind_created")
 
     op.drop_table("operations")

@@ -1,0 +1,1 @@
+"""The outside, each behind a Protocol: SSH, Ansible, the network."""

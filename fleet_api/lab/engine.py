@@ -1,0 +1,59 @@
+"""The Docker Engine that carries a lab, and what a container needs there to run systemd and an engine of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException
+
+from fleet_api.lab.errors import LabFailed, NoEngine
+
+LABEL = "fleet.lab"
+"""On everything that a lab makes; its value is the lab's name."""
+HOW_TO_GET_ONE = "start Docker, or install it (Debian: apt-get install docker.io), and set DOCKER_HOST if it listens elsewhere"
+
+
+@contextmanager
+def engine() -> Iterator[docker.DockerClient]:
+    """Give a client of the engine of this machine. Raises NoEngine, and LabFailed for what the engine refuses inside."""
+    try:
+        client = docker.from_env(timeout=120)
+    except (DockerException, OSError) as error:
+        raise NoEngine(f"No Docker Engine answers ({_short(error)}); {HOW_TO_GET_ONE}.") from None
+    try:
+        client.ping()
+        yield client
+    except APIError as error:
+        raise LabFailed(f"The Docker Engine refused: {_short(error.explanation or error)}; try 'fleet lab down', then up again.") from error
+    except (DockerException, OSError) as error:
+        raise NoEngine(f"The Docker Engine went away ({_short(error)}); {HOW_TO_GET_ONE}.") from None
+    finally:
+        client.close()
+
+
+def container_options(info: dict[str, Any]) -> dict[str, Any]:
+    """Return what lets systemd and a nested engine run, given the engine's ``info``.
+
+    Not ``privileged``: it fails where the engine itself lacks a capability. Clock, kernel modules and reboot stay out of reach, as they
+    are the machine's, not the node's.
+    """
+    options: dict[str, Any] = {
+        "cap_add": ["ALL"],
+        "cap_drop": ["SYS_RESOURCE", "SYS_TIME", "SYS_MODULE", "SYS_BOOT"],
+        "security_opt": ["seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined"],
+        "device_cgroup_rules": ["a *:* rwm"],
+        "tmpfs": {"/run": "", "/run/lock": "", "/tmp": "exec"},
+        "volumes": {"/sys/fs/cgroup": {"bind": "/sys/fs/cgroup", "mode": "rw"}},
+        "restart_policy": {"Name": "no"},
+        "stop_signal": "SIGRTMIN+3",
+    }
+    if str(info.get("CgroupVersion")) == "2":
+        options["cgroupns"] = "host"
+    return options
+
+
+def _short(error: object) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")

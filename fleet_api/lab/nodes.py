@@ -1,0 +1,119 @@
+"""One node of a lab: a container, its address and its user."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network
+from typing import Any
+
+from docker import DockerClient
+from docker.models.containers import Container
+from docker.models.networks import Network
+
+from fleet_api.lab.engine import LABEL, container_options
+from fleet_api.lab.errors import LabFailed
+from fleet_api.lab.personality import Jetson, install
+from fleet_api.lab.recipe import USER
+from fleet_api.lab.subnets import node_address
+
+BOOT_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class LabNode:
+    """``password`` is that of the user ``user``, for SSH and for sudo."""
+
+    name: str
+    ip: str
+    user: str
+    password: str
+    state: str
+    jetson: str
+    engine: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for ``--json``."""
+        return asdict(self)
+
+
+def describe(container: Container) -> LabNode:
+    """Return a node from what its container's labels say."""
+    labels = container.labels
+    return LabNode(
+        name=container.name,
+        ip=labels[f"{LABEL}.ip"],
+        user=USER,
+        password=labels[f"{LABEL}.password"],
+        state=container.status,
+        jetson=labels[f"{LABEL}.jetson"],
+        engine=labels[f"{LABEL}.engine"] == "yes",
+    )
+
+
+def start(
+    client: DockerClient, info: dict[str, Any], network: Network, subnet: IPv4Network, image: str, lab: str, number: int,
+    jetson: Jetson | None, with_engine: bool,
+) -> LabNode:  # fmt: skip
+    """Make node ``number`` of a lab and return it once its sshd answers. Raises LabFailed when that does not come."""
+    name, address = f"{lab}-{number}", str(node_address(subnet, number))
+    labels = {
+        LABEL: lab,
+        f"{LABEL}.number": str(number),
+        f"{LABEL}.ip": address,
+        f"{LABEL}.password": secrets.token_hex(8),
+        f"{LABEL}.jetson": jetson.release if jetson else "",
+        f"{LABEL}.engine": "yes" if with_engine else "",
+    }
+    volume = client.volumes.create(f"{name}-docker", labels={LABEL: lab})
+    options = container_options(info)
+    options["volumes"] |= {volume.name: {"bind": "/var/lib/docker", "mode": "rw"}}
+    endpoint = client.api.create_endpoint_config(ipv4_address=address)
+    container = client.containers.create(
+        image, name=name, hostname=name, labels=labels, network=network.name, networking_config={network.name: endpoint},
+        devices=_devices(info), environment={"container": "docker"}, **options,
+    )  # fmt: skip
+    container.start()
+    _set_password(container, labels[f"{LABEL}.password"])
+    if jetson:
+        install(container, jetson)
+    _wait_for_sshd(container, address)
+    container.reload()
+    return describe(container)
+
+
+def _devices(info: dict[str, Any]) -> list[str]:
+    return ["/dev/fuse"] if info.get("OSType") == "linux" and "fuse" in _filesystems() else []
+
+
+def _filesystems() -> str:
+    try:
+        with open("/proc/filesystems") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _set_password(container: Container, password: str) -> None:
+    done = container.exec_run(["sh", "-c", f'echo "{USER}:$PASSWORD" | chpasswd'], environment={"PASSWORD": password})
+    if done.exit_code:
+        raise LabFailed(
+            f"{container.name} did not start: {done.output.decode(errors='replace').strip()[:200]}; see 'docker logs {container.name}'."
+        )
+
+
+def _wait_for_sshd(container: Container, address: str) -> None:
+    deadline = time.monotonic() + BOOT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection((address, 22), timeout=1) as connection:
+                if connection.recv(4) == b"SSH-":
+                    return
+        except OSError:
+            container.reload()
+            if container.status != "running":
+                break
+        time.sleep(0.1)
+    raise LabFailed(f"{container.name} did not answer on {address}:22 within {BOOT_SECONDS} s; see 'docker logs {container.name}'.")

@@ -1,0 +1,47 @@
+"""What an operation of each kind does. A kind is an object with one coroutine; the service runs it, tells of it and ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from fleet_api.errors import InvalidValue
+from fleet_api.operations.work import Work
+
+
+class Kind(Protocol):
+    """One kind of operation. ``request`` is what was asked for: plain JSON without secrets, kept for a retry."""
+
+    name: str
+
+    def title(self, request: dict[str, Any]) -> str:
+        """Return what the operation is called, for people."""
+        ...
+
+    def locks(self, request: dict[str, Any]) -> list[str]:
+        """Return the nodes and addresses that it must hold alone while it runs."""
+        ...
+
+    async def run(self, work: Work) -> None:
+        """Do it. Raises OperationFailed with a sentence; CancelledError passes through."""
+        ...
+
+    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        """Return the request of a retry: what went well is left out."""
+        ...
+
+
+class Kinds:
+    """Every kind by its name."""
+
+    def __init__(self, kinds: Iterable[Kind] = ()) -> None:
+        self._kinds = {kind.name: kind for kind in kinds}
+
+    def add(self, kind: Kind) -> None:
+        """Add a kind."""
+        self._kinds[kind.name] = kind
+
+    def __getitem__(self, name: str) -> Kind:
+        if name not in self._kinds:
+            raise InvalidValue(f"kind must be one of {', '.join(sorted(self._kinds))}; it is {name!r}.")
+        return self._kinds[name]

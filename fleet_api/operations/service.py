@@ -1,0 +1,343 @@
+"""Operations: asked for, queued, started when their nodes are free, told of, cancelled, retried.
+
+Guarantees: a node is held by one operation at a time; what is queued survives a restart; what ran then is ``lost``, its processes
+are ended and its locks freed before anything else starts. Used on the event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from fleet_api.adapters.ansible.play import Outcome, Play, Plays, Told
+from fleet_api.errors import Conflict, NotFound, QueueFull, Timeout
+from fleet_api.kit.bus import Bus
+from fleet_api.kit.clock import Clock, rfc3339
+from fleet_api.kit.db import Database
+from fleet_api.operations import repository
+from fleet_api.operations.journal import Journal, Row
+from fleet_api.operations.kinds import Kinds
+from fleet_api.operations.models import Operation, OperationEvent
+from fleet_api.operations.states import ENDED, RETRIABLE, OperationState
+from fleet_api.operations.work import OperationFailed, Work
+
+log = structlog.get_logger()
+
+LOST = "The control plane ended while this ran. What it was doing on the nodes has been stopped; try again with a retry."
+QUEUE_LIMIT = 10_000
+PAGE = 500
+KEEP_ALIVE_SECONDS = 15.0
+
+
+@dataclass(slots=True)
+class _Running:
+    row: Operation
+    doing: asyncio.Task[None]
+    whole: asyncio.Task[None] | None = None
+
+
+class OperationService:
+    """One instance a process."""
+
+    def __init__(self, db: Database, clock: Clock, bus: Bus, plays: Plays, limit: int) -> None:
+        self.kinds = Kinds()
+        self._db = db
+        self._clock = clock
+        self._bus = bus
+        self._plays = plays
+        self._limit = limit
+        self._waiting: dict[str, Operation] = {}
+        self._running: dict[str, _Running] = {}
+        self._held: set[str] = set()
+        self._news: dict[str, asyncio.Future[None]] = {}
+        self._pumping: asyncio.Task[None] | None = None
+        self._pump_again = False
+        self._stopping = False
+
+    async def load(self) -> None:
+        """End what an earlier life left, mark it lost, and take up what waits."""
+        await self._plays.end_survivors()
+        now = self._clock.now()
+        for row in await self._db.read(repository.unfinished):
+            if row.state == OperationState.RUNNING:
+                await self._db.write(lambda db, row=row: _lose(db, row.id, now))  # type: ignore[misc]
+            else:
+                self._waiting[row.id] = row
+        self._held = set(await self._db.read(repository.held))
+        self._pump()
+
+    async def stop(self) -> None:
+        """End what runs; it is marked lost. What waits goes on after the next start."""
+        self._stopping = True
+        running = list(self._running.values())
+        for each in running:
+            each.doing.cancel()
+        await asyncio.gather(*(each.whole for each in running if each.whole), return_exceptions=True)
+        if self._pumping is not None:
+            self._pumping.cancel()
+            await asyncio.gather(self._pumping, return_exceptions=True)
+
+    async def submit(
+        self, kind: str, request: dict[str, Any], *, caller: str, node_ids: Sequence[str] = (), checking: bool = False,
+        retry_of: str | None = None, parent_id: str | None = None,
+    ) -> Operation:  # fmt: skip
+        """Queue an operation. Raises InvalidValue for an unknown kind, QueueFull."""
+        title = self.kinds[kind].title(request)
+        if len(self._waiting) >= QUEUE_LIMIT:
+            raise QueueFull(f"{QUEUE_LIMIT} operations wait already; try again when some have ended.")
+        row = Operation(
+            id=str(uuid.uuid4()), kind=kind, title=title, state=OperationState.QUEUED, checking=checking, node_ids=list(node_ids),
+            request=request, retry_of=retry_of, parent_id=parent_id, caller=caller, created_at=self._clock.now(),
+        )  # fmt: skip
+        await self._db.write(lambda db: repository.add(db, [row]))
+        self._waiting[row.id] = row
+        self._announce(row)
+        self._pump()
+        return row
+
+    async def get(self, operation_id: str) -> Operation:
+        """Return an operation as it is now. Raises NotFound."""
+        live = self._live(operation_id)
+        row = live or await self._db.read(lambda db: repository.get(db, operation_id))
+        if row is None:
+            raise NotFound(f"There is no operation {operation_id!r}.")
+        return row
+
+    async def page(self, limit: int, offset: int, kind: str | None, state: str | None) -> tuple[list[Operation], int]:
+        """Return a page, newest first, and the number of all."""
+        rows, total = await self._db.read(lambda db: repository.page(db, limit, offset, kind, state))
+        return [self._live(row.id) or row for row in rows], total
+
+    async def of_kind(self, kind: str) -> list[Operation]:
+        """Return the operations of a kind that nobody has cleared away, oldest first."""
+        return [self._live(row.id) or row for row in await self._db.read(lambda db: repository.of_kind(db, kind))]
+
+    def unfinished(self) -> list[Operation]:
+        """Return what runs and what waits."""
+        return [each.row for each in self._running.values()] + list(self._waiting.values())
+
+    async def dismiss_ended(self, kind: str) -> int:
+        """Clear the ended ones of a kind away from their queue."""
+        return await self._db.write(lambda db: repository.dismiss_ended(db, kind))
+
+    async def cancel(self, operation_id: str) -> Operation:
+        """Ask an operation to end; returns at once. Raises NotFound, and Conflict for one that has ended."""
+        row = await self.get(operation_id)
+        if row.state in ENDED:
+            raise Conflict(f"Operation {operation_id} has ended already: {row.state}.")
+        again, row.cancel_asked = row.cancel_asked, True
+        if operation_id in self._waiting:
+            del self._waiting[operation_id]
+            await self._end(row, OperationState.CANCELLED, "It was cancelled before it began.")
+        elif operation_id in self._running:
+            await self._db.write(lambda db: repository.change(db, operation_id, cancel_asked=True))
+            if operation_id in self._running and not again:  # a second cancel must not cut the first one's cleaning short
+                self._running[operation_id].doing.cancel()
+        for child in await self._db.read(lambda db: repository.children(db, operation_id)):
+            if child.state not in ENDED:
+                with contextlib.suppress(Conflict):
+                    await self.cancel(child.id)
+        return row
+
+    async def retry(self, operation_id: str, caller: str) -> Operation:
+        """Queue the operation again, for what did not succeed. Raises NotFound, and Conflict for one that did or has not ended."""
+        row = await self.get(operation_id)
+        if row.state not in RETRIABLE:
+            state = "has succeeded; start a new one" if row.state == OperationState.SUCCEEDED else f"is {row.state}; wait for its end"
+            raise Conflict(f"Operation {operation_id} {state}.")
+        request = self.kinds[row.kind].retried(row.request, row.result)
+        nodes = request.get("node_ids", row.node_ids)
+        return await self.submit(row.kind, request, caller=caller, node_ids=nodes, checking=row.checking, retry_of=row.id)
+
+    async def wait(self, operation_id: str, seconds: float) -> Operation:
+        """Return the operation once it has ended. Raises Timeout, which names it; it goes on."""
+        try:
+            async with asyncio.timeout(seconds):
+                while (row := await self.get(operation_id)).state not in ENDED:
+                    await self._changed(operation_id)
+                return row
+        except TimeoutError:
+            raise Timeout(f"Not ready after {seconds:g} s; it goes on as operation {operation_id}.") from None
+
+    async def events(self, operation_id: str, after: int, limit: int = PAGE) -> list[OperationEvent]:
+        """Return events numbered above ``after``. Raises NotFound."""
+        await self.get(operation_id)
+        return await self._db.read(lambda db: repository.events_after(db, operation_id, after, limit))
+
+    async def follow(self, operation_id: str, after: int) -> AsyncGenerator[OperationEvent | None]:
+        """Yield every event above ``after`` as it comes, until the operation has ended; None now and then while nothing comes."""
+        while True:
+            changed = self._changed(operation_id)
+            ended = (await self.get(operation_id)).state in ENDED
+            rows = await self.events(operation_id, after)
+            for row in rows:
+                yield row
+                after = row.seq
+            if not rows and ended:
+                return
+            if not rows:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(changed), KEEP_ALIVE_SECONDS)
+                if not changed.done():
+                    yield None
+
+    # -- running
+
+    def _live(self, operation_id: str) -> Operation | None:
+        running = self._running.get(operation_id)
+        return running.row if running else self._waiting.get(operation_id)
+
+    def _pump(self) -> None:
+        """Start what can be started."""
+        self._pump_again = True
+        if self._pumping is None and not self._stopping:
+            self._pumping = asyncio.get_running_loop().create_task(self._start_all(), name="operations")
+
+    async def _start_all(self) -> None:
+        try:
+            while self._pump_again:
+                self._pump_again = False
+                for row in list(self._waiting.values()):
+                    if len(self._running) >= self._limit or self._stopping:
+                        return
+                    names = sorted(set(self.kinds[row.kind].locks(row.request)))
+                    if row.id in self._waiting and self._held.isdisjoint(names):
+                        await self._start(row, names)
+        except Exception:
+            log.exception("operations_not_started")
+        finally:
+            self._pumping = None
+
+    async def _start(self, row: Operation, names: list[str]) -> None:
+        now = self._clock.now()
+
+        def take(db: Any) -> bool:
+            running = {"state": OperationState.RUNNING, "started_at": now}
+            return repository.take_locks(db, names, row.id, now) and repository.move(db, row.id, OperationState.QUEUED, **running)
+
+        self._held.update(names)
+        started = await self._db.write(take)
+        if not started or row.id not in self._waiting:  # cancelled meanwhile
+            self._held.difference_update(names)
+            await self._db.write(lambda db: repository.free_locks(db, row.id))
+            self._waiting.pop(row.id, None)
+            return
+        del self._waiting[row.id]
+        row.state, row.started_at = OperationState.RUNNING, now
+        journal = Journal(self._db, self._clock, row, lambda rows: self._flushed(row, rows))
+        work = Work(row, journal, self._play, self._lock)
+        loop = asyncio.get_running_loop()
+        running = self._running[row.id] = _Running(row, loop.create_task(self.kinds[row.kind].run(work), name=f"operation {row.id}"))
+        running.whole = loop.create_task(self._see_through(row, work, running.doing), name=f"end of operation {row.id}")
+        self._announce(row)
+
+    async def _see_through(self, row: Operation, work: Work, doing: asyncio.Task[None]) -> None:
+        state, reason = OperationState.SUCCEEDED, None
+        work.tell("start", row.title)
+        await asyncio.wait({doing})
+        try:
+            doing.result()
+        except OperationFailed as error:
+            state, reason = OperationState.FAILED, str(error)
+        except asyncio.CancelledError:
+            state = OperationState.LOST if self._stopping and not row.cancel_asked else OperationState.CANCELLED
+            reason = "The control plane was stopped while this ran; try again with a retry." if state == "lost" else "It was cancelled."
+        except Exception as error:
+            log.exception("operation_broke", operation=row.id)
+            detail = getattr(error, "detail", None)
+            state, reason = OperationState.FAILED, detail or "The control plane failed at this; its log tells more. Try again with a retry."
+        row.result = work.journal.cleaned(work.result)
+        reason = work.journal.clean(reason) if reason else None
+        work.tell("end", reason or row.title, state=state)
+        if state == OperationState.SUCCEEDED:
+            work.step(row.step or "done", 100.0)
+        await work.journal.settled()
+        await self._end(row, state, reason)
+
+    async def _end(self, row: Operation, state: OperationState, reason: str | None) -> None:
+        now = self._clock.now()
+        values = {
+            "state": state, "reason": reason, "ended_at": now, "result": row.result, "node_ids": row.node_ids, "step": row.step,
+            "progress": row.progress, "cancel_asked": row.cancel_asked,
+        }  # fmt: skip
+
+        def end(db: Any) -> dict[str, str]:
+            repository.change(db, row.id, **values)
+            repository.free_locks(db, row.id)
+            return repository.held(db)
+
+        while True:
+            try:
+                held = await self._db.write(end)
+                break
+            except Exception as error:  # a full disk: the nodes stay held until the end is written
+                log.error("operation_end_not_saved", operation=row.id, reason=str(error))
+                if self._stopping:
+                    return
+                await asyncio.sleep(1.0)
+        row.state, row.reason, row.ended_at = state, reason, now
+        self._running.pop(row.id, None)
+        self._held = set(held)
+        self._tell_followers(row.id)
+        self._announce(row)
+        self._pump()
+
+    async def _play(self, work: Work, play: Play) -> Outcome:
+        work.journal.hide(play.secrets)
+        done = 0
+
+        def told(event: Told) -> None:
+            nonlocal done
+            role = event.get("role")
+            if event["type"] == "task" and role in play.steps:
+                done = max(done, play.steps.index(role))
+                work.step(role, 100.0 * done / len(play.steps))
+            work.tell(event["type"], event["text"], event.get("node_id"), event.get("task"), **event.get("data", {}))
+
+        return await self._plays.run(work.id, play, work.checking, told)
+
+    async def _lock(self, operation_id: str, name: str) -> str | None:
+        now = self._clock.now()
+        holder = await self._db.write(lambda db: repository.add_lock(db, name, operation_id, now))
+        if holder is None:
+            self._held.add(name)
+        return holder
+
+    # -- telling
+
+    def _changed(self, operation_id: str) -> asyncio.Future[None]:
+        if operation_id not in self._news:
+            self._news[operation_id] = asyncio.get_running_loop().create_future()
+        return self._news[operation_id]
+
+    def _tell_followers(self, operation_id: str) -> None:
+        waiting = self._news.pop(operation_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def _flushed(self, row: Operation, rows: list[Row]) -> None:
+        self._tell_followers(row.id)
+        self._announce(row)
+        for each in rows:
+            if each["node_id"] is not None and each["text"]:
+                self._bus.publish("log", lambda each=each: _line(each))  # type: ignore[misc]
+
+    def _announce(self, row: Operation) -> None:
+        fields = ("id", "kind", "state", "step", "progress", "node_ids", "last_event")
+        self._bus.publish("operation_update", lambda: {name: getattr(row, name) for name in fields})
+
+
+def _line(row: Row) -> dict[str, Any]:
+    level = "error" if row["type"] in ("failed", "unreachable") else "info"
+    return {"node_id": row["node_id"], "timestamp": rfc3339(row["at"]), "level": level, "message": row["text"], "source": "operation"}
+
+
+def _lose(db: Any, operation_id: str, now: float) -> None:
+    repository.move(db, operation_id, OperationState.RUNNING, state=OperationState.LOST, reason=LOST, ended_at=now)
+    repository.free_locks(db, operation_id)
