@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help up test test-parity lint format bench docs check-model locks clean
+.PHONY: help up test lab test-parity lint format bench docs check-model locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ lint: $(VENV)/.lint ## Check style, types, and that the worker's code is Python 
 format: $(VENV)/.lint ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lab: $(VENV)/.runtime ## Start three virtual nodes on this machine (wants a Docker Engine)
+	$(BIN)/fleet lab up --nodes 3
 
 bench: $(VENV)/.test ## Print the benchmark tables
 	$(BIN)/python -m benchmarks.run

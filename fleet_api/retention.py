@@ -17,6 +17,7 @@ from fleet_api.access import repository as access
 from fleet_api.jobs import repository as jobs
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database
+from fleet_api.operations import repository as operations
 from fleet_api.settings import Settings
 
 log = structlog.get_logger()
@@ -42,6 +43,7 @@ class Retention:
         """Delete all that is over its age or count."""
         kept, now = self._settings, self._clock.now()
         await self._clean("jobs", lambda db: _jobs(db, _before(now, kept.keep_jobs_days), kept.keep_jobs))
+        await self._clean("operations", lambda db: _operations(db, _before(now, kept.keep_operations_days), kept.keep_operations))
         await self._clean("audit", lambda db: access.trim_audit(db, _before(now, kept.keep_audit_days), kept.keep_audit, BATCH))
         await self._clean("ended_access", lambda db: access.forget_ended(db, now - ENDED_KEPT_DAYS * SECONDS_A_DAY, BATCH))
         await self._clean("idempotency_keys", lambda db: jobs.forget_idempotency(db, now - REPEATS_KEPT_DAYS * SECONDS_A_DAY, BATCH))
@@ -61,6 +63,12 @@ class Retention:
 
 def _before(now: float, days: float | None) -> float | None:
     return None if days is None else now - days * SECONDS_A_DAY
+
+
+def _operations(db: Connection, before: float | None, keep: int | None) -> int:
+    found = operations.ended_before(db, before, keep, BATCH // 10)  # each has some hundred events
+    operations.remove(db, found)
+    return len(found)
 
 
 def _jobs(db: Connection, before: float | None, keep: int | None) -> int:

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     keep_jobs_days: float | None = Field(90, gt=0, description="Ended jobs older than this are deleted; their pictures stay")
     keep_jobs: int | None = Field(1_000_000, ge=1, description="Beyond so many ended jobs the oldest are deleted")
+    operations_limit: int = Field(4, ge=1, le=64, description="Operations (plays on nodes) that run at once")
+    keep_operations_days: float | None = Field(90, gt=0, description="Ended operations older than this are deleted, with their events")
+    keep_operations: int | None = Field(10_000, ge=1, description="Beyond so many ended operations the oldest are deleted")
     keep_audit_days: float | None = Field(365, gt=0, description="Audit entries older than this are deleted")
     keep_audit: int | None = Field(2_000_000, ge=1, description="Beyond so many audit entries the oldest are deleted")
 
@@ -99,6 +102,11 @@ class Settings(BaseSettings):
     def scheme(self) -> str:
         """``https`` for an exposed listener, unless ``tls`` is off."""
         return "https" if self.exposed and self.tls == "on" else "http"
+
+    @property
+    def reachable(self) -> bool:
+        """Whether nodes have an address to call."""
+        return self.exposed or self.advertise_url is not None
 
     @property
     def names(self) -> frozenset[str]:

@@ -34,25 +34,25 @@ def engine() -> Iterator[docker.DockerClient]:
         client.close()
 
 
-def container_options(info: dict[str, Any]) -> dict[str, Any]:
-    """Return what lets systemd and a nested engine run, given the engine's ``info``.
+def host_config(client: docker.DockerClient, info: dict[str, Any], volume: str, devices: list[str]) -> dict[str, Any]:
+    """Return what lets systemd and a nested engine run, given the engine's ``info``; ``volume`` holds the nested engine's data.
 
     Not ``privileged``: it fails where the engine itself lacks a capability. Clock, kernel modules and reboot stay out of reach, as they
     are the machine's, not the node's.
     """
-    options: dict[str, Any] = {
-        "cap_add": ["ALL"],
-        "cap_drop": ["SYS_RESOURCE", "SYS_TIME", "SYS_MODULE", "SYS_BOOT"],
-        "security_opt": ["seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined"],
-        "device_cgroup_rules": ["a *:* rwm"],
-        "tmpfs": {"/run": "", "/run/lock": "", "/tmp": "exec"},
-        "volumes": {"/sys/fs/cgroup": {"bind": "/sys/fs/cgroup", "mode": "rw"}},
-        "restart_policy": {"Name": "no"},
-        "stop_signal": "SIGRTMIN+3",
-    }
+    config: dict[str, Any] = client.api.create_host_config(
+        cap_add=["ALL"],
+        cap_drop=["SYS_RESOURCE", "SYS_TIME", "SYS_MODULE", "SYS_BOOT"],
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+        device_cgroup_rules=["a *:* rwm"],
+        devices=devices,
+        tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
+        binds={"/sys/fs/cgroup": {"bind": "/sys/fs/cgroup", "mode": "rw"}, volume: {"bind": "/var/lib/docker", "mode": "rw"}},
+    )
+    config |= {"MaskedPaths": [], "ReadonlyPaths": []}
     if str(info.get("CgroupVersion")) == "2":
-        options["cgroupns"] = "host"
-    return options
+        config["CgroupnsMode"] = "host"
+    return config
 
 
 def _short(error: object) -> str:

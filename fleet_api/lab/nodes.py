@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import time
+import uuid
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network
 from typing import Any
@@ -13,7 +14,7 @@ from docker import DockerClient
 from docker.models.containers import Container
 from docker.models.networks import Network
 
-from fleet_api.lab.engine import LABEL, container_options
+from fleet_api.lab.engine import LABEL, host_config
 from fleet_api.lab.errors import LabFailed
 from fleet_api.lab.personality import Jetson, install
 from fleet_api.lab.recipe import USER
@@ -68,13 +69,16 @@ def start(
         f"{LABEL}.engine": "yes" if with_engine else "",
     }
     volume = client.volumes.create(f"{name}-docker", labels={LABEL: lab})
-    options = container_options(info)
-    options["volumes"] |= {volume.name: {"bind": "/var/lib/docker", "mode": "rw"}}
-    endpoint = client.api.create_endpoint_config(ipv4_address=address)
-    container = client.containers.create(
-        image, name=name, hostname=name, labels=labels, network=network.name, networking_config={network.name: endpoint},
-        devices=_devices(info), environment={"container": "docker"}, **options,
-    )  # fmt: skip
+    made = client.api.create_container(
+        image,
+        name=name,
+        hostname=name,
+        labels=labels,
+        environment={"container": "docker", "container_uuid": str(uuid.uuid4())},  # of which systemd makes the machine id
+        host_config=host_config(client, info, volume.name, _devices(info)),
+        networking_config={"EndpointsConfig": {network.name: client.api.create_endpoint_config(ipv4_address=address)}},
+    )
+    container = client.containers.get(made["Id"])
     container.start()
     _set_password(container, labels[f"{LABEL}.password"])
     if jetson:

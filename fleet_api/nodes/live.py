@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fleet_api.nodes.models import Node
+from fleet_api.nodes.states import shown
 from fleet_api.scheduling.types import Worker
 from gpu_inference.protocol import BEAT_SECONDS, Capabilities, Metrics
 
@@ -39,8 +40,8 @@ class LiveNode:
 
     @property
     def status(self) -> str:
-        """``online`` or ``offline``."""
-        return "online" if self.online else "offline"
+        """One of :data:`STATUSES`."""
+        return shown(self.row.state, self.row.state_reason, self.online)
 
     @property
     def vision_status(self) -> str:

@@ -30,6 +30,7 @@ class NodeView(BaseModel):
     temperature: float | None = Field(examples=[45.0])
     disk: float = Field(examples=[65.2])
     last_seen: str | None = Field(examples=["2026-01-01T12:00:00.000Z"])
+    reason: str | None = Field(description="What is wrong with it, if anything", examples=[None])
 
     @classmethod
     def of(cls, node: LiveNode) -> NodeView:
@@ -40,6 +41,8 @@ class NodeView(BaseModel):
 class NodeDetail(NodeView):
     """A node with all that is known of it."""
 
+    ssh_port: int
+    credential_id: str | None = Field(description="The credential in the vault that opens it")
     labels: dict[str, Any]
     facts: dict[str, Any]
     services: list[str]
@@ -52,6 +55,8 @@ class NodeDetail(NodeView):
         """Return the node as shown on its own."""
         return cls(
             **_base(node),
+            ssh_port=node.row.ssh_port,
+            credential_id=node.row.credential_id,
             labels=node.row.labels,
             facts=node.row.facts,
             services=[],
@@ -62,9 +67,9 @@ class NodeDetail(NodeView):
 
 
 class NodeList(BaseModel):
-    """Every node, by name."""
+    """Every node, by name; with ``?details=true`` with all that is known of each."""
 
-    nodes: list[NodeView]
+    nodes: list[NodeDetail | NodeView]
 
 
 class Heartbeat(BaseModel):
@@ -133,4 +138,5 @@ def _base(node: LiveNode) -> dict[str, Any]:
         "temperature": m.temperature if live else None,
         "disk": m.disk,
         "last_seen": rfc3339(node.last_seen),
+        "reason": node.row.state_reason or None,
     }

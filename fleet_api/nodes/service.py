@@ -14,10 +14,12 @@ from fleet_api.kit.clock import Clock
 from fleet_api.kit.crypto import fingerprint
 from fleet_api.kit.db import Database, DatabaseUnusable
 from fleet_api.nodes import repository
+from fleet_api.nodes.bodies import NodeBody
 from fleet_api.nodes.live import SILENT_SECONDS, LiveNode
 from fleet_api.nodes.models import Node
-from fleet_api.nodes.naming import free_id
+from fleet_api.nodes.naming import RESERVED, free_id
 from fleet_api.nodes.schemas import NodeView
+from fleet_api.nodes.states import NodeState
 from fleet_api.scheduling.types import Worker
 from gpu_inference.protocol import Beat, Capabilities
 
@@ -63,7 +65,12 @@ class NodeService:
             raise Conflict(f"This machine is already node {known.id!r}; make a token for that node: fleet enrol {known.id}")
         known = repository.get(db, wanted) if wanted else None
         if known is not None:
-            repository.change(db, known.id, hostname=hostname, machine_id=machine_id, ip=ip, credential_hash=credential_hash)
+            values: dict[str, Any] = {"hostname": hostname, "machine_id": machine_id, "credential_hash": credential_hash}
+            if known.credential_id is None:  # else it is where SSH finds it, which another address may hide
+                values["ip"] = ip
+            if known.machine_id != machine_id:  # another board, or the same one written anew: nothing that was known holds
+                values |= {"facts": {}, "capabilities": {}, "metrics": {}}
+            repository.change(db, known.id, **values)
             return known.id
         node_id = wanted or free_id(hostname, {node.id for node in repository.every(db)})
         repository.add(
@@ -124,7 +131,7 @@ class NodeService:
         if beat.metrics is not None:
             node.metrics = beat.metrics
         if beat.facts is not None:
-            node.row.facts = beat.facts
+            node.row.facts = {**node.row.facts, **beat.facts}
         if beat.metrics is not None or before != (node.loaded_model, node.agent_state):
             self._announce(node)
         now = self._clock.monotonic()
@@ -147,6 +154,66 @@ class NodeService:
         node = self._live.get(node_id)
         if node is not None:
             node.jobs.pop(job_id, None)
+
+    async def add(self, body: NodeBody) -> LiveNode:
+        """Register a machine that was not onboarded yet. Raises Conflict for an id or address that is taken."""
+        now = self._clock.now()
+        name = body.hostname or body.id or body.ip.replace(".", "-").replace(":", "-")
+
+        def store(db: Connection) -> str:
+            every = repository.every(db)
+            taken = {node.id for node in every}
+            if body.id in taken or body.id in RESERVED:
+                raise Conflict(f"id: there is a node {body.id!r} already; choose another id, or change that node with PATCH.")
+            for node in every:
+                if node.ip == body.ip and node.ssh_port == body.ssh_port and node.state != NodeState.RETIRED:
+                    raise Conflict(f"ip: {body.ip} is node {node.id!r} already; change that node with PATCH.")
+            node_id = body.id or free_id(name, taken)
+            repository.add(
+                db,
+                Node(
+                    id=node_id, hostname=body.hostname or node_id, ip=body.ip, ssh_port=body.ssh_port, credential_id=body.credential_id,
+                    cluster=body.cluster, labels=dict(body.labels), state=NodeState.DISCOVERED, created_at=now,
+                ),
+            )  # fmt: skip
+            return node_id
+
+        node_id = await self._db.write(store)
+        await self.reload(node_id)
+        node = self.get(node_id)
+        self._announce(node)
+        return node
+
+    async def change(self, node_id: str, **values: Any) -> LiveNode:
+        """Set columns of a node's row and tell of it. Raises NotFound."""
+        self.get(node_id)
+        await self._db.write(lambda db: repository.change(db, node_id, **values))
+        await self.reload(node_id)
+        node = self.get(node_id)
+        self._announce(node)
+        return node
+
+    def at(self, ip: str, port: int) -> LiveNode | None:
+        """Return the node that SSH finds at this address."""
+        return next((node for node in self._live.values() if (node.row.ip, node.row.ssh_port) == (ip, port)), None)
+
+    def of_machine(self, machine_id: str) -> LiveNode | None:
+        """Return the node with this machine id; an empty id matches nothing."""
+        return next((node for node in self._live.values() if machine_id and node.row.machine_id == machine_id), None)
+
+    def of_cluster(self, cluster: str) -> list[LiveNode]:
+        """Return the nodes of a cluster by name. Raises NotFound for a cluster without nodes."""
+        found = [node for node in self.all() if node.row.cluster == cluster]
+        if not found:
+            names = ", ".join(sorted({node.row.cluster for node in self._live.values() if node.row.cluster})) or "none yet"
+            raise NotFound(f"There is no cluster {cluster!r}; the clusters are: {names}.")
+        return found
+
+    async def retire(self, node_id: str) -> None:
+        """Take a node out of work: its agent's credential is void, and no job may wait for it. It stays in the list. Raises NotFound."""
+        node = self.get(node_id)
+        node.capabilities, node.online = Capabilities(), False
+        await self.change(node_id, state=NodeState.RETIRED, state_reason="", credential_hash=None, capabilities={})
 
     async def remove(self, node_id: str) -> None:
         """Retire a node: its row and its agent's credential are gone when this returns. Raises NotFound."""

@@ -13,6 +13,8 @@ class Kind(Protocol):
     """One kind of operation. ``request`` is what was asked for: plain JSON without secrets, kept for a retry."""
 
     name: str
+    waits_only: bool
+    """Whether it only waits for other operations, and so takes none of the places of those at work."""
 
     def title(self, request: dict[str, Any]) -> str:
         """Return what the operation is called, for people."""

@@ -74,3 +74,11 @@ class Started(BaseModel):
     status: str = Field(examples=["queued"])
     message: str = Field(examples=["Onboard 192.0.2.10"])
     operation_id: str
+
+
+class StartBody(BaseModel):
+    """Which playbook, and where."""
+
+    kind: str = Field(max_length=50, description="One of the playbooks for nodes", examples=["doctor"])
+    node_ids: list[str] | None = Field(None, min_length=1, max_length=500, examples=[["agx0"]])
+    cluster: str | None = Field(None, min_length=1, max_length=100, description="Every node of this cluster, instead of node_ids")

@@ -204,8 +204,10 @@ class OperationService:
             while self._pump_again:
                 self._pump_again = False
                 for row in list(self._waiting.values()):
-                    if len(self._running) >= self._limit or self._stopping:
+                    if self._stopping:
                         return
+                    if self._at_work() >= self._limit and not self.kinds[row.kind].waits_only:
+                        continue
                     names = sorted(set(self.kinds[row.kind].locks(row.request)))
                     if row.id in self._waiting and self._held.isdisjoint(names):
                         await self._start(row, names)
@@ -213,6 +215,9 @@ class OperationService:
             log.exception("operations_not_started")
         finally:
             self._pumping = None
+
+    def _at_work(self) -> int:
+        return sum(not self.kinds[each.row.kind].waits_only for each in self._running.values())
 
     async def _start(self, row: Operation, names: list[str]) -> None:
         now = self._clock.now()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 ADDRESS, PREFIX = "10.213.7.1", 24
+LABS: set[ipaddress.IPv4Network] = set()
+"""The subnets of the labs that this run of tests has made."""
+
+
+def in_a_lab(host: str) -> bool:
+    """Whether an address belongs to a lab of this run."""
+    return any(ipaddress.ip_address(host) in subnet for subnet in LABS)
 
 
 @contextmanager

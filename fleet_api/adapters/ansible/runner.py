@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class AnsiblePlays:
         async with _folder() as folder:
             socket = folder / "inventory.sock"
             (folder / "known_hosts").write_text(play.known_hosts)
+            if play.known_hosts:
+                play = replace(play, variables={**play.variables, "ansible_ssh_common_args": _ssh_arguments(folder)})
             async with serving(socket, play, lambda: child.pid if child else None):
                 order = self._order(operation_id, play, checking, folder)
                 child = await self._spawn(operation_id)
@@ -116,6 +119,13 @@ class AnsiblePlays:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             limit=LONGEST_LINE, process_group=0, preexec_fn=die_with_parent,
         )  # fmt: skip
+
+
+def _ssh_arguments(folder: Path) -> str:
+    return (
+        f"-o UserKnownHostsFile={folder}/known_hosts -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes "
+        "-o ConnectTimeout=10 -o ServerAliveInterval=15 -o ServerAliveCountMax=3"
+    )
 
 
 @asynccontextmanager

@@ -1,0 +1,92 @@
+"""SQL of the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from fleet_api.access.vault.models import Credential
+from fleet_api.nodes.models import Node
+from fleet_api.operations.models import Operation
+
+credentials = Credential.__table__  # type: ignore[attr-defined]
+nodes = Node.__table__  # type: ignore[attr-defined]
+operations = Operation.__table__  # type: ignore[attr-defined]
+
+UNFINISHED = ("queued", "running")
+
+
+def add(db: Connection, row: Credential) -> None:
+    """Insert a credential."""
+    db.execute(insert(credentials).values(**row.model_dump()))
+
+
+def get(db: Connection, credential_id: str) -> Credential | None:
+    """Return one credential."""
+    row = db.execute(select(credentials).where(credentials.c.id == credential_id)).mappings().first()
+    return Credential(**row) if row else None
+
+
+def named(db: Connection, name: str) -> Credential | None:
+    """Return the credential of this name."""
+    row = db.execute(select(credentials).where(credentials.c.name == name)).mappings().first()
+    return Credential(**row) if row else None
+
+
+def version(db: Connection, credential_id: str) -> int | None:
+    """Return the version of a credential's secrets."""
+    found: int | None = db.execute(select(credentials.c.version).where(credentials.c.id == credential_id)).scalar_one_or_none()
+    return found
+
+
+def page(db: Connection, limit: int | None, offset: int) -> list[Credential]:
+    """Return credentials, newest first; all of them without a limit."""
+    order = credentials.c.created_at.desc(), credentials.c.id
+    query = select(credentials).order_by(*order).limit(limit).offset(offset)
+    return [Credential(**row) for row in db.execute(query).mappings()]
+
+
+def change(db: Connection, credential_id: str, version: int, **values: Any) -> bool:
+    """Set columns of a credential that still has this version. Say whether it had."""
+    where = (credentials.c.id == credential_id, credentials.c.version == version)
+    return bool(db.execute(update(credentials).where(*where).values(**values)).rowcount)
+
+
+def used(db: Connection, credential_id: str, now: float) -> None:
+    """Note when a credential was used."""
+    db.execute(update(credentials).where(credentials.c.id == credential_id).values(last_used_at=now))
+
+
+def rewrapped(db: Connection, row: Credential, key_id: str, sealed: str) -> bool:
+    """Store a credential's envelopes under another master key, unless they were changed meanwhile. Say whether they were stored."""
+    where = (credentials.c.id == row.id, credentials.c.sealed == row.sealed)
+    return bool(db.execute(update(credentials).where(*where).values(key_id=key_id, sealed=sealed)).rowcount)
+
+
+def remove(db: Connection, credential_id: str) -> None:
+    """Delete a credential, and forget it in the nodes that use it."""
+    db.execute(update(nodes).where(nodes.c.credential_id == credential_id).values(credential_id=None))
+    db.execute(delete(credentials).where(credentials.c.id == credential_id))
+
+
+def count(db: Connection, key_id: str | None = None) -> int:
+    """Return how many credentials there are, or how many under one master key."""
+    query = select(func.count()).select_from(credentials)
+    return int(db.execute(query if key_id is None else query.where(credentials.c.key_id == key_id)).scalar_one())
+
+
+def nodes_with(db: Connection, credential_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Return the ids of the nodes that use each of these credentials."""
+    found: dict[str, list[str]] = {each: [] for each in credential_ids}
+    query = select(nodes.c.id, nodes.c.credential_id).where(nodes.c.credential_id.in_(list(found))).order_by(nodes.c.id)
+    for node_id, credential_id in db.execute(query):
+        found[credential_id].append(node_id)
+    return found
+
+
+def operations_with(db: Connection, credential_id: str) -> list[str]:
+    """Return the ids of the operations that wait or run and were asked to use this credential."""
+    query = select(operations.c.id, operations.c.request).where(operations.c.state.in_(UNFINISHED)).order_by(operations.c.created_at)
+    return [operation_id for operation_id, request in db.execute(query) if request.get("credential_id") == credential_id]

@@ -1,0 +1,81 @@
+"""Every machine that the last scan found, onboarded: an operation that is the sum of one each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fleet_api.errors import FleetError
+from fleet_api.nodes.bodies import JoinBody
+from fleet_api.nodes.onboarding import Onboarding
+from fleet_api.operations.models import Operation
+from fleet_api.operations.service import OperationService
+from fleet_api.operations.states import ENDED, OperationState
+from fleet_api.operations.work import OperationFailed, Work
+
+JOIN_ALL = "join_all"
+
+
+class JoiningAll:
+    """The kind ``join_all``. It runs nothing itself, so it takes none of the places of operations at work."""
+
+    name = JOIN_ALL
+    waits_only = True
+
+    def __init__(self, operations: OperationService, onboarding: Onboarding) -> None:
+        self._operations = operations
+        self._onboarding = onboarding
+
+    async def start(self, addresses: Sequence[str], credential_id: str, cluster: str | None, caller: str) -> Operation:
+        """Queue one onboarding for each address, and the operation that sums them up."""
+        request = {"addresses": list(addresses), "credential_id": credential_id, "cluster": cluster, "caller": caller}
+        return await self._operations.submit(JOIN_ALL, request, caller=caller)
+
+    def title(self, request: dict[str, Any]) -> str:
+        """See :class:`Kind`."""
+        return f"Onboard {len(request['addresses'])} machines"
+
+    def locks(self, request: dict[str, Any]) -> list[str]:
+        """See :class:`Kind`."""
+        return []
+
+    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        """See :class:`Kind`."""
+        done = {address for address, state in result.get("machines", {}).items() if state == OperationState.SUCCEEDED}
+        return {**request, "addresses": [each for each in request["addresses"] if each not in done]}
+
+    async def run(self, work: Work) -> None:
+        """See :class:`Kind`."""
+        request, parts, states, reasons = work.request, {}, {}, {}
+        for address in request["addresses"]:
+            body = JoinBody(ip=address, credential_id=request["credential_id"], cluster=request["cluster"])
+            try:
+                parts[address] = (await self._onboarding.join(body, request["caller"], parent_id=work.id)).id
+            except FleetError as error:
+                states[address], reasons[address] = OperationState.FAILED, error.detail
+        async for address, row in _as_they_end(parts, self._operations.get):
+            states[address] = OperationState(row.state)
+            if row.reason and row.state != OperationState.SUCCEEDED:
+                reasons[address] = row.reason
+            work.nodes(sorted({*work.operation.node_ids, *row.node_ids}))
+            work.tell("machine", f"{address}: {row.state}{': ' + reasons[address] if address in reasons else ''}")
+            work.step(f"{len(states)} of {len(request['addresses'])}", 100.0 * len(states) / len(request["addresses"]))
+        work.result.update({"machines": states, "operations": parts, "reasons": reasons})
+        failed = [address for address, state in states.items() if state != OperationState.SUCCEEDED]
+        if failed:
+            first = reasons.get(failed[0], str(states[failed[0]]))
+            raise OperationFailed(f"{len(failed)} of {len(states)} machines were not onboarded; the first, {failed[0]}: {first}")
+
+
+async def _as_they_end(parts: dict[str, str], get: Callable[[str], Any]) -> Any:
+    """Yield (address, operation) for each part that has ended."""
+    left = dict(parts)
+    while left:
+        for address, operation_id in list(left.items()):
+            row = await get(operation_id)
+            if row.state in ENDED:
+                del left[address]
+                yield address, row
+        if left:
+            await asyncio.sleep(0.2)

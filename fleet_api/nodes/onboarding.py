@@ -1,0 +1,216 @@
+"""From a bare machine to a managed node: the operation ``onboard``, one machine each.
+
+First contact pins the host key, proves the credential and sudo, and says which machine it is, before Ansible is started at all; the
+play installs and configures; the agent's first beat is the proof.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fleet_api.access.enrolment import Enrolment
+from fleet_api.access.listening import public_url
+from fleet_api.access.vault.service import VaultService
+from fleet_api.adapters.ansible.play import Outcome, Play
+from fleet_api.errors import Conflict, FleetError, Unavailable
+from fleet_api.nodes import sweep
+from fleet_api.nodes.bodies import JoinBody, NodeBody
+from fleet_api.nodes.live import LiveNode
+from fleet_api.nodes.naming import free_id
+from fleet_api.nodes.probe import COMMAND, Contact
+from fleet_api.nodes.remote import Remote
+from fleet_api.nodes.service import NodeService
+from fleet_api.nodes.states import NodeState
+from fleet_api.nodes.targets import groups, host_variables, secrets_of
+from fleet_api.operations.models import Operation
+from fleet_api.operations.service import OperationService
+from fleet_api.operations.work import OperationFailed, Work
+from fleet_api.settings import Settings
+
+ONBOARD = "onboard"
+STEPS = ("validate_inventory", "node_baseline", "ssh_trust", "docker_engine", "jetson", "node_agent")
+TOKEN_SECONDS = 3600.0
+AGENT_SECONDS = 60.0
+"""How long the agent may take to its first beat: it starts in 2 s here, on a Jetson from a card in some 15."""
+
+
+class Onboarding:
+    """The kind ``onboard``, and the doors that ask for it. One instance a process."""
+
+    name = ONBOARD
+    waits_only = False
+
+    def __init__(
+        self, settings: Settings, nodes: NodeService, operations: OperationService, vault: VaultService, enrolment: Enrolment, remote: Remote
+    ) -> None:
+        self._settings = settings
+        self._nodes = nodes
+        self._operations = operations
+        self._vault = vault
+        self._enrolment = enrolment
+        self._remote = remote
+
+    async def join(self, body: JoinBody, caller: str, *, checking: bool = False, parent_id: str | None = None) -> Operation:
+        """Queue a machine. Raises NotFound for an unknown credential, Conflict while it is on its way, Unavailable for a loopback API."""
+        self._settings_allow()
+        await self._vault.get(body.credential_id)
+        for row in self._operations.unfinished():
+            if row.kind == ONBOARD and (row.request["ip"], row.request["ssh_port"]) == (body.ip, body.ssh_port):
+                raise Conflict(f"ip: {body.ip} is being onboarded already, by operation {row.id}; wait for its end, or cancel it.")
+        known = self._nodes.at(body.ip, body.ssh_port)
+        return await self._operations.submit(
+            ONBOARD, body.model_dump(), caller=caller, node_ids=[known.id] if known else [], checking=checking, parent_id=parent_id
+        )
+
+    # -- the kind
+
+    def title(self, request: dict[str, Any]) -> str:
+        """See :class:`Kind`."""
+        return f"Onboard {request['ip']}"
+
+    def locks(self, request: dict[str, Any]) -> list[str]:
+        """See :class:`Kind`."""
+        known = self._nodes.at(request["ip"], request["ssh_port"])
+        return [request["ip"], *([known.id] if known else [])]
+
+    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        """See :class:`Kind`."""
+        return request
+
+    async def run(self, work: Work) -> None:
+        """See :class:`Kind`."""
+        body = JoinBody.model_validate(work.request)
+        contact = await self._contact(work, body)
+        node = await self._identify(work, body, contact)
+        await work.lock(node.id)
+        before = NodeState(node.row.state)
+        if not work.checking and before != NodeState.MANAGED:
+            node = await self._nodes.change(node.id, state=NodeState.INSTALLING, state_reason="")
+        try:
+            await self._install(work, body, node)
+        except OperationFailed as error:
+            await self._unsettle(work, node.id, before, str(error))
+            raise
+        except FleetError as error:
+            await self._unsettle(work, node.id, before, error.detail)
+            raise OperationFailed(error.detail) from error
+        except asyncio.CancelledError:
+            await self._unsettle(work, node.id, before, "Its onboarding was cut off; retry it.")
+            raise
+
+    async def _contact(self, work: Work, body: JoinBody) -> Contact:
+        work.step("connect", 1)
+        work.tell("step", f"Connecting to {body.ip} port {body.ssh_port}")
+        try:
+            self._settings_allow()
+            work.journal.hide(secrets_of(await self._vault.open(body.credential_id)))
+            said = await self._remote.run(body.ip, body.ssh_port, body.credential_id, COMMAND)
+            contact = Contact.of(said.stdout)
+            refusal = contact.refusal()
+            if refusal:
+                raise OperationFailed(refusal)
+            await self._remote.run(body.ip, body.ssh_port, body.credential_id, "true", become=True)
+        except FleetError as error:
+            known = self._nodes.at(body.ip, body.ssh_port)
+            if known is not None and "host_key_changed" in error.detail:
+                await self._nodes.change(known.id, state=NodeState.HOST_KEY_CHANGED, state_reason=error.detail)
+            raise OperationFailed(error.detail) from error
+        work.tell("step", f"This is {contact.hostname}, {contact.arch}, with Python {'.'.join(map(str, contact.python or ()))}")
+        return contact
+
+    async def _identify(self, work: Work, body: JoinBody, contact: Contact) -> LiveNode:
+        """Return the node that this machine is: by its machine id, else by name and address, else a new one."""
+        known = self._nodes.of_machine(contact.machine_id) or self._nodes.at(body.ip, body.ssh_port)
+        if known is not None and body.node_id not in (None, known.id):
+            raise OperationFailed(f"This machine is node {known.id!r} already; join it under that name, or remove that node first.")
+        values: dict[str, Any] = {"ip": body.ip, "ssh_port": body.ssh_port, "credential_id": body.credential_id}
+        if body.cluster:
+            values["cluster"] = body.cluster
+        if known is None:
+            taken = {node.id for node in self._nodes.all()}
+            name = body.node_id or free_id(contact.hostname, taken)
+            if work.checking:
+                raise OperationFailed(f"This machine is not in the fleet yet; a plan wants a node: POST /api/nodes first (as {name!r}).")
+            try:
+                made = NodeBody(
+                    id=name, hostname=contact.hostname or name, ip=body.ip, ssh_port=body.ssh_port,
+                    credential_id=body.credential_id, cluster=body.cluster, labels=body.labels,
+                )  # fmt: skip
+                known = await self._nodes.add(made)
+            except FleetError as error:
+                raise OperationFailed(error.detail) from error
+        elif not work.checking:
+            if known.row.machine_id and known.row.machine_id != contact.machine_id:
+                work.tell("note", f"Another machine than before answers as node {known.id}: what was known of the old one is dropped.")
+                values["facts"] = {}
+            known = await self._nodes.change(known.id, **values)
+        if not work.checking and known.row.machine_id != contact.machine_id:
+            known = await self._nodes.change(known.id, machine_id=contact.machine_id)
+        work.nodes([known.id])
+        return known
+
+    async def _install(self, work: Work, body: JoinBody, node: LiveNode) -> None:
+        if not work.checking:
+            await self._remote.run(body.ip, body.ssh_port, body.credential_id, sweep.command(work.id), become=True)
+        play = await self._play(work, body, node)
+        outcome = await work.play(play)
+        work.result.update({"hosts": outcome.hosts, "stats": outcome.stats, "reasons": outcome.reasons})
+        await self._vault.used(body.credential_id)
+        self._settled(outcome, node.id)
+        facts = outcome.results.get(node.id, {}).get("fleet_facts")
+        if work.checking:
+            return
+        work.step("agent", 95)
+        await self._wait_for_agent(work, node.id)
+        changes: dict[str, Any] = {"state": NodeState.MANAGED, "state_reason": ""}
+        if facts:
+            changes["facts"] = {**self._nodes.get(node.id).row.facts, **facts}
+        await self._nodes.change(node.id, **changes)
+
+    async def _play(self, work: Work, body: JoinBody, node: LiveNode) -> Play:
+        secret = await self._vault.open(body.credential_id)
+        token = "" if work.checking else await self._enrolment.token(node.id, TOKEN_SECONDS)
+        variables = {
+            **host_variables(body.ip, body.ssh_port, secret),
+            "fleet_enrolment_token": token,
+            "fleet_node_labels": node.row.labels,
+        }
+        return Play(
+            playbook=ONBOARD,
+            hosts={node.id: variables},
+            groups=groups(node.row.cluster, node.row.labels, node.id),
+            variables={"fleet_operation": work.id, "fleet_control_plane_url": public_url(self._settings, self._settings.port)},
+            known_hosts=await self._remote.known_hosts(body.ip, body.ssh_port),
+            steps=STEPS,
+            secrets=secrets_of(secret) | ({token} if token else frozenset()),
+        )
+
+    def _settled(self, outcome: Outcome, node_id: str) -> None:
+        if not outcome.good:
+            raise OperationFailed(outcome.reasons.get(node_id) or outcome.error or f"Ansible ended with code {outcome.code}.")
+
+    async def _wait_for_agent(self, work: Work, node_id: str) -> None:
+        work.tell("step", "Waiting for the agent's first beat", node_id)
+        try:
+            async with asyncio.timeout(AGENT_SECONDS):
+                while not self._nodes.get(node_id).online:
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise OperationFailed(
+                f"The agent was installed but did not call {public_url(self._settings, self._settings.port)} within {AGENT_SECONDS:.0f} s: see "
+                f"'journalctl -u fleet-agent' on the node, and whether it reaches that address."
+            ) from None
+
+    async def _unsettle(self, work: Work, node_id: str, before: NodeState, reason: str) -> None:
+        """Take the state back: a node that was managed is degraded, any other one is discovered again."""
+        if not work.checking:
+            state = before if before in (NodeState.MANAGED, NodeState.HOST_KEY_CHANGED) else NodeState.DISCOVERED
+            await asyncio.shield(self._nodes.change(node_id, state=state, state_reason=work.journal.clean(reason)))
+
+    def _settings_allow(self) -> None:
+        if not self._settings.reachable:
+            raise Unavailable(
+                "Nodes could not call this control plane, which listens on loopback alone: start it with FLEET_HOST set to an address "
+                "of this machine (0.0.0.0 is all of them), or name the address that nodes call in FLEET_ADVERTISE_URL."
+            )

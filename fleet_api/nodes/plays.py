@@ -1,0 +1,169 @@
+"""Playbooks on nodes of the fleet: retire, doctor, site. One operation is one run, on as many nodes as are named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from fleet_api.access.listening import public_url
+from fleet_api.access.vault.service import VaultService
+from fleet_api.adapters.ansible.play import Outcome, Play
+from fleet_api.errors import Conflict, FleetError, InvalidValue
+from fleet_api.nodes import sweep
+from fleet_api.nodes.live import LiveNode
+from fleet_api.nodes.remote import Remote
+from fleet_api.nodes.service import NodeService
+from fleet_api.nodes.states import NodeState
+from fleet_api.nodes.targets import groups, host_variables, secrets_of
+from fleet_api.operations.models import Operation
+from fleet_api.operations.service import OperationService
+from fleet_api.operations.work import OperationFailed, Work
+from fleet_api.settings import Settings
+
+PLAYBOOKS = {
+    "doctor": "Examine",
+    "site": "Bring to its described state",
+    "retire": "Retire",
+}
+"""Playbooks that run on nodes, and how an operation of each is called."""
+
+
+class NodePlays:
+    """Starts operations on nodes of the fleet. One instance a process."""
+
+    def __init__(
+        self, settings: Settings, nodes: NodeService, operations: OperationService, vault: VaultService, remote: Remote,
+        free_node: Callable[[str], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        self.nodes = nodes
+        self.vault = vault
+        self.remote = remote
+        self.free_node = free_node
+        self._operations = operations
+        for playbook in PLAYBOOKS:
+            operations.kinds.add(NodePlay(self, playbook))
+
+    async def start(
+        self, playbook: str, node_ids: Sequence[str] | None, cluster: str | None, *, caller: str, checking: bool = False
+    ) -> Operation:
+        """Queue a playbook. Raises InvalidValue, NotFound for an unknown node, Conflict for one without a credential."""
+        if playbook not in PLAYBOOKS:
+            raise InvalidValue(f"kind must be one of {', '.join(sorted(PLAYBOOKS))}; it is {playbook[:60]!r}.")
+        if (node_ids is None) == (cluster is None):
+            raise InvalidValue("Name either node_ids or cluster.")
+        found = [self.nodes.get(each) for each in dict.fromkeys(node_ids)] if node_ids else self.nodes.of_cluster(cluster or "")
+        for node in found:
+            self.credential_of(node)
+        request = {"node_ids": [node.id for node in found]}
+        return await self._operations.submit(playbook, request, caller=caller, node_ids=request["node_ids"], checking=checking)
+
+    def credential_of(self, node: LiveNode) -> str:
+        """Return the id of the credential that opens a node. Raises Conflict for a node that has none."""
+        if not node.row.credential_id or not node.row.ip:
+            raise Conflict(
+                f"Node {node.id!r} has no credential: it enrolled by itself. Give it one: PATCH /api/nodes/{node.id} with credential_id."
+            )
+        return node.row.credential_id
+
+    async def check_connection(self, ip: str | None, credential_id: str | None) -> None:
+        """Raise NotFound for an unknown credential."""
+        if credential_id is not None:
+            await self.vault.get(credential_id)
+
+    async def check_free(self, node_id: str) -> None:
+        """Raise Conflict while an operation is at work on the node."""
+        for row in self._operations.unfinished():
+            if node_id in row.node_ids and row.state == "running":
+                raise Conflict(f"Node {node_id!r} is held by operation {row.id}; wait for its end, or cancel it.")
+
+
+class NodePlay:
+    """The kind of one playbook."""
+
+    waits_only = False
+
+    def __init__(self, plays: NodePlays, playbook: str) -> None:
+        self.name = playbook
+        self._plays = plays
+
+    def title(self, request: dict[str, Any]) -> str:
+        """See :class:`Kind`."""
+        named = request["node_ids"]
+        return f"{PLAYBOOKS[self.name]} {', '.join(named[:3])}{f' and {len(named) - 3} more' if len(named) > 3 else ''}"
+
+    def locks(self, request: dict[str, Any]) -> list[str]:
+        """See :class:`Kind`."""
+        known = {node.id: node.row.ip for node in self._plays.nodes.all()}
+        return [name for node_id in request["node_ids"] for name in (node_id, known.get(node_id, "")) if name]
+
+    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        """See :class:`Kind`."""
+        done = {node_id for node_id, state in result.get("hosts", {}).items() if state == "ok"}
+        left = [node_id for node_id in request["node_ids"] if node_id not in done]
+        return {"node_ids": left or request["node_ids"]}
+
+    async def run(self, work: Work) -> None:
+        """See :class:`Kind`."""
+        work.step("connect", 1)
+        try:
+            play, unreached = await self._play(work)
+        except FleetError as error:
+            raise OperationFailed(error.detail) from error
+        outcome = await work.play(play) if play.hosts else Outcome(code=0)
+        outcome.hosts |= dict.fromkeys(unreached, "unreachable")
+        outcome.reasons |= unreached
+        work.result.update({"hosts": outcome.hosts, "stats": outcome.stats, "reasons": outcome.reasons, "reports": outcome.results})
+        await self._settle(work, outcome)
+        failed = sorted(node_id for node_id, state in outcome.hosts.items() if state != "ok")
+        if failed:
+            where = failed[0] if len(failed) == 1 else f"{len(failed)} of {len(outcome.hosts)} nodes, first {failed[0]}"
+            raise OperationFailed(f"{where}: {outcome.reasons.get(failed[0]) or outcome.error or 'no reason was given'}")
+        if outcome.code:
+            raise OperationFailed(outcome.error or f"Ansible ended with code {outcome.code}.")
+
+    async def _play(self, work: Work) -> tuple[Play, dict[str, str]]:
+        """Return the play for the nodes that answer, and why the others do not."""
+        plays = self._plays
+        hosts: dict[str, dict[str, Any]] = {}
+        known_hosts: list[str] = []
+        secrets: frozenset[str] = frozenset()
+        in_groups: dict[str, list[str]] = {}
+        unreached: dict[str, str] = {}
+
+        async def contact(node: LiveNode) -> None:
+            nonlocal secrets
+            try:
+                credential_id = plays.credential_of(node)
+                secret = await plays.vault.open(credential_id)
+                work.journal.hide(secrets_of(secret))
+                if not work.checking:
+                    await plays.remote.run(node.row.ip, node.row.ssh_port, credential_id, sweep.command(work.id), become=True)
+                known_hosts.append(await plays.remote.known_hosts(node.row.ip, node.row.ssh_port))
+                hosts[node.id] = {**host_variables(node.row.ip, node.row.ssh_port, secret), "fleet_node_labels": node.row.labels}
+                secrets |= secrets_of(secret)
+                for group, members in groups(node.row.cluster, node.row.labels, node.id).items():
+                    in_groups.setdefault(group, []).extend(members)
+            except FleetError as error:
+                unreached[node.id] = error.detail
+                work.tell("unreachable", error.detail, node.id)
+
+        await asyncio.gather(*(contact(plays.nodes.get(node_id)) for node_id in work.request["node_ids"]))
+        variables = {"fleet_operation": work.id, "fleet_control_plane_url": public_url(plays.settings, plays.settings.port)}
+        play = Play(self.name, hosts, in_groups, variables, "\n".join(known_hosts), secrets=secrets)
+        return play, unreached
+
+    async def _settle(self, work: Work, outcome: Outcome) -> None:
+        if work.checking:
+            return
+        for node_id, state in outcome.hosts.items():
+            node = self._plays.nodes.get(node_id)
+            if self.name == "retire" and state == "ok":
+                await self._plays.nodes.retire(node_id)
+                await self._plays.free_node(node_id)
+            elif self.name in ("doctor", "site") and node.row.state == NodeState.MANAGED:
+                reason = "" if state == "ok" else outcome.reasons.get(node_id, "")
+                facts = outcome.results.get(node_id, {}).get("fleet_facts") or {}
+                if reason != node.row.state_reason or facts:
+                    await self._plays.nodes.change(node_id, state_reason=reason, facts={**node.row.facts, **facts})

@@ -1,0 +1,38 @@
+"""Real nodes for tests marked ``lab``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.lab import Node, NoLabHere, fleet, lab_name, lab_up
+
+MakeLab = Callable[..., list[Node]]
+
+
+@pytest.fixture(scope="session")
+def make_lab() -> Iterator[MakeLab]:
+    """``make_lab(of, nodes, *options)``: a lab of one's own; the same words give the same lab again."""
+    made: set[str] = set()
+
+    def make(of: str, nodes: int = 1, *options: str) -> list[Node]:
+        name = lab_name(of)
+        made.add(name)
+        try:
+            return lab_up(name, nodes, *options)
+        except NoLabHere as error:
+            if os.environ.get("FLEET_REQUIRE_LAB"):
+                raise
+            pytest.skip(f"the lab wants a Docker Engine: {error}")
+
+    yield make
+    for name in made:
+        fleet("lab", "down", "--name", name)
+
+
+@pytest.fixture(scope="session")
+def lab(make_lab: MakeLab) -> list[Node]:
+    """Two fresh nodes without an engine, shared by the tests of a run."""
+    return make_lab("nodes", 2)
