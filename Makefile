@@ -15,6 +15,7 @@ $(VENV)/.runtime: requirements/runtime.lock pyproject.toml gpu_inference/pyproje
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --require-hashes -r requirements/runtime.lock
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e ./gpu_inference -e .
+	$(BIN)/python -m fleet_api.collection link
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.runtime requirements/test.lock

@@ -16,6 +16,8 @@ import httpx
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from fleet_api.client_nodes import NodeCalls
+
 DEFAULT_URL = "http://127.0.0.1:8765"
 KEY_FILE = "key"  # in the data folder: what 'fleet keys create --save' keeps
 UNAUTHORIZED, NOT_FOUND = 401, 404
@@ -82,7 +84,7 @@ class FleetUnreachable(Exception):
     """Nobody answers at the address."""
 
 
-class FleetClient:
+class FleetClient(NodeCalls):
     """A synchronous client. Every method returns the API's JSON.
 
     Raises:

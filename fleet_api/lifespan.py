@@ -60,6 +60,14 @@ class State:
     catalogue: Catalogue
     doors: Doors
     views: JobViews
+    vault: VaultService
+    ssh: SshPool
+    host_keys: HostKeys
+    operations: OperationService
+    onboarding: Onboarding
+    joining_all: JoiningAll
+    node_plays: NodePlays
+    schedule: Schedule
     services: list[LoopService]
 
 

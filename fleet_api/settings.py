@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from fleet_api.access.origin import as_sent, host_name, is_loopback, normal_origins
+from fleet_api.kit.allowed import PRIVATE
 
 Switch = Annotated[
     Literal["on", "off"], BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value)
@@ -43,6 +44,8 @@ class Settings(BaseSettings):
     advertise_url: str | None = Field(None, description="What nodes call, such as https://manager.example.invalid:8765")
     allowed_hosts: Names = Field([], description="Further names that callers may use for this control plane; * allows every name")
     allowed_origins: Names = Field([], description="Origins of browser apps that may call the API; * allows every origin")
+    allowed_networks: Names = Field(list(PRIVATE), description="Networks that this machine may call: nodes over SSH, scans")
+    vault_key_file: Path | None = Field(None, description="A file of the vault's master keys, one a line; else they are in the data folder")
     create_per_minute: float = Field(600, gt=0, description="How often one key may create (jobs, keys) a minute")
     create_burst: int = Field(200, ge=1, description="How often one key may create at once")
     default_model: str = Field("fleet-shapes", description="Model used where a request names none")
@@ -74,7 +77,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be an IP address of this machine; 0.0.0.0 is all of them") from None
 
-    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -83,6 +86,14 @@ class Settings(BaseSettings):
     @classmethod
     def _origins(cls, value: list[str]) -> list[str]:
         return sorted(normal_origins(value))
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        try:
+            return [str(ipaddress.ip_network(text, strict=False)) for text in value]
+        except ValueError:
+            raise ValueError("must be networks such as 192.0.2.0/24, separated by commas") from None
 
     @field_validator("advertise_url")
     @classmethod
@@ -127,6 +138,11 @@ class Settings(BaseSettings):
     def tls_folder(self) -> Path:
         """Folder of the certificate authority and the certificate."""
         return self.home / "tls"
+
+    @property
+    def vault_folder(self) -> Path:
+        """Folder of the vault's master keys."""
+        return self.home / "vault"
 
     @property
     def logs(self) -> Path:

@@ -83,6 +83,11 @@ ROLES: dict[str, Wanted] = {
     "POST /api/operations/{operation_id}/retry": ADMIN,
     "GET /api/schedule": VIEWER,
     "POST /api/schedule/{name}/run": ADMIN,
+    # vault
+    "GET /api/vault": ADMIN,
+    "POST /api/vault": ADMIN,
+    "PATCH /api/vault/{cred_id}": ADMIN,
+    "DELETE /api/vault/{cred_id}": ADMIN,
     # access
     "GET /api/keys": ADMIN,
     "POST /api/keys": ADMIN,
@@ -122,6 +127,7 @@ CREATES = frozenset(
         "POST /api/nodes/{node_id}/retire",
         "POST /api/operations",
         "POST /api/operations/{operation_id}/retry",
+        "POST /api/vault",
         "POST /api/keys",
         "POST /api/agents/tokens",
     }

@@ -7,12 +7,31 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fleet_api.cli import audit, enrol, exit_codes, generate, jobs, keys, lab, nodes, status, tls, up
+from fleet_api.cli import (
+    audit,
+    enrol,
+    exit_codes,
+    generate,
+    import_inventory,
+    jobs,
+    join,
+    keys,
+    lab,
+    nodes,
+    operations,
+    schedule,
+    status,
+    tls,
+    up,
+)
 from fleet_api.version import __version__
 
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
-ORDER = ("up", "serve", "status", "generate", "jobs", "nodes", "keys", "enrol", "tls", "audit", "lab")
+ORDER = (
+    "up", "serve", "status", "generate", "jobs", "nodes", "vault", "scan", "join", "import", "exec", "doctor", "run", "retire", "operations",
+    "schedule", "keys", "enrol", "tls", "audit", "lab",
+)  # fmt: skip
 
 
 class InOrder(TyperGroup):
@@ -35,6 +54,13 @@ app.command("serve", epilog="Example: fleet serve")(up.serve)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
 app.command("jobs", epilog=jobs.EXAMPLES)(jobs.jobs)
 app.command("nodes", epilog=nodes.EXAMPLES)(nodes.nodes)
+app.command("join", epilog=join.EXAMPLES)(join.join)
+app.command("import", epilog=import_inventory.EXAMPLES)(import_inventory.import_inventory)
+app.command("operations", epilog=operations.EXAMPLES)(operations.operations)
+app.command("run", epilog=operations.RUN_EXAMPLES)(operations.run)
+app.command("retire", epilog=operations.RETIRE_EXAMPLES)(operations.retire)
+app.command("doctor", epilog=operations.DOCTOR_EXAMPLES)(operations.doctor)
+app.command("schedule", epilog=schedule.EXAMPLES)(schedule.schedule)
 app.command("enrol", epilog=enrol.EXAMPLES)(enrol.enrol)
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.add_typer(keys.app, name="keys")

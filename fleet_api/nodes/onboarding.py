@@ -54,7 +54,7 @@ class Onboarding:
     async def join(self, body: JoinBody, caller: str, *, checking: bool = False, parent_id: str | None = None) -> Operation:
         """Queue a machine. Raises NotFound for an unknown credential, Conflict while it is on its way, Unavailable for a loopback API."""
         self._settings_allow()
-        await self._vault.get(body.credential_id)
+        body = body.model_copy(update={"credential_id": (await self._vault.get(body.credential_id)).id})
         for row in self._operations.unfinished():
             if row.kind == ONBOARD and (row.request["ip"], row.request["ssh_port"]) == (body.ip, body.ssh_port):
                 raise Conflict(f"ip: {body.ip} is being onboarded already, by operation {row.id}; wait for its end, or cancel it.")

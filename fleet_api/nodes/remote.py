@@ -1,21 +1,11 @@
-"""What onboarding wants of SSH: a command on a machine, and the machine's pinned host key."""
+"""What onboarding and plays want of SSH: a command on a machine, and the machine's pinned host key."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-
-class Answered(Protocol):
-    """How a command ended."""
-
-    @property
-    def stdout(self) -> str: ...
-
-    @property
-    def stderr(self) -> str: ...
-
-    @property
-    def exit_status(self) -> int: ...
+from fleet_api.access.host_keys import HostKeys
+from fleet_api.adapters.ssh.types import Result, Ssh, Target
 
 
 class Remote(Protocol):
@@ -23,10 +13,34 @@ class Remote(Protocol):
 
     async def run(
         self, address: str, port: int, credential_id: str, command: str, *, timeout: float = 30.0, become: bool = False
-    ) -> Answered:
+    ) -> Result:
         """Run a command. Raises FleetError with a sentence: refused, not reachable, another host key, no such credential."""
         ...
 
     async def known_hosts(self, address: str, port: int) -> str:
-        """Return the pinned key as lines of a known_hosts file."""
+        """Return the pinned keys as lines of a known_hosts file."""
         ...
+
+
+class OverSsh:
+    """The real thing: kept connections, and the table of host keys."""
+
+    def __init__(self, ssh: Ssh, host_keys: HostKeys) -> None:
+        self._ssh = ssh
+        self._host_keys = host_keys
+
+    async def run(
+        self, address: str, port: int, credential_id: str, command: str, *, timeout: float = 30.0, become: bool = False
+    ) -> Result:
+        """See :class:`Remote`."""
+        return await self._ssh.run(Target(address, port, credential_id), command, timeout=timeout, become=become)
+
+    async def known_hosts(self, address: str, port: int) -> str:
+        """See :class:`Remote`."""
+        return known_hosts_lines(address, port, await self._host_keys.pinned(address, port))
+
+
+def known_hosts_lines(address: str, port: int, keys: list[str]) -> str:
+    """Return lines of an OpenSSH known_hosts file for public keys of an address."""
+    name = address if port == 22 else f"[{address}]:{port}"
+    return "".join(f"{name} {key}\n" for key in keys)

@@ -59,12 +59,13 @@ class Journal:
 
     def tell(self, type_: str, text: str, node_id: str | None, task: str | None, data: dict[str, Any]) -> None:
         """Append an event."""
-        if len(self._waiting) >= BACKLOG:
+        if len(self._waiting) >= BACKLOG and type_ != "end":
             self._left_out += 1
             return
-        self._waiting.append(
-            {"at": self._clock.now(), "type": type_, "text": self.clean(text), "node_id": node_id, "task": task, "data": self.cleaned(data)}
-        )
+        if self._left_out:
+            self._append("note", f"{self._left_out} events were left out: they came faster than they could be kept.", None, None, {})
+            self._left_out = 0
+        self._append(type_, self.clean(text), node_id, task, self.cleaned(data))
         self._start()
 
     def at(self, step: str, progress: float) -> None:
@@ -89,13 +90,16 @@ class Journal:
             return [self.cleaned(each) for each in value]
         return value
 
+    def _append(self, type_: str, text: str, node_id: str | None, task: str | None, data: dict[str, Any]) -> None:
+        self._waiting.append({"at": self._clock.now(), "type": type_, "text": text, "node_id": node_id, "task": task, "data": data})
+
     def _start(self) -> None:
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write(), name=f"journal {self._operation.id}")
 
     async def _write(self) -> None:
         try:
-            while self._waiting or self._left_out or self._dirty:
+            while self._waiting or self._dirty:
                 if len(self._waiting) < BATCH:
                     await asyncio.sleep(FLUSH_SECONDS)
                 await self._flush()
@@ -104,10 +108,6 @@ class Journal:
 
     async def _flush(self) -> None:
         operation = self._operation
-        if self._left_out and len(self._waiting) < BACKLOG:
-            note = f"{self._left_out} events were left out: they came faster than they could be kept."
-            self._waiting.append({"at": self._clock.now(), "type": "note", "text": note, "node_id": None, "task": None, "data": {}})
-            self._left_out = 0
         self._dirty = False
         batch = self._waiting[:BATCH]
         rows = [{**row, "operation_id": operation.id, "seq": operation.last_event + n} for n, row in enumerate(batch, 1)]

@@ -238,13 +238,13 @@ class OperationService:
         journal = Journal(self._db, self._clock, row, lambda rows: self._flushed(row, rows))
         work = Work(row, journal, self._play, self._lock)
         loop = asyncio.get_running_loop()
+        work.tell("start", row.title)
         running = self._running[row.id] = _Running(row, loop.create_task(self.kinds[row.kind].run(work), name=f"operation {row.id}"))
         running.whole = loop.create_task(self._see_through(row, work, running.doing), name=f"end of operation {row.id}")
         self._announce(row)
 
     async def _see_through(self, row: Operation, work: Work, doing: asyncio.Task[None]) -> None:
         state, reason = OperationState.SUCCEEDED, None
-        work.tell("start", row.title)
         await asyncio.wait({doing})
         try:
             doing.result()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 _RELEASE = re.compile(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]+)(?:,\s*GCID:\s*(\d+))?(?:,\s*BOARD:\s*(\w+))?")
 
@@ -28,13 +28,13 @@ SOCS = {
 }
 
 
-def l4t_of(release: str) -> Optional[str]:
+def l4t_of(release: str) -> str | None:
     """Return the L4T version, such as ``35.4.1``, that ``/etc/nv_tegra_release`` names, or None."""
     found = _RELEASE.search(release)
-    return "{}.{}".format(found.group(1), found.group(2)) if found else None
+    return f"{found.group(1)}.{found.group(2)}" if found else None
 
 
-def jetpack_of(l4t: str) -> Optional[str]:
+def jetpack_of(l4t: str) -> str | None:
     """Return the JetPack that came with an L4T version; None for one older than JetPack 4.6 or of an unknown generation."""
     numbers = _numbers(l4t)
     for first, jetpack in JETPACKS:
@@ -43,12 +43,12 @@ def jetpack_of(l4t: str) -> Optional[str]:
     return None
 
 
-def nul_separated(content: bytes) -> List[str]:
+def nul_separated(content: bytes) -> list[str]:
     """Return the texts of a device-tree property."""
     return [part.decode("utf-8", "replace") for part in content.split(b"\0") if part]
 
 
-def soc_of(compatible: List[str]) -> Tuple[Optional[str], Optional[str]]:
+def soc_of(compatible: list[str]) -> tuple[str | None, str | None]:
     """Return the name of the chip and its CUDA compute capability, or two Nones."""
     for name in compatible:
         if name in SOCS:
@@ -56,24 +56,24 @@ def soc_of(compatible: List[str]) -> Tuple[Optional[str], Optional[str]]:
     return (None, None)
 
 
-def power_mode_of(text: str) -> Optional[Dict[str, Any]]:
+def power_mode_of(text: str) -> dict[str, Any] | None:
     """Return ``{name, id}`` of what ``nvpmodel -q`` printed."""
     found = re.search(r"NV Power Mode:\s*(\S+)\s*\n\s*(\d+)", text)
     return {"name": found.group(1), "id": int(found.group(2))} if found else None
 
 
-def power_modes_of(text: str) -> Dict[str, int]:
+def power_modes_of(text: str) -> dict[str, int]:
     """Return id by name of what ``nvpmodel -p --verbose`` printed."""
     return {name: int(number) for number, name in re.findall(r"POWER_MODEL:\s*ID=(\d+)\s+NAME=(\S+)", text)}
 
 
-def clocks_locked(text: str) -> Optional[bool]:
+def clocks_locked(text: str) -> bool | None:
     """Say whether the GPU's and every core's clock is held at its highest, by what ``jetson_clocks --show`` printed."""
     pairs = re.findall(r"(?:cpu\d+:|GPU).*?MinFreq=(\d+)\s+MaxFreq=(\d+)", text)
     return all(low == high for low, high in pairs) if pairs else None
 
 
-def tegrastats_of(line: str) -> Optional[Dict[str, Any]]:
+def tegrastats_of(line: str) -> dict[str, Any] | None:
     """Return memory in MiB, GPU load in percent, temperatures in degrees Celsius and power in mW of one line of ``tegrastats``.
 
     What the line does not tell is left out: a rail that is off, a load that only root sees, a temperature of -256.
@@ -95,29 +95,29 @@ def tegrastats_of(line: str) -> Optional[Dict[str, Any]]:
     return found
 
 
-def tensorrt_of(versions: Dict[str, str]) -> Optional[str]:
+def tensorrt_of(versions: dict[str, str]) -> str | None:
     """Return TensorRT's version, such as ``10.3.0.30``, given versions by package."""
     return _upstream(versions, ("libnvinfer10", "libnvinfer8", "libnvinfer7"))
 
 
-def cudnn_of(versions: Dict[str, str]) -> Optional[str]:
+def cudnn_of(versions: dict[str, str]) -> str | None:
     """Return cuDNN's version given versions by package."""
     return _upstream(versions, ("libcudnn9-cuda-13", "libcudnn9-cuda-12", "libcudnn9", "libcudnn8", "libcudnn7"))
 
 
-def jetpack_package_of(versions: Dict[str, str]) -> Optional[str]:
+def jetpack_package_of(versions: dict[str, str]) -> str | None:
     """Return the JetPack that the package ``nvidia-jetpack`` names, without its build number."""
     found = re.match(r"[\d.]+", versions.get("nvidia-jetpack", ""))
     return found.group(0) if found else None
 
 
-def _upstream(versions: Dict[str, str], packages: Tuple[str, ...]) -> Optional[str]:
+def _upstream(versions: dict[str, str], packages: tuple[str, ...]) -> str | None:
     for name in packages:
         if versions.get(name):
             return versions[name].split("-")[0].split("+")[0]
     return None
 
 
-def _numbers(version: str) -> Tuple[int, ...]:
+def _numbers(version: str) -> tuple[int, ...]:
     numbers = [int(part) for part in version.split(".") if part.isdigit()]
-    return tuple((numbers + [0, 0, 0])[:3])
+    return tuple(([*numbers, 0, 0, 0])[:3])

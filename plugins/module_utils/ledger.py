@@ -12,7 +12,7 @@ import base64
 import json
 import os
 import tempfile
-from typing import Any, Dict, List, Optional
+from typing import Any
 from urllib.parse import quote, unquote
 
 ROOT = "/var/lib/fleet/ledger"
@@ -24,7 +24,7 @@ class Ledger:
     def __init__(self, kind: str, root: str = ROOT) -> None:
         self._folder = os.path.join(root, kind)
 
-    def get(self, name: str) -> Optional[Dict[str, Any]]:
+    def get(self, name: str) -> dict[str, Any] | None:
         """Return what was noted of ``name``, or None."""
         try:
             with open(self._path(name), encoding="utf-8") as file:
@@ -33,12 +33,12 @@ class Ledger:
             return None
         return entry
 
-    def note(self, name: str, before: Dict[str, Any]) -> None:
+    def note(self, name: str, before: dict[str, Any]) -> None:
         """Keep ``before`` for ``name`` unless something is kept already."""
         if not os.path.exists(self._path(name)):
             self.put(name, before)
 
-    def put(self, name: str, entry: Dict[str, Any]) -> None:
+    def put(self, name: str, entry: dict[str, Any]) -> None:
         """Keep ``entry`` for ``name`` in place of what was kept."""
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         write_file(self._path(name), json.dumps(entry, indent=1, sort_keys=True).encode("utf-8") + b"\n", 0o600)
@@ -57,7 +57,7 @@ class Ledger:
                 return
             folder = os.path.dirname(folder)
 
-    def names(self) -> List[str]:
+    def names(self) -> list[str]:
         """Return what there are entries about, sorted."""
         files = os.listdir(self._folder) if os.path.isdir(self._folder) else []
         return sorted(unquote(file[: -len(".json")]) for file in files if file.endswith(".json"))

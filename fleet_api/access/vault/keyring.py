@@ -143,7 +143,9 @@ class Keyring:
             raise VaultLocked(f"The vault's master key cannot be read from {self.given}: {error.strerror}.") from None
         keys = [_parsed(line) for line in lines]
         if not keys or None in keys:
-            raise VaultLocked(f"{self.given} must hold a master key a line: 32 random bytes in base64, as 'openssl rand -base64 32' prints.")
+            raise VaultLocked(
+                f"{self.given} must hold a master key a line: 32 random bytes in base64, as 'openssl rand -base64 32' prints."
+            )
         return [key for key in keys if key is not None]
 
 

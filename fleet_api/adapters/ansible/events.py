@@ -45,9 +45,10 @@ def _ok(data: dict[str, Any]) -> Told | None:
         more["diff"] = _cut(result["diff"])
     if changed or shown:
         more["msg"] = shown
-    for name in ("fleet_facts", "fleet_report"):
-        if name in result:
-            more[name] = result[name]
+    if str(data.get("task_action", "")).endswith("fleet_node_info") and isinstance(result.get("node"), dict):
+        more["fleet_facts"] = result["node"]
+    if isinstance(result.get("fleet_report"), list | dict):
+        more["fleet_report"] = result["fleet_report"]
     return _of_host(data, "changed" if changed else "ok", text, more)
 
 

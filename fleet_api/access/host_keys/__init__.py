@@ -1,0 +1,1 @@
+"""Pinned SSH host keys."""

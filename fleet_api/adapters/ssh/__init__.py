@@ -1,0 +1,1 @@
+"""SSH to nodes: kept connections, pinned host keys, commands."""
