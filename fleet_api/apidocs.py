@@ -8,7 +8,10 @@ from typing import Any
 from fleet_api.app import create_app
 from fleet_api.settings import Settings
 
-CHAPTERS = ("health", "fleet", "nodes", "vision", "queue", "keys", "session", "audit", "agents")
+CHAPTERS = (
+    "health", "fleet", "nodes", "network", "install_queue", "operations", "schedule", "ssh", "vision", "queue", "vault", "keys", "session",
+    "audit", "agents",
+)  # fmt: skip
 
 HEAD = """# The API in a table
 

@@ -22,6 +22,7 @@ from starlette.routing import Match, Route
 from fleet_api.access.door import Door
 from fleet_api.access.guarding import guard
 from fleet_api.access.openapi import with_access
+from fleet_api.adapters.ansible.play import Plays
 from fleet_api.errors import FleetError
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.middleware import Normalise
@@ -29,13 +30,36 @@ from fleet_api.kit.openapi import without_default_422
 from fleet_api.kit.shortcut import Shortcut
 from fleet_api.kit.validation import sentence
 from fleet_api.lifespan import build, running
-from fleet_api.routes import agents, audit, dashboard, fleet, gallery, health, keys, metrics, nodes, queue, session, vision, websocket
+from fleet_api.routes import (
+    agents,
+    audit,
+    dashboard,
+    fleet,
+    gallery,
+    health,
+    install_queue,
+    joining,
+    keys,
+    metrics,
+    nodes,
+    operations,
+    queue,
+    schedule,
+    session,
+    ssh,
+    vault,
+    vision,
+    websocket,
+)
 from fleet_api.settings import Settings
 from fleet_api.version import __version__
 
 log = structlog.get_logger()
 
-CHAPTERS = (queue, agents, vision, gallery, fleet, nodes, health, websocket, session, keys, audit, metrics, dashboard)
+CHAPTERS = (
+    queue, agents, vision, gallery, fleet, nodes, joining, install_queue, operations, schedule, ssh, vault, health, websocket, session, keys,
+    audit, metrics, dashboard,
+)  # fmt: skip
 EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After"]
 
 DESCRIPTION = """One control plane for a fleet of NVIDIA Jetson and other GPU machines.
@@ -46,12 +70,12 @@ Times are RFC 3339 in UTC.
 """
 
 
-def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
-    """Return the application; its state is built when it starts. ``clock`` is the system's unless a test brings its own."""
+def create_app(settings: Settings, clock: Clock | None = None, plays: Plays | None = None) -> FastAPI:
+    """Return the application; its state is built when it starts. ``clock`` and ``plays`` are the real ones unless a test brings its own."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = build(settings, clock)
+        state = build(settings, clock, plays)
         app.state.fleet = state
         async with running(state):
             yield

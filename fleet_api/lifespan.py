@@ -7,33 +7,50 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from fleet_api import collection
 from fleet_api.access import certificates
 from fleet_api.access.audit import AuditLog
 from fleet_api.access.enrolment import Enrolment
+from fleet_api.access.host_keys import HostKeys
 from fleet_api.access.keys import KeyService
 from fleet_api.access.limits import RateLimits
+from fleet_api.access.vault.keyring import Keyring
+from fleet_api.access.vault.service import VaultService
+from fleet_api.adapters.ansible.play import Plays
+from fleet_api.adapters.ansible.runner import AnsiblePlays
+from fleet_api.adapters.ssh.client import SshClient
+from fleet_api.adapters.ssh.pool import Pool
 from fleet_api.jobs.dispatcher import Dispatcher
 from fleet_api.jobs.doors import Doors
 from fleet_api.jobs.held import OpenLeases
 from fleet_api.jobs.leases import LeaseService
 from fleet_api.jobs.service import JobService
 from fleet_api.jobs.views import JobViews
+from fleet_api.kit.allowed import AllowedNetworks
 from fleet_api.kit.bus import Bus
 from fleet_api.kit.clock import Clock, SystemClock
 from fleet_api.kit.db import Database
 from fleet_api.kit.loop_service import LoopService
 from fleet_api.metrics import Metrics
 from fleet_api.models.catalogue import Catalogue
+from fleet_api.nodes.commands import NodeCommands
 from fleet_api.nodes.figures import FiguresStream
+from fleet_api.nodes.joining import JoiningAll
+from fleet_api.nodes.onboarding import Onboarding
+from fleet_api.nodes.plays import NodePlays
+from fleet_api.nodes.remote import OverSsh
 from fleet_api.nodes.service import NodeService
+from fleet_api.operations.schedule import Schedule
+from fleet_api.operations.service import OperationService
 from fleet_api.outputs.files import OutputFiles
 from fleet_api.outputs.service import OutputService
 from fleet_api.retention import Retention
+from fleet_api.scheduled import scheduled
 from fleet_api.scheduling.affinity import assign
 from fleet_api.settings import Settings
 
 KEY_USE_SECONDS = 10.0
-RETENTION_SECONDS = 600.0
+SSH_IDLE_SECONDS = 30.0
 WATCH_SECONDS = 0.5  # a node is offline, and a lease lapses, at most this long after its time
 
 
@@ -57,12 +74,14 @@ class State:
     audit: AuditLog
     metrics: Metrics
     limits: RateLimits
+    exec_limits: RateLimits
     catalogue: Catalogue
     doors: Doors
     views: JobViews
     vault: VaultService
-    ssh: SshPool
+    ssh: SshClient
     host_keys: HostKeys
+    commands: NodeCommands
     operations: OperationService
     onboarding: Onboarding
     joining_all: JoiningAll
@@ -71,7 +90,7 @@ class State:
     services: list[LoopService]
 
 
-def build(settings: Settings, clock: Clock | None = None) -> State:
+def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = None) -> State:
     """Put the parts together; nothing runs yet but the database's threads."""
     clock = clock or SystemClock()
     db = Database(settings.database)
@@ -86,18 +105,34 @@ def build(settings: Settings, clock: Clock | None = None) -> State:
     catalogue = Catalogue(nodes, settings.default_model)
     keys = KeyService(db, clock)
     retention = Retention(db, clock, settings)
+    enrolment = Enrolment(db, clock, nodes, partial(ca_hash, settings))
+    vault = VaultService(db, clock, Keyring(settings.vault_folder, settings.vault_key_file))
+    host_keys = HostKeys(db, clock)
+    ssh = SshClient(Pool(vault, host_keys, AllowedNetworks(settings.allowed_networks), clock))
+    vault.on_change.append(ssh.pool.forget_credential)
+    remote = OverSsh(ssh, host_keys)
+    plays = plays or AnsiblePlays(collection.root(), settings.operation_locks)
+    operations = OperationService(db, clock, bus, plays, settings.operations_limit)
+    onboarding = Onboarding(settings, nodes, operations, vault, enrolment, remote)
+    joining_all = JoiningAll(operations, onboarding)
+    operations.kinds.add(onboarding)
+    operations.kinds.add(joining_all)
+    node_plays = NodePlays(settings, nodes, operations, vault, remote, leases.free_node)
     return State(
         settings=settings, clock=clock, db=db, bus=bus, nodes=nodes, figures=FiguresStream(nodes, clock),
         outputs=outputs, jobs=jobs, leases=leases, open_leases=open_leases,
-        dispatcher=dispatcher, enrolment=Enrolment(db, clock, nodes, partial(ca_hash, settings)), keys=keys,
+        dispatcher=dispatcher, enrolment=enrolment, keys=keys,
         audit=AuditLog(db, clock), metrics=Metrics(),
         limits=RateLimits(clock, settings.create_per_minute, settings.create_burst), catalogue=catalogue, doors=Doors(catalogue),
-        views=JobViews(jobs, open_leases),
+        views=JobViews(jobs, open_leases), vault=vault, ssh=ssh, host_keys=host_keys,
+        commands=NodeCommands(nodes, ssh, host_keys),
+        exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations, onboarding=onboarding,
+        joining_all=joining_all, node_plays=node_plays, schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)),
         services=[
             LoopService("silence", WATCH_SECONDS, nodes.check_silence),
             LoopService("reaper", WATCH_SECONDS, leases.reap),
             LoopService("key_use", KEY_USE_SECONDS, keys.flush),
-            LoopService("retention", RETENTION_SECONDS, retention.run),
+            LoopService("ssh_idle", SSH_IDLE_SECONDS, ssh.pool.sweep),
         ],
     )  # fmt: skip
 
@@ -119,8 +154,12 @@ async def running(state: State) -> AsyncIterator[State]:
         await state.leases.load()
         stack.push_async_callback(state.audit.settled)
         stack.push_async_callback(state.keys.flush)
+        stack.push_async_callback(state.ssh.pool.close)
         stack.callback(state.bus.close)
         await stack.enter_async_context(state.dispatcher.running())
+        await state.operations.load()
+        stack.push_async_callback(state.operations.stop)
+        await stack.enter_async_context(state.schedule.running())
         for service in state.services:
             await stack.enter_async_context(service.running())
         yield state

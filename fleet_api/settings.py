@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     allowed_networks: Names = Field(list(PRIVATE), description="Networks that this machine may call: nodes over SSH, scans")
     vault_key_file: Path | None = Field(None, description="A file of the vault's master keys, one a line; else they are in the data folder")
     create_per_minute: float = Field(600, gt=0, description="How often one key may create (jobs, keys) a minute")
+    exec_per_minute: float = Field(300, gt=0, description="How often one key may run a command on nodes a minute")
+    exec_burst: int = Field(20, ge=1, description="How often one key may run a command on nodes at once")
     create_burst: int = Field(200, ge=1, description="How often one key may create at once")
     default_model: str = Field("fleet-shapes", description="Model used where a request names none")
     queue_limit: int = Field(100_000, ge=1, description="Jobs that may wait; more are answered 429")
@@ -56,6 +58,7 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     keep_jobs_days: float | None = Field(90, gt=0, description="Ended jobs older than this are deleted; their pictures stay")
     keep_jobs: int | None = Field(1_000_000, ge=1, description="Beyond so many ended jobs the oldest are deleted")
+    doctor_schedule: str = Field("0 4 * * *", description="When every node is examined: a crontab line in UTC, or off", max_length=100)
     operations_limit: int = Field(4, ge=1, le=64, description="Operations (plays on nodes) that run at once")
     keep_operations_days: float | None = Field(90, gt=0, description="Ended operations older than this are deleted, with their events")
     keep_operations: int | None = Field(10_000, ge=1, description="Beyond so many ended operations the oldest are deleted")
@@ -94,6 +97,13 @@ class Settings(BaseSettings):
             return [str(ipaddress.ip_network(text, strict=False)) for text in value]
         except ValueError:
             raise ValueError("must be networks such as 192.0.2.0/24, separated by commas") from None
+
+    @field_validator("doctor_schedule")
+    @classmethod
+    def _crontab(cls, value: str) -> str:
+        from fleet_api.operations.schedule import check_crontab  # 40 ms, and only here
+
+        return check_crontab(value) if value != "0 4 * * *" else value
 
     @field_validator("advertise_url")
     @classmethod
@@ -143,6 +153,11 @@ class Settings(BaseSettings):
     def vault_folder(self) -> Path:
         """Folder of the vault's master keys."""
         return self.home / "vault"
+
+    @property
+    def operation_locks(self) -> Path:
+        """Folder of the lock files of operations at work."""
+        return self.home / "operations"
 
     @property
     def logs(self) -> Path:

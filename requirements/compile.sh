@@ -13,3 +13,7 @@ compile requirements/lint.lock --universal --python-version 3.11 pyproject.toml 
 compile gpu_inference/requirements.lock --universal --python-version 3.10 gpu_inference/pyproject.toml
 # Python 3.8 and 3.9: wheels alone, as a Jetson should compile nothing.
 compile gpu_inference/requirements-py38.lock --python-version 3.8 --only-binary :all: gpu_inference/pyproject.toml
+# The agent alone, in the versions of the whole: what roles/node_agent installs.
+compile gpu_inference/requirements-agent.lock --universal --python-version 3.10 gpu_inference/requirements-agent.in -c gpu_inference/requirements.lock
+compile gpu_inference/requirements-agent-py38.lock --python-version 3.8 --only-binary :all: gpu_inference/requirements-agent.in \
+    -c gpu_inference/requirements-py38.lock

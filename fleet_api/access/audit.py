@@ -10,6 +10,8 @@ import asyncio
 from typing import Any
 
 import structlog
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from fleet_api.access import repository
 from fleet_api.access.limits import RateLimits
@@ -17,6 +19,7 @@ from fleet_api.access.models import AuditEntry
 from fleet_api.errors import RateLimited
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database
+from fleet_api.kit.redact import redact
 
 log = structlog.get_logger()
 
@@ -24,6 +27,20 @@ REFUSED_PER_MINUTE, REFUSED_BURST = 60, 200
 """How many refused requests of one caller are kept; of the rest the log tells the number, so that nobody can push the others out."""
 
 TELL_SECONDS = 60.0
+SUBJECT_KEY = "fleet.audited_as"
+PATH_LENGTH = 500
+
+
+def audited_as(connection: HTTPConnection, subject: str) -> None:
+    """Have the request's audit entry name what it hit, where its path does not: such as a node, and the command for it."""
+    connection.scope[SUBJECT_KEY] = subject
+
+
+def path_of(scope: Scope) -> str:
+    """Return what an audit entry keeps of a request's path and subject: no secrets, and a bound on its length."""
+    subject = scope.get(SUBJECT_KEY)
+    text = redact(scope["path"][:PATH_LENGTH] + (f" {subject}" if subject else ""))
+    return text[:PATH_LENGTH]
 
 
 class AuditLog:

@@ -14,13 +14,13 @@ import structlog
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fleet_api.access.audit import path_of
 from fleet_api.access.callers import SCOPE_KEY, UNKNOWN, Caller, Role
 from fleet_api.access.door import REQUEST_ID_KEY
-from fleet_api.access.policy import AGENT, CREATES, ROLES
+from fleet_api.access.policy import AGENT, CREATES, EXECUTES, ROLES
 from fleet_api.access.recognise import WANTED_HEADERS, Credential, credential_of, recognise
 from fleet_api.access.refusal import POLICY_VIOLATION, refuse
 from fleet_api.errors import FleetError, Forbidden, Unauthorized
-from fleet_api.kit.redact import redact
 
 if TYPE_CHECKING:
     from fleet_api.lifespan import State
@@ -90,8 +90,9 @@ class Guard:
 
     def _admit(self, fleet: State, connection: HTTPConnection, caller: Caller | None, credential: Credential | None) -> None:
         """Raise Unauthorized, Forbidden or RateLimited unless this caller may use this row now."""
-        if self.row in CREATES and (caller is None or caller.kind in ("key", "open")):
-            fleet.limits.take(caller.id if caller is not None and caller.kind == "key" else _address(connection.scope))
+        limits = fleet.limits if self.row in CREATES else fleet.exec_limits if self.row in EXECUTES else None
+        if limits is not None and (caller is None or caller.kind in ("key", "open")):
+            limits.take(caller.id if caller is not None and caller.kind == "key" else _address(connection.scope))
         if self.wanted == Role.ANYONE:
             return
         if caller is None or (self.wanted == AGENT and credential is None):
@@ -146,7 +147,7 @@ class Guard:
         who = scope.get(SCOPE_KEY) or caller or UNKNOWN  # a row that anyone may call says itself whom it found
         fleet.audit.note(
             caller_kind=who.kind, caller_id=who.id, caller_name=who.name, address=_address(scope), row=self.row,
-            path=redact(scope["path"][:500]), status=status, request_id=scope[REQUEST_ID_KEY],
+            path=path_of(scope), status=status, request_id=scope[REQUEST_ID_KEY],
         )  # fmt: skip
 
 

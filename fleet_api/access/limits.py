@@ -13,10 +13,12 @@ REMEMBERED = 10_000  # callers; the one not seen for longest is forgotten first,
 class RateLimits:
     """``per_minute`` tokens flow into each caller's bucket, which holds ``burst``; a request takes one."""
 
-    def __init__(self, clock: Clock, per_minute: float, burst: int) -> None:
+    def __init__(self, clock: Clock, per_minute: float, burst: int, does: str = "create") -> None:
+        """``does`` is what sentences call that which is counted."""
         self._clock = clock
         self._rate = per_minute / 60
         self._burst = burst
+        self._does = does
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, caller: str) -> None:
@@ -27,7 +29,7 @@ class RateLimits:
             self._put(caller, level, now)
             wait = (1 - level) / self._rate
             raise RateLimited(
-                f"Too many requests: one caller may create {self._rate * 60:g} a minute, {self._burst} at once; wait {wait:.1f} s.",
+                f"Too many requests: one caller may {self._does} {self._rate * 60:g} a minute, {self._burst} at once; wait {wait:.1f} s.",
                 {"Retry-After": str(max(1, round(wait + 0.5)))},
             )
         self._put(caller, level - 1, now)

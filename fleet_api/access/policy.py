@@ -73,7 +73,6 @@ ROLES: dict[str, Wanted] = {
     "GET /api/install-queue/queue/{job_id}": VIEWER,
     "POST /api/install-queue/queue/{job_id}/retry": ADMIN,
     "POST /api/network/join": ADMIN,
-    "POST /api/network/auto-join-all": ADMIN,
     # operations
     "GET /api/operations": VIEWER,
     "POST /api/operations": ADMIN,
@@ -83,6 +82,11 @@ ROLES: dict[str, Wanted] = {
     "POST /api/operations/{operation_id}/retry": ADMIN,
     "GET /api/schedule": VIEWER,
     "POST /api/schedule/{name}/run": ADMIN,
+    # commands
+    "POST /api/ssh/exec-node": ADMIN,
+    "POST /api/ssh/exec": ADMIN,
+    "POST /api/fleet/exec/{node_id}": ADMIN,
+    "POST /api/nodes/{node_id}/accept-host-key": ADMIN,
     # vault
     "GET /api/vault": ADMIN,
     "POST /api/vault": ADMIN,
@@ -122,7 +126,6 @@ CREATES = frozenset(
         "POST /api/install-queue/queue/retry-failed",
         "POST /api/install-queue/queue/{job_id}/retry",
         "POST /api/network/join",
-        "POST /api/network/auto-join-all",
         "POST /api/nodes",
         "POST /api/nodes/{node_id}/retire",
         "POST /api/operations",
@@ -133,3 +136,6 @@ CREATES = frozenset(
     }
 )
 """Rows that make something new: a key may call them only so often."""
+
+EXECUTES = frozenset({"POST /api/ssh/exec-node", "POST /api/ssh/exec", "POST /api/fleet/exec/{node_id}"})
+"""Rows that run a command on nodes: a key may call them only so often, beside what it creates."""

@@ -16,7 +16,8 @@ from fleet_api.nodes.naming import slug
 from fleet_api.nodes.plain_inventory import InventoryUnreadable, Listed, read, resolved
 
 EXAMPLES = (
-    "Examples: fleet import inventory.yml --credential jetsons; fleet import hosts.ini --dry-run; fleet import inventory.yml --register-only"
+    "Examples: fleet import inventory.yml --credential jetsons; fleet import hosts.ini --dry-run; "
+    "fleet import inventory.yml --register-only"
 )
 
 
@@ -102,7 +103,7 @@ def _secrets(host: Listed) -> dict[str, str]:
 
 
 def _show(hosts: list[Listed], addresses: dict[str, str], credential: str | None, as_json: bool) -> None:
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "name": slug(host.name), "ip": addresses[host.name], "port": host.port, "cluster": host.cluster, "labels": host.labels,
             "credential": credential or f"{host.user or getpass.getuser()}, from the inventory",
@@ -112,5 +113,5 @@ def _show(hosts: list[Listed], addresses: dict[str, str], credential: str | None
     if as_json:
         print_json(found)
         return
-    rows = [[each["name"], each["ip"], each["port"], each["cluster"] or "-", each["credential"]] for each in found]
+    rows = [[each["name"], each["ip"], str(each["port"]), each["cluster"] or "-", each["credential"]] for each in found]
     print_table(["NODE", "IP", "PORT", "CLUSTER", "CREDENTIAL"], rows, "No hosts.")

@@ -29,8 +29,8 @@ from fleet_api.version import __version__
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
 ORDER = (
-    "up", "serve", "status", "generate", "jobs", "nodes", "vault", "scan", "join", "import", "exec", "doctor", "run", "retire", "operations",
-    "schedule", "keys", "enrol", "tls", "audit", "lab",
+    "up", "serve", "status", "generate", "jobs", "nodes", "vault", "scan", "join", "import", "exec", "doctor", "run", "retire",
+    "operations", "schedule", "keys", "enrol", "tls", "audit", "lab",
 )  # fmt: skip
 
 

@@ -75,9 +75,7 @@ def doctor(nodes: Nodes = None, cluster: Cluster = None, wait: Wait = True, url:
     _start("doctor", nodes, cluster, False, wait, url, as_json)
 
 
-def _start(
-    kind: str, nodes: list[str] | None, cluster: str | None, check: bool, wait: bool, url: str | None, as_json: bool
-) -> None:
+def _start(kind: str, nodes: list[str] | None, cluster: str | None, check: bool, wait: bool, url: str | None, as_json: bool) -> None:
     with calling(url) as client:
         row = client.start_operation(kind, nodes or None, cluster, check)
         if wait:

@@ -42,7 +42,13 @@ class Onboarding:
     waits_only = False
 
     def __init__(
-        self, settings: Settings, nodes: NodeService, operations: OperationService, vault: VaultService, enrolment: Enrolment, remote: Remote
+        self,
+        settings: Settings,
+        nodes: NodeService,
+        operations: OperationService,
+        vault: VaultService,
+        enrolment: Enrolment,
+        remote: Remote,
     ) -> None:
         self._settings = settings
         self._nodes = nodes
@@ -194,12 +200,11 @@ class Onboarding:
         work.tell("step", "Waiting for the agent's first beat", node_id)
         try:
             async with asyncio.timeout(AGENT_SECONDS):
-                while not self._nodes.get(node_id).online:
-                    await asyncio.sleep(0.2)
+                await self._nodes.until_online(node_id)
         except TimeoutError:
             raise OperationFailed(
-                f"The agent was installed but did not call {public_url(self._settings, self._settings.port)} within {AGENT_SECONDS:.0f} s: see "
-                f"'journalctl -u fleet-agent' on the node, and whether it reaches that address."
+                f"The agent was installed but did not call {public_url(self._settings, self._settings.port)} within "
+                f"{AGENT_SECONDS:.0f} s: see 'journalctl -u fleet-agent' on the node, and whether it reaches that address."
             ) from None
 
     async def _unsettle(self, work: Work, node_id: str, before: NodeState, reason: str) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 PARSER_SECONDS = 60
 TAKEN = {
-    "ansible_host", "ansible_port", "ansible_user", "ansible_password", "ansible_ssh_pass", "ansible_become_password", "ansible_become_pass",
-    "ansible_ssh_private_key_file", "ansible_private_key_file",
+    "ansible_host", "ansible_port", "ansible_user", "ansible_password", "ansible_ssh_pass", "ansible_become_password",
+    "ansible_become_pass", "ansible_ssh_private_key_file", "ansible_private_key_file",
 }  # fmt: skip
 HARMLESS = {"ansible_become", "ansible_become_method", "ansible_python_interpreter", "ansible_connection"}
 

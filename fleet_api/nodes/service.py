@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -38,6 +39,7 @@ class NodeService:
         self._bus = bus
         self._live: dict[str, LiveNode] = {}
         self._by_credential: dict[str, str] = {}
+        self._arrivals: dict[str, asyncio.Event] = {}
         self.on_new_incarnation: Callable[[str, str], Awaitable[None]] | None = None
 
     async def load(self) -> None:
@@ -121,6 +123,13 @@ class NodeService:
         if not node.online:
             node.online = True
             self._announce(node)
+            if node.id in self._arrivals:
+                self._arrivals.pop(node.id).set()
+
+    async def until_online(self, node_id: str) -> None:
+        """Return once the node's agent is heard. Raises NotFound."""
+        if not self.get(node_id).online:
+            await self._arrivals.setdefault(node_id, asyncio.Event()).wait()
 
     async def beat(self, node: LiveNode, beat: Beat) -> None:
         """Take in the node's figures."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from fleet_api.access.vault.secret import Secret
 
+
 def host_variables(address: str, port: int, secret: Secret) -> dict[str, Any]:
     """Return Ansible's variables for one machine; its pinned host key comes with the play."""
     variables: dict[str, Any] = {

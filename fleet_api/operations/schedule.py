@@ -60,7 +60,9 @@ class Schedule:
         self._db = db
         self._clock = clock
         self._jobs = {job.name: job for job in jobs}
-        self._scheduler = AsyncIOScheduler(timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": GRACE_SECONDS})
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": GRACE_SECONDS}
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -68,7 +70,9 @@ class Schedule:
         stored = await self._db.read(_every)
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         for job in self._jobs.values():
-            trigger = CronTrigger.from_crontab(job.when, UTC) if isinstance(job.when, str) else IntervalTrigger(seconds=job.when, timezone=UTC)
+            trigger = (
+                CronTrigger.from_crontab(job.when, UTC) if isinstance(job.when, str) else IntervalTrigger(seconds=job.when, timezone=UTC)
+            )
             due = stored[job.name].next_run if job.name in stored else None
             missed = due is not None and 0 <= now.timestamp() - due <= GRACE_SECONDS
             first = now if missed else trigger.get_next_fire_time(None, now)
@@ -129,3 +133,13 @@ class Schedule:
 
 def _every(db: Connection) -> dict[str, ScheduledRun]:
     return {row["name"]: ScheduledRun(**row) for row in db.execute(select(runs)).mappings()}
+
+
+def check_crontab(line: str) -> str:
+    """Return a crontab line, or ``off``. Raises ValueError for one that cannot be read."""
+    if line != "off":
+        try:
+            CronTrigger.from_crontab(line)
+        except ValueError:
+            raise ValueError("must be a crontab line such as '0 4 * * *', or off") from None
+    return line

@@ -34,9 +34,7 @@ async def queue(fleet: Fleet) -> InstallQueue:
 
 
 @router.delete("/queue", summary="Clear the queue")
-async def clear(
-    fleet: Fleet, force: Annotated[bool, Query(description="Cancel what waits or runs, too")] = False
-) -> Cleared:
+async def clear(fleet: Fleet, force: Annotated[bool, Query(description="Cancel what waits or runs, too")] = False) -> Cleared:
     """Clear finished entries away; what waits or runs stays unless it is forced, which cancels it."""
     unfinished = [row for row in fleet.operations.unfinished() if row.kind == ONBOARD]
     if force:

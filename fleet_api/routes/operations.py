@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import StreamingResponse
@@ -22,7 +22,9 @@ KindFilter = Annotated[str | None, Query(max_length=50, description="Only operat
 StateFilter = Annotated[OperationState | None, Query(description="Only operations in this state")]
 After = Annotated[int | None, Query(ge=0, le=2**53, description="Only events with a higher number")]
 LastEventId = Annotated[str | None, Header(description="Where a broken stream goes on; sent by browsers")]
-STREAM = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events"}}
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events"}
+}
 
 
 @router.get("", summary="Operations, newest first", responses=documented(400))
@@ -51,13 +53,13 @@ async def get_operation(fleet: Fleet, operation_id: OperationId) -> OperationVie
 
 @router.get("/{operation_id}/events", summary="What an operation tells, as it comes", response_class=StreamingResponse,
             responses={**STREAM, **documented(400, 404)})  # fmt: skip
-async def events(
-    fleet: Fleet, operation_id: OperationId, after: After = None, last_event_id: LastEventId = None
-) -> StreamingResponse:
+async def events(fleet: Fleet, operation_id: OperationId, after: After = None, last_event_id: LastEventId = None) -> StreamingResponse:
     """Stream events, numbered from 1 without gaps, until the operation ends; go on where you were with ``after`` or Last-Event-ID."""
     await fleet.operations.get(operation_id)
     start_after = after if after is not None else int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
-    return StreamingResponse(_stream(fleet, operation_id, start_after), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return StreamingResponse(
+        _stream(fleet, operation_id, start_after), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
 
 
 async def _stream(fleet: State, operation_id: str, after: int) -> AsyncIterator[str]:

@@ -92,9 +92,7 @@ def group_exists(name: str) -> bool:
 
 def run(*words: str) -> None:
     """Run a command. Raises AccountFailed."""
-    done = subprocess.run(
-        list(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    done = subprocess.run(list(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     # userdel and its like say 12 where there was no home or no mail to remove.
     if done.returncode not in ((0, 12) if words[0] == "userdel" else (0,)):
         raise AccountFailed(

@@ -112,7 +112,7 @@ def before(entry: dict[str, Any]) -> Stat:
 def _noted(found: Stat) -> dict[str, Any]:
     if found.kind == "absent":
         return {"kind": "absent"}
-    noted = {"kind": found.kind, "mode": found.mode, "uid": found.uid, "gid": found.gid}  # type: Dict[str, Any]
+    noted: dict[str, Any] = {"kind": found.kind, "mode": found.mode, "uid": found.uid, "gid": found.gid}
     if found.content is not None:
         noted["content"] = encoded(found.content)
     return noted

@@ -81,7 +81,7 @@ def tegrastats_of(line: str) -> dict[str, Any] | None:
     memory = re.search(r"RAM (\d+)/(\d+)MB", line)
     if memory is None:
         return None
-    found = {"ram_used_mib": int(memory.group(1)), "ram_total_mib": int(memory.group(2))}  # type: Dict[str, Any]
+    found: dict[str, Any] = {"ram_used_mib": int(memory.group(1)), "ram_total_mib": int(memory.group(2))}
     load = re.search(r"GR3D_FREQ (\d+)%", line)
     if load:
         found["gpu_percent"] = int(load.group(1))

@@ -28,7 +28,7 @@ class Ledger:
         """Return what was noted of ``name``, or None."""
         try:
             with open(self._path(name), encoding="utf-8") as file:
-                entry = json.load(file)  # type: Dict[str, Any]
+                entry: dict[str, Any] = json.load(file)
         except FileNotFoundError:
             return None
         return entry

@@ -8,8 +8,9 @@ import os
 import re
 import subprocess
 import time
-from typing import Callable
+from typing import Any, Callable
 
+from ansible_collections.fleet.commander.plugins.module_utils import leftovers
 from ansible_collections.fleet.commander.plugins.module_utils.ledger import ROOT, Ledger
 
 ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C.UTF-8"}
@@ -33,8 +34,12 @@ class PackagesFailed(Exception):
 class Packages:
     """The packages that one owner, such as a role, needs. ``say`` is told of waiting."""
 
-    def __init__(self, owner: str, lock_timeout: int, say: Callable[[str], None], root: str = ROOT) -> None:
+    def __init__(
+        self, owner: str, lock_timeout: int, say: Callable[[str], None], paths: list[str], groups: list[str], root: str = ROOT
+    ) -> None:
         self._owner = owner
+        self._paths = paths
+        self._groups = groups
         self._lock_timeout = lock_timeout
         self._say = say
         self._ledger = Ledger("package", root)
@@ -58,8 +63,8 @@ class Packages:
             raise PackagesFailed(
                 "Installing {} would remove {}; remove or replace that by hand first.".format(", ".join(missing), ", ".join(removed))
             )
-        entry = self._ledger.get(self._owner) or {"brought": []}
-        self._ledger.put(self._owner, {"brought": sorted({*entry["brought"], *brought})})
+        entry = self._ledger.get(self._owner) or {"brought": [], "leftovers": leftovers.look(self._paths, self._groups)}
+        self._ledger.put(self._owner, {**entry, "brought": sorted({*entry["brought"], *brought})})
         apt("install", *missing)
         return brought
 
@@ -76,6 +81,8 @@ class Packages:
                 self._wait()
                 repair()
                 apt("purge", *going)
+            if not staying:
+                leftovers.remove(entry["leftovers"])
             self._ledger.forget(self._owner)
         return going, staying
 
@@ -165,7 +172,7 @@ def apt(verb: str, *names: str) -> None:
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     """Run a command, its two outputs in one, without a terminal."""
-    environment = dict(os.environ, **ENVIRONMENT)  # type: Dict[str, Any]
+    environment: dict[str, Any] = dict(os.environ, **ENVIRONMENT)
     return subprocess.run(
         list(words),
         env=environment,

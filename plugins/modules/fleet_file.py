@@ -85,6 +85,7 @@ import tempfile
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.commander.plugins.module_utils import file_plans
 from ansible_collections.fleet.commander.plugins.module_utils.files import NotOurs, Place, Stat
+from ansible_collections.fleet.commander.plugins.module_utils.leftovers import empty
 
 
 def main() -> None:
@@ -161,7 +162,7 @@ def _restore(module: AnsibleModule, place: Place) -> None:
             shutil.copy2(place.path, kept)
             module.warn(f"{place.path} was changed by somebody; that version is kept as {kept}.")
         if wanted.kind == "absent" and place.now.kind == "directory" and module.params["purge"]:
-            _empty(place.path)
+            empty(place.path)
         place.give_back(wanted)
     module.exit_json(changed=changed, path=place.path, diff=_diff(place.path, place.now, wanted))
 
@@ -192,14 +193,6 @@ def _validate(command: str, content: bytes, path: str) -> None:
             raise NotOurs(f"{path} was left as it is: {words[0]} cannot be run ({error.strerror}).") from None
     if done.returncode:
         raise NotOurs("{} was left as it is: {} refused the new one: {}".format(path, words[0], " ".join(done.stdout.split())[:300]))
-
-
-def _empty(path: str) -> None:
-    for entry in os.scandir(path):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        else:
-            os.unlink(entry.path)
 
 
 def _diff(path: str, now: Stat, wanted: Stat) -> dict[str, str]:

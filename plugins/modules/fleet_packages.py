@@ -28,6 +28,18 @@ options:
     type: str
     choices: [present, restored]
     default: present
+  leftover_paths:
+    description:
+      - Folders that the packages fill while they run and leave behind when they go, such as C(/var/lib/docker).
+      - V(restored) empties those that were not there, or were empty, before the packages came.
+    type: list
+    elements: path
+    default: []
+  leftover_groups:
+    description: Groups that the packages make and leave behind; V(restored) removes those that were not there.
+    type: list
+    elements: str
+    default: []
   lock_timeout:
     description: Seconds to wait for another package manager.
     type: int
@@ -74,12 +86,14 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "default": []},
             "owner": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "restored"], "default": "present"},
+            "leftover_paths": {"type": "list", "elements": "path", "default": []},
+            "leftover_groups": {"type": "list", "elements": "str", "default": []},
             "lock_timeout": {"type": "int", "default": 300},
         },
         supports_check_mode=True,
     )
     given = module.params
-    packages = Packages(given["owner"], given["lock_timeout"], module.warn)
+    packages = Packages(given["owner"], given["lock_timeout"], module.warn, given["leftover_paths"], given["leftover_groups"])
     coming, kept = [], []
     try:
         if given["state"] == "present":

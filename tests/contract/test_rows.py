@@ -35,7 +35,7 @@ READS = [
         },
     ),
 ]  # fmt: skip
-NODE = {"id", "hostname", "ip", "status", "cluster", "cpu", "memory", "gpu", "gpu_memory", "temperature", "disk", "last_seen"}
+NODE = {"id", "hostname", "ip", "status", "cluster", "cpu", "memory", "gpu", "gpu_memory", "temperature", "disk", "last_seen", "reason"}
 
 
 @pytest.mark.parametrize(("path", "keys"), READS)

@@ -14,7 +14,7 @@ from fleet_api.kit.db import Database
 log = structlog.get_logger()
 
 
-class HostKeyService:
+class HostKeys:
     """Keeps the pins. One instance a process, used on the event loop only."""
 
     def __init__(self, db: Database, clock: Clock) -> None:

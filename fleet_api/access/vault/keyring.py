@@ -105,7 +105,7 @@ class Keyring:
         """Keep keys from being changed meanwhile, in every process; ``alone`` to change them. Raises VaultLocked after a while."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = open(self.folder / "lock", "a", opener=_private)  # noqa: SIM115 - closed below
+            file = os.fdopen(os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise VaultLocked(f"The vault's folder {self.folder} cannot be used: {error.strerror}.") from None
         with file:
@@ -180,7 +180,3 @@ def _sync(folder: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -48,9 +48,9 @@ def page(db: Connection, limit: int | None, offset: int) -> list[Credential]:
     return [Credential(**row) for row in db.execute(query).mappings()]
 
 
-def change(db: Connection, credential_id: str, version: int, **values: Any) -> bool:
-    """Set columns of a credential that still has this version. Say whether it had."""
-    where = (credentials.c.id == credential_id, credentials.c.version == version)
+def change(db: Connection, credential_id: str, was: int, **values: Any) -> bool:
+    """Set columns of a credential whose version still is ``was``. Say whether it was."""
+    where = (credentials.c.id == credential_id, credentials.c.version == was)
     return bool(db.execute(update(credentials).where(*where).values(**values)).rowcount)
 
 

@@ -17,7 +17,7 @@ LOGIN_SECONDS = 10.0
 KEEPALIVE_SECONDS, KEEPALIVE_MISSES = 15, 3
 
 
-class HostKeys(Protocol):
+class PinnedKeys(Protocol):
     """Where pinned host keys are kept. Keys are lines such as ``ssh-ed25519 AAAA...``, fingerprints ``SHA256:...``."""
 
     async def pinned(self, address: str, port: int) -> list[str]:
@@ -47,7 +47,7 @@ class _Client(asyncssh.SSHClient):
 
 
 async def open_connection(
-    address: str, port: int, secret: Secret, client_key: asyncssh.SSHKey | None, host_keys: HostKeys, name: str
+    address: str, port: int, secret: Secret, client_key: asyncssh.SSHKey | None, host_keys: PinnedKeys, name: str
 ) -> asyncssh.SSHClientConnection:
     """Connect and sign in. ``address`` has been checked; ``name`` is for sentences.
 
@@ -59,7 +59,7 @@ async def open_connection(
     """
     pinned = [asyncssh.import_public_key(line) for line in await host_keys.pinned(address, port)]
     client = _Client(first_contact=not pinned)
-    where = f"{name} ({address} port {port})"
+    where = name if name.startswith(address) else f"{name} ({address} port {port})"
     sock = await _connected(address, port, where)
     try:
         async with asyncio.timeout(LOGIN_SECONDS):
@@ -145,18 +145,18 @@ def _options(secret: Secret, client_key: asyncssh.SSHKey | None, pinned: list[as
     }
 
 
-async def _pin(client: _Client, address: str, port: int, host_keys: HostKeys, name: str) -> None:
+async def _pin(client: _Client, address: str, port: int, host_keys: PinnedKeys, name: str) -> None:
     if client.shown is not None:
         key = client.shown
         if not await host_keys.pin(address, port, line_of(key), key.get_fingerprint()):
             raise await _refused(key, address, port, host_keys, name)
 
 
-async def _refused(key: asyncssh.SSHKey, address: str, port: int, host_keys: HostKeys, name: str) -> HostKeyChanged:
+async def _refused(key: asyncssh.SSHKey, address: str, port: int, host_keys: PinnedKeys, name: str) -> HostKeyChanged:
     shown = key.get_fingerprint()
     pinned = await host_keys.changed(address, port, line_of(key), shown)
     return HostKeyChanged(
-        f"host_key_changed: {name} ({address} port {port}) shows the host key {shown} instead of {pinned}, so nothing was sent to it. If "
+        f"host_key_changed: {name} at {address} port {port} shows the host key {shown} instead of {pinned}, so nothing was sent to it. If "
         "the machine was installed anew, an admin accepts the new key with POST /api/nodes/{node_id}/accept-host-key "
         f'{{"fingerprint": "{shown}"}}; else somebody may stand between.',
         pinned, shown,

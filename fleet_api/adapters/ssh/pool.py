@@ -15,7 +15,7 @@ from typing import Protocol
 import asyncssh
 
 from fleet_api.access.vault.secret import FIELDS, Secret
-from fleet_api.adapters.ssh.connect import HostKeys, open_connection
+from fleet_api.adapters.ssh.connect import PinnedKeys, open_connection
 from fleet_api.adapters.ssh.errors import TooManyConnections
 from fleet_api.adapters.ssh.types import Target
 from fleet_api.kit.allowed import AllowedNetworks
@@ -79,7 +79,7 @@ class Kept:
 class Pool:
     """One instance a process, used on the event loop only."""
 
-    def __init__(self, vault: Vault, host_keys: HostKeys, allowed: AllowedNetworks, clock: Clock, limit: int = LIMIT) -> None:
+    def __init__(self, vault: Vault, host_keys: PinnedKeys, allowed: AllowedNetworks, clock: Clock, limit: int = LIMIT) -> None:
         self.vault = vault
         self._host_keys = host_keys
         self._allowed = allowed
@@ -91,7 +91,10 @@ class Pool:
 
     @asynccontextmanager
     async def lent(self, target: Target) -> AsyncIterator[Kept]:
-        """Lend the connection to a target, opened now if there is none. Raises what :func:`open_connection` does, and TooManyConnections."""
+        """Lend the connection to a target, opened now if there is none.
+
+        Raises what :func:`open_connection` does, AddressNotAllowed, NameUnknown, NotFound for the credential, and TooManyConnections.
+        """
         address = await self._allowed.resolve(target.host)
         key = (address, target.port, *await self._identity(target))
         kept = self._kept.get(key)

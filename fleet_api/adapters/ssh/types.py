@@ -28,7 +28,7 @@ class Target:
     @property
     def name(self) -> str:
         """How sentences name it."""
-        return self.node_id or (self.host if self.port == 22 else f"{self.host} port {self.port}")
+        return self.node_id or f"{self.host} port {self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,117 @@
+#!/usr/bin/python
+# Copyright: Fleet Commander contributors. Apache-2.0.
+"""The agent's own Python environment."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: fleet_agent_venv
+short_description: Install the agent from a bundle, offline
+description:
+  - Makes a virtual environment beside the one in use, fills it from the bundle by hash, and only then switches over.
+  - An installation that is cut off leaves the one in use as it is. Older ones are removed.
+author:
+  - Fleet Commander maintainers
+options:
+  folder:
+    description: Where the environments are; C(current) in it is the one in use.
+    type: path
+    default: /opt/fleet/agent
+  digest:
+    description: The bundle's digest.
+    type: str
+    required: true
+  bundle:
+    description: The bundle on the node; it is removed once it is installed.
+    type: path
+    required: true
+extends_documentation_fragment:
+  - fleet.commander.attributes
+"""
+
+EXAMPLES = r"""
+- name: Install the agent
+  fleet.commander.fleet_agent_venv:
+    digest: 9f2c11d4a0b37e55
+    bundle: /opt/fleet/agent/agent-9f2c11d4a0b37e55.tar
+"""
+
+RETURN = r"""
+digest:
+  description: The bundle in use.
+  returned: success
+  type: str
+  sample: 9f2c11d4a0b37e55
+"""
+
+import glob
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+class InstallFailed(Exception):
+    """It could not be installed; the text is a sentence."""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "folder": {"type": "path", "default": "/opt/fleet/agent"},
+            "digest": {"type": "str", "required": True},
+            "bundle": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    current = os.path.join(given["folder"], "current")
+    before = os.readlink(current) if os.path.islink(current) else ""
+    changed = before != given["digest"]
+    if changed and not module.check_mode:
+        try:
+            install(given["bundle"], given["folder"], given["digest"])
+        except InstallFailed as error:
+            module.fail_json(msg=str(error))
+        except (OSError, tarfile.TarError) as error:
+            module.fail_json(msg=f"The agent cannot be installed: {error}; check the node's disk and run it again.")
+    module.exit_json(changed=changed, digest=given["digest"], diff={"before": f"{before}\n", "after": "{}\n".format(given["digest"])})
+
+
+def install(bundle: str, folder: str, digest: str) -> None:
+    """Install a bundle and switch to it. Raises InstallFailed, OSError and TarError."""
+    place = os.path.join(folder, digest)
+    shutil.rmtree(place, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as unpacked:
+        with tarfile.open(bundle) as tar:
+            tar.extractall(unpacked)
+        python = os.path.join(place, "bin", "python")
+        _run(["/usr/bin/python3", "-m", "venv", place], "python3 -m venv failed; install python3-venv")
+        pip = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-index", "--no-deps", "--no-cache-dir"]
+        wheels = os.path.join(unpacked, "wheels")
+        needed = os.path.join(unpacked, "requirements.txt")
+        _run([*pip, "--require-hashes", "--find-links", wheels, "-r", needed], "The agent's wheels do not fit this node")
+        _run([*pip, *glob.glob(os.path.join(unpacked, "worker", "*.whl"))], "The worker does not fit this node")
+    link = os.path.join(folder, ".current")
+    if os.path.lexists(link):
+        os.unlink(link)
+    os.symlink(digest, link)
+    os.replace(link, os.path.join(folder, "current"))
+    for name in os.listdir(folder):
+        if name not in (digest, "current"):
+            path = os.path.join(folder, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
+def _run(words: list[str], what: str) -> None:
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, check=False)
+    if done.returncode:
+        raise InstallFailed("{}: {}.".format(what, " ".join(done.stdout.split())[-300:].rstrip(".")))
+
+
+if __name__ == "__main__":
+    main()
