@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_api.access.host_key_models import HostKey
+from fleet_api.access.host_keys.models import HostKey
 from fleet_api.access.models import ApiKey, AuditEntry, BrowserSession, EnrolmentToken
 from fleet_api.access.vault.models import Credential
 from fleet_api.jobs.models import Attempt, IdempotencyKey, JobTable, JobTally

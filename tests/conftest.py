@@ -21,7 +21,7 @@ from tests.support.agent import FakeAgent
 from tests.support.client import client_of
 from tests.support.clock import ManualClock
 from tests.support.network import ADDRESS as BRIDGE
-from tests.support.network import bridge, in_a_lab
+from tests.support.network import LAB_RANGE, bridge, in_a_lab
 
 REAL_CONNECT = socket.socket.connect
 
@@ -39,6 +39,7 @@ def _loopback_only() -> Iterator[None]:
 
     patch = pytest.MonkeyPatch()
     patch.setattr(socket.socket, "connect", connect)
+    patch.setenv("FLEET_ALLOWED_NETWORKS", f"127.0.0.0/8,::1/128,{BRIDGE}/24,{LAB_RANGE}")
     yield
     patch.undo()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen, MultipleOf
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 SHOWN = 60  # characters of a bad value that are repeated to the caller
@@ -71,7 +72,13 @@ def sentence(errors: Sequence[Mapping[str, Any]], fields: Mapping[str, FieldInfo
             return "The request body must be a JSON object, sent with Content-Type: application/json."
         return f"{_reason(error)}."
     field = fields.get(location[-1]) or fields.get(location[0])
-    return f"{name}: {shown(error['input'])} is not allowed; it {_rule(error, field)}."
+    value = "the value" if field is not None and SecretStr in _types(field.annotation) else shown(error["input"])
+    return f"{name}: {value} is not allowed; it {_rule(error, field)}."
+
+
+def _types(annotation: Any) -> set[Any]:
+    """Return the types that an annotation is made of."""
+    return {annotation}.union(*(_types(inner) for inner in getattr(annotation, "__args__", ())))
 
 
 _KINDS = {

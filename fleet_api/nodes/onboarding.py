@@ -160,7 +160,11 @@ class Onboarding:
         if not work.checking:
             await self._remote.run(body.ip, body.ssh_port, body.credential_id, sweep.command(work.id), become=True)
         play = await self._play(work, body, node)
-        outcome = await work.play(play)
+        try:
+            outcome = await work.play(play)
+        except asyncio.CancelledError:
+            await asyncio.shield(sweep.clean(self._remote, body.ip, body.ssh_port, body.credential_id))
+            raise
         work.result.update({"hosts": outcome.hosts, "stats": outcome.stats, "reasons": outcome.reasons})
         await self._vault.used(body.credential_id)
         self._settled(outcome, node.id)

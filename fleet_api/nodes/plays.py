@@ -111,7 +111,11 @@ class NodePlay:
             play, unreached = await self._play(work)
         except FleetError as error:
             raise OperationFailed(error.detail) from error
-        outcome = await work.play(play) if play.hosts else Outcome(code=0)
+        try:
+            outcome = await work.play(play) if play.hosts else Outcome(code=0)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._clean(list(play.hosts)))
+            raise
         outcome.hosts |= dict.fromkeys(unreached, "unreachable")
         outcome.reasons |= unreached
         work.result.update({"hosts": outcome.hosts, "stats": outcome.stats, "reasons": outcome.reasons, "reports": outcome.results})
@@ -153,6 +157,10 @@ class NodePlay:
         variables = {"fleet_operation": work.id, "fleet_control_plane_url": public_url(plays.settings, plays.settings.port)}
         play = Play(self.name, hosts, in_groups, variables, "\n".join(known_hosts), secrets=secrets)
         return play, unreached
+
+    async def _clean(self, node_ids: list[str]) -> None:
+        rows = [self._plays.nodes.get(node_id).row for node_id in node_ids]
+        await asyncio.gather(*(sweep.clean(self._plays.remote, row.ip, row.ssh_port, row.credential_id or "") for row in rows))
 
     async def _settle(self, work: Work, outcome: Outcome) -> None:
         if work.checking:

@@ -5,7 +5,17 @@ A package manager is let finish, with all below it: the next preflight repairs w
 
 from __future__ import annotations
 
+import asyncio
 import shlex
+
+import structlog
+
+from fleet_api.errors import FleetError
+from fleet_api.nodes.remote import Remote
+
+log = structlog.get_logger()
+
+SECONDS = 15.0
 
 SCRIPT = r"""
 import json, os, signal, sys, time
@@ -65,3 +75,12 @@ print(json.dumps({"ended": len(ended), "left": len(left())}))
 def command(keep: str = "-") -> str:
     """Return the command that ends every operation's processes but those of ``keep``, and frees the node's lock from them."""
     return f"python3 -c {shlex.quote(SCRIPT)} {shlex.quote(keep)}"
+
+
+async def clean(remote: Remote, address: str, port: int, credential_id: str) -> None:
+    """Sweep a node after an operation on it was cut off. Where that cannot be done now, the next operation there does it first."""
+    try:
+        async with asyncio.timeout(SECONDS):
+            await remote.run(address, port, credential_id, command(), become=True)
+    except (FleetError, TimeoutError) as error:
+        log.warning("node_not_swept", address=address, reason=str(error))

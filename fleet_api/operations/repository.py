@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from fleet_api.operations.models import NodeLock, Operation, OperationEvent
+from fleet_api.operations.models import NodeLock, Operation, OperationEvent, ScheduledRun
 from fleet_api.operations.states import ENDED, UNFINISHED, OperationState
 
 operations = Operation.__table__  # type: ignore[attr-defined]
 events = OperationEvent.__table__  # type: ignore[attr-defined]
 locks = NodeLock.__table__  # type: ignore[attr-defined]
+scheduled = ScheduledRun.__table__  # type: ignore[attr-defined]
 
 
 def add(db: Connection, rows: Iterable[Operation]) -> None:
@@ -112,6 +114,17 @@ def events_after(db: Connection, operation_id: str, after: int, limit: int) -> l
     """Return events numbered above ``after``, in order."""
     query = select(events).where(events.c.operation_id == operation_id, events.c.seq > after).order_by(events.c.seq).limit(limit)
     return [OperationEvent(**row) for row in db.execute(query).mappings()]
+
+
+def runs(db: Connection) -> dict[str, ScheduledRun]:
+    """Return when each scheduled job ran, by name."""
+    return {row["name"]: ScheduledRun(**row) for row in db.execute(select(scheduled)).mappings()}
+
+
+def keep_run(db: Connection, name: str, **values: Any) -> None:
+    """Note when a scheduled job ran, or is to run."""
+    new = sqlite_insert(scheduled).values(name=name, enabled=True, **values)
+    db.execute(new.on_conflict_do_update(index_elements=["name"], set_=values))
 
 
 def ended_before(db: Connection, before: float | None, keep: int | None, limit: int) -> list[str]:

@@ -17,19 +17,16 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from pydantic import BaseModel
-from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert
 
 from fleet_api.errors import FleetError, NotFound
 from fleet_api.kit.clock import Clock, rfc3339
 from fleet_api.kit.db import Database
+from fleet_api.operations import repository
 from fleet_api.operations.models import ScheduledRun
 
 log = structlog.get_logger()
 
 GRACE_SECONDS = 3600
-
-runs = ScheduledRun.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class Schedule:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run what comes due while the context is open."""
-        stored = await self._db.read(_every)
+        stored = await self._db.read(repository.runs)
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         for job in self._jobs.values():
             trigger = (
@@ -86,7 +83,7 @@ class Schedule:
 
     async def views(self) -> list[ScheduleView]:
         """Return every job by name, with its last and next run."""
-        stored = await self._db.read(_every)
+        stored = await self._db.read(repository.runs)
         return [self._view(job, stored.get(name)) for name, job in sorted(self._jobs.items())]
 
     async def run_now(self, name: str) -> ScheduleView:
@@ -125,14 +122,7 @@ class Schedule:
     async def _keep(self, name: str, **values: Any) -> None:
         values["next_run"] = self._next(name)
 
-        def store(db: Connection) -> None:
-            db.execute(insert(runs).values(name=name, enabled=True, **values).on_conflict_do_update(index_elements=["name"], set_=values))
-
-        await self._db.write(store)
-
-
-def _every(db: Connection) -> dict[str, ScheduledRun]:
-    return {row["name"]: ScheduledRun(**row) for row in db.execute(select(runs)).mappings()}
+        await self._db.write(lambda db: repository.keep_run(db, name, **values))
 
 
 def check_crontab(line: str) -> str:

@@ -14,7 +14,14 @@ from fleet_api.deps import CallerNamed, Fleet, NodeId
 from fleet_api.errors import documented
 from fleet_api.kit.disconnect import while_connected
 from fleet_api.nodes.command_schemas import (
-    CommandBody, CommandView, FingerprintBody, HostKeyView, ManyBody, ManyOutcomes, NodeCommandBody, NodeOutcome,
+    CommandBody,
+    CommandView,
+    FingerprintBody,
+    HostKeyView,
+    ManyBody,
+    ManyOutcomes,
+    NodeCommandBody,
+    NodeOutcome,
 )  # fmt: skip
 from fleet_api.nodes.commands import Order, failed
 

@@ -1,5 +1,8 @@
 # Copyright: Fleet Commander contributors. Apache-2.0.
-"""A bundle: all that an agent needs on a node, as one tar file, so that the node needs no internet. Made on the controller, once a kind of node."""
+"""A bundle: all that an agent needs on a node, as one tar file, so that the node needs no internet.
+
+Made on the controller, once a kind of node.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,9 @@ def worker_files(folder: str) -> list[str]:
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in ("__pycache__", "build", "training") and not name.endswith(".egg-info"))
-        found += [os.path.relpath(os.path.join(place, name), folder) for name in sorted(names) if not name.endswith((".pyc", ".lock", ".in"))]
+        found += [
+            os.path.relpath(os.path.join(place, name), folder) for name in sorted(names) if not name.endswith((".pyc", ".lock", ".in"))
+        ]
     return found
 
 
@@ -133,7 +138,11 @@ def _pack_installed(folder: str) -> None:
     name = f"fleet_worker-{worker.version}-py3-none-any.whl"
     with zipfile.ZipFile(os.path.join(folder, name), "w", zipfile.ZIP_DEFLATED) as wheel:
         for file in worker.files or []:
-            if ".." not in file.parts and "__pycache__" not in file.parts and file.name not in ("INSTALLER", "REQUESTED", "direct_url.json"):
+            if (
+                ".." not in file.parts
+                and "__pycache__" not in file.parts
+                and file.name not in ("INSTALLER", "REQUESTED", "direct_url.json")
+            ):
                 wheel.write(str(file.locate()), str(file))
 
 

@@ -60,7 +60,6 @@ path:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.fleet.commander.plugins.module_utils import bundle
 
 

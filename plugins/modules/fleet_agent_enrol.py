@@ -69,7 +69,6 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.fleet.commander.plugins.module_utils.ledger import write_file
 
 
@@ -143,7 +142,7 @@ def last_word(unit: str) -> str:
     """Return the last message that the agent logged."""
     said = subprocess.run(
         ["journalctl", "-u", unit, "-n", "20", "-o", "cat", "--no-pager"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
     ).stdout  # fmt: skip
     for line in reversed(said.splitlines()):
         try:

@@ -108,7 +108,7 @@ def install(bundle: str, folder: str, digest: str) -> None:
 
 
 def _run(words: list[str], what: str) -> None:
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, check=False)
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise InstallFailed("{}: {}.".format(what, " ".join(done.stdout.split())[-300:].rstrip(".")))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 ADDRESS, PREFIX = "10.213.7.1", 24
+LAB_RANGE = "10.214.0.0/16"
 LABS: set[ipaddress.IPv4Network] = set()
 """The subnets of the labs that this run of tests has made."""
 

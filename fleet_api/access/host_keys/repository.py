@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from fleet_api.access.host_key_models import HostKey
+from fleet_api.access.host_keys.models import HostKey
 
 host_keys = HostKey.__table__  # type: ignore[attr-defined]
 
