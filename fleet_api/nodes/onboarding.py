@@ -14,7 +14,7 @@ from fleet_api.access.listening import public_url
 from fleet_api.access.vault.service import VaultService
 from fleet_api.adapters.ansible.play import Outcome, Play
 from fleet_api.errors import Conflict, FleetError, Unavailable
-from fleet_api.nodes import sweep
+from fleet_api.nodes import progress, sweep
 from fleet_api.nodes.bodies import JoinBody, NodeBody
 from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.naming import free_id
@@ -161,7 +161,8 @@ class Onboarding:
             await self._remote.run(body.ip, body.ssh_port, body.credential_id, sweep.command(work.id), become=True)
         play = await self._play(work, body, node)
         try:
-            outcome = await work.play(play)
+            async with progress.followed(self._remote, work, node.id, body.ip, body.ssh_port, body.credential_id):
+                outcome = await work.play(play)
         except asyncio.CancelledError:
             await asyncio.shield(sweep.clean(self._remote, body.ip, body.ssh_port, body.credential_id))
             raise

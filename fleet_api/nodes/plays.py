@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fleet_api.access.listening import public_url
 from fleet_api.access.vault.service import VaultService
 from fleet_api.adapters.ansible.play import Outcome, Play
 from fleet_api.errors import Conflict, FleetError, InvalidValue
-from fleet_api.nodes import sweep
+from fleet_api.nodes import progress, sweep
 from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.remote import Remote
 from fleet_api.nodes.service import NodeService
@@ -112,7 +113,12 @@ class NodePlay:
         except FleetError as error:
             raise OperationFailed(error.detail) from error
         try:
-            outcome = await work.play(play) if play.hosts else Outcome(code=0)
+            async with AsyncExitStack() as stack:
+                for node_id in play.hosts:
+                    row = self._plays.nodes.get(node_id).row
+                    following = progress.followed(self._plays.remote, work, node_id, row.ip, row.ssh_port, row.credential_id or "")
+                    await stack.enter_async_context(following)
+                outcome = await work.play(play) if play.hosts else Outcome(code=0)
         except asyncio.CancelledError:
             await asyncio.shield(self._clean(list(play.hosts)))
             raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from fleet_api.access.host_keys import HostKeys
@@ -15,6 +17,10 @@ class Remote(Protocol):
         self, address: str, port: int, credential_id: str, command: str, *, timeout: float = 30.0, become: bool = False
     ) -> Result:
         """Run a command. Raises FleetError with a sentence: refused, not reachable, another host key, no such credential."""
+        ...
+
+    def lines(self, address: str, port: int, credential_id: str, command: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Run a command and yield its lines as they come; it is ended when the context closes. Raises as :meth:`run`."""
         ...
 
     async def known_hosts(self, address: str, port: int) -> str:
@@ -34,6 +40,10 @@ class OverSsh:
     ) -> Result:
         """See :class:`Remote`."""
         return await self._ssh.run(Target(address, port, credential_id), command, timeout=timeout, become=become)
+
+    def lines(self, address: str, port: int, credential_id: str, command: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """See :class:`Remote`."""
+        return self._ssh.lines(Target(address, port, credential_id), command)
 
     async def known_hosts(self, address: str, port: int) -> str:
         """See :class:`Remote`."""

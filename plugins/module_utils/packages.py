@@ -10,8 +10,9 @@ import subprocess
 import time
 from typing import Any, Callable
 
-from ansible_collections.fleet.commander.plugins.module_utils import leftovers
+from ansible_collections.fleet.commander.plugins.module_utils import apt_progress, leftovers
 from ansible_collections.fleet.commander.plugins.module_utils.ledger import ROOT, Ledger
+from ansible_collections.fleet.commander.plugins.module_utils.progress import Progress
 
 ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C.UTF-8"}
 OPTIONS = [
@@ -165,7 +166,8 @@ def repair() -> None:
 
 def apt(verb: str, *names: str) -> None:
     """Run ``apt-get``. Raises PackagesFailed with one sentence."""
-    done = run("apt-get", *OPTIONS, verb, *names)
+    environment: dict[str, str] = dict(os.environ, **ENVIRONMENT)
+    done = apt_progress.run(["apt-get", *OPTIONS, verb, *names], environment, Progress("packages"))
     if done.returncode:
         raise PackagesFailed(sentence(done.stdout, "apt-get {} failed".format(" ".join([verb, *names])[:200])))
 

@@ -37,6 +37,8 @@ def _check(private_key: str, passphrase: str | None) -> None:
     except (asyncssh.KeyImportError, ValueError) as error:
         if passphrase is None and "assphrase" in str(error):
             raise KeyUnusable("passphrase: the private key is encrypted; give its passphrase too.") from None
+        if "decrypt" in str(error):
+            raise KeyUnusable("passphrase: it does not open the private key.") from None
         raise KeyUnusable(
             "private_key: it is no private key in OpenSSH or PEM form; give the whole file, with its first and last line."
         ) from None

@@ -59,7 +59,7 @@ async def open_connection(
     """
     pinned = [asyncssh.import_public_key(line) for line in await host_keys.pinned(address, port)]
     client = _Client(first_contact=not pinned)
-    where = name if name.startswith(address) else f"{name} ({address} port {port})"
+    where = _where(name, address, port)
     sock = await _connected(address, port, where)
     try:
         async with asyncio.timeout(LOGIN_SECONDS):
@@ -154,13 +154,18 @@ async def _pin(client: _Client, address: str, port: int, host_keys: PinnedKeys, 
 
 async def _refused(key: asyncssh.SSHKey, address: str, port: int, host_keys: PinnedKeys, name: str) -> HostKeyChanged:
     shown = key.get_fingerprint()
+    node = "{node_id}" if name.startswith(address) else name
     pinned = await host_keys.changed(address, port, line_of(key), shown)
     return HostKeyChanged(
-        f"host_key_changed: {name} at {address} port {port} shows the host key {shown} instead of {pinned}, so nothing was sent to it. If "
-        "the machine was installed anew, an admin accepts the new key with POST /api/nodes/{node_id}/accept-host-key "
+        f"host_key_changed: {_where(name, address, port)} shows the host key {shown} instead of {pinned}, so nothing was sent to "
+        f"it. If the machine was installed anew, an admin accepts the new key with POST /api/nodes/{node}/accept-host-key "
         f'{{"fingerprint": "{shown}"}}; else somebody may stand between.',
         pinned, shown,
     )  # fmt: skip
+
+
+def _where(name: str, address: str, port: int) -> str:
+    return name if name.startswith(address) else f"{name} ({address} port {port})"
 
 
 def line_of(key: asyncssh.SSHKey) -> str:
