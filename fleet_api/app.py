@@ -23,6 +23,7 @@ from fleet_api.access.door import Door
 from fleet_api.access.guarding import guard
 from fleet_api.access.openapi import with_access
 from fleet_api.adapters.ansible.play import Plays
+from fleet_api.adapters.ssh.types import Ssh
 from fleet_api.errors import FleetError
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.middleware import Normalise
@@ -70,12 +71,12 @@ Times are RFC 3339 in UTC.
 """
 
 
-def create_app(settings: Settings, clock: Clock | None = None, plays: Plays | None = None) -> FastAPI:
-    """Return the application; its state is built when it starts. ``clock`` and ``plays`` are the real ones unless a test brings its own."""
+def create_app(settings: Settings, clock: Clock | None = None, plays: Plays | None = None, machines: Ssh | None = None) -> FastAPI:
+    """Return the application; its state is built when it starts. What else is given stands in for the real thing in tests."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = build(settings, clock, plays)
+        state = build(settings, clock, plays, machines)
         app.state.fleet = state
         async with running(state):
             yield

@@ -20,6 +20,7 @@ from fleet_api.adapters.ansible.play import Plays
 from fleet_api.adapters.ansible.runner import AnsiblePlays
 from fleet_api.adapters.ssh.client import SshClient
 from fleet_api.adapters.ssh.pool import Pool
+from fleet_api.adapters.ssh.types import Ssh
 from fleet_api.jobs.dispatcher import Dispatcher
 from fleet_api.jobs.doors import Doors
 from fleet_api.jobs.held import OpenLeases
@@ -90,8 +91,8 @@ class State:
     services: list[LoopService]
 
 
-def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = None) -> State:
-    """Put the parts together; nothing runs yet but the database's threads."""
+def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = None, machines: Ssh | None = None) -> State:
+    """Put the parts together; nothing runs yet but the database's threads. ``machines`` stands in for SSH in plays and onboarding."""
     clock = clock or SystemClock()
     db = Database(settings.database)
     bus = Bus()
@@ -110,7 +111,7 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
     host_keys = HostKeys(db, clock)
     ssh = SshClient(Pool(vault, host_keys, AllowedNetworks(settings.allowed_networks), clock))
     vault.on_change.append(ssh.pool.forget_credential)
-    remote = OverSsh(ssh, host_keys)
+    remote = OverSsh(machines or ssh, host_keys)
     plays = plays or AnsiblePlays(collection.root(), settings.operation_locks)
     operations = OperationService(db, clock, bus, plays, settings.operations_limit)
     onboarding = Onboarding(settings, nodes, operations, vault, enrolment, remote)

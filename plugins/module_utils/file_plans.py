@@ -39,7 +39,11 @@ def keys(path: str, now: Stat, entry: Entry, wanted: dict[str, Any], mode: int, 
     ours = dict((entry or {}).get("keys", {}))
     back = {key: was["value"] for key, was in ours.items() if key not in wanted and was["had"]}
     dropped = [key for key, was in ours.items() if key not in wanted and not was["had"]]
-    content = files.with_keys(now.content or b"", {**back, **wanted}, dropped, path)
+    # Beside what others keep in the same object, such as another runtime.
+    merged = {
+        key: {**had[key], **value} if isinstance(value, dict) and isinstance(had.get(key), dict) else value for key, value in wanted.items()
+    }
+    content = files.with_keys(now.content or b"", {**back, **merged}, dropped, path)
     ours = {key: ours.get(key, {"had": key in had, "value": had.get(key)}) for key in wanted}
     return Stat("file", content, mode, uid, gid), {"how": "keys", "keys": ours}
 

@@ -56,8 +56,8 @@ class Place:
         """What was noted."""
         return self._ledger.get(self.path)
 
-    def put(self, wanted: Stat, entry: dict[str, Any]) -> None:
-        """Note what is there, with ``entry``, and put ``wanted`` there. Raises OSError."""
+    def put(self, wanted: Stat, entry: dict[str, Any], folder_mode: int = 0o755) -> None:
+        """Note what is there, with ``entry``, and put ``wanted`` there. Folders that it needs get its owner and ``folder_mode``. Raises OSError."""
         missing = []
         folder = os.path.dirname(self.path)
         while not os.path.isdir(folder):
@@ -65,7 +65,10 @@ class Place:
             folder = os.path.dirname(folder)
         for folder in reversed(missing):
             self._ledger.note(folder, {"kind": "absent"})
-            os.mkdir(folder, 0o755)
+            os.mkdir(folder)
+            os.chmod(folder, folder_mode)
+            if folder_mode != 0o755:  # a private one is the file's owner's
+                os.chown(folder, wanted.uid, wanted.gid)
         noted = self.entry
         self._ledger.put(self.path, {**_noted(self.now), **(noted or {}), **entry})
         self._write(wanted)
@@ -150,7 +153,10 @@ def parsed(content: bytes, path: str) -> dict[str, Any]:
 
 
 def with_keys(content: bytes, keys: dict[str, Any], dropped: list[str], path: str) -> bytes:
-    """Return a JSON object's text with ``keys`` set and ``dropped`` taken out, or the same bytes where that changes nothing."""
+    """Return a JSON object's text with ``keys`` set and ``dropped`` taken out, or the same bytes where that changes nothing.
+
+    Raises NotOurs. Pure.
+    """
     found = parsed(content, path)
     wanted = {**{key: value for key, value in found.items() if key not in dropped}, **keys}
     return content if wanted == found and content.strip() else json.dumps(wanted, indent=2, sort_keys=True).encode("utf-8") + b"\n"

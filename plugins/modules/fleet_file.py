@@ -42,6 +42,10 @@ options:
   group:
     description: Its group.
     type: str
+  folder_mode:
+    description: The mode of folders that are made for it; other than V(0755) they belong to O(owner).
+    type: str
+    default: "0755"
   validate:
     description: A command that must accept the new file before it is put in place; C(%s) stands for it.
     type: str
@@ -100,6 +104,7 @@ def main() -> None:
             "mode": {"type": "str"},
             "owner": {"type": "str"},
             "group": {"type": "str"},
+            "folder_mode": {"type": "str", "default": "0755"},
             "validate": {"type": "str"},
             "purge": {"type": "bool", "default": False},
         },
@@ -109,8 +114,9 @@ def main() -> None:
     given = module.params
     if given["state"] == "present" and all(given[name] is None for name in ("content", "lines", "keys")):
         module.fail_json(msg="fleet_file: give content, lines or keys for {}.".format(given["path"]))
-    if given["mode"] and not set(given["mode"]) <= set("01234567"):
-        module.fail_json(msg="fleet_file: mode must be an octal text such as '0644', and '{}' was given.".format(given["mode"]))
+    for mode in (given["mode"], given["folder_mode"]):
+        if mode and not set(mode) <= set("01234567"):
+            module.fail_json(msg=f"fleet_file: a mode must be an octal text such as '0644', and '{mode}' was given.")
     try:
         place = Place(given["path"])
         if given["state"] == "restored":
@@ -143,7 +149,7 @@ def _put(module: AnsibleModule, place: Place) -> None:
     if changed and given["validate"]:
         _validate(given["validate"], wanted.content or b"", place.path)
     if changed and not module.check_mode:
-        place.put(wanted, note)
+        place.put(wanted, note, int(given["folder_mode"], 8))
     module.exit_json(changed=changed, path=place.path, diff=_diff(place.path, now, wanted))
 
 

@@ -31,6 +31,12 @@ options:
   masked:
     description: Whether nothing shall be able to start it. Left out, that stays as it is.
     type: bool
+  renew:
+    description:
+      - Restart the unit, or make it read its settings again, if it runs. Always a change, so it is for handlers.
+      - A unit that this run would bring in check mode is taken as there.
+    type: str
+    choices: [restart, reload]
 extends_documentation_fragment:
   - fleet.commander.attributes
 """
@@ -52,7 +58,7 @@ unit:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fleet.commander.plugins.module_utils.units import ABSENT, Unit, UnitFailed, wanted_of
+from ansible_collections.fleet.commander.plugins.module_utils.units import ABSENT, Unit, UnitFailed, systemctl, wanted_of
 
 
 def main() -> None:
@@ -64,6 +70,7 @@ def main() -> None:
             "active": {"type": "bool"},
             "enabled": {"type": "bool"},
             "masked": {"type": "bool"},
+            "renew": {"type": "str", "choices": ["restart", "reload"]},
         },
         supports_check_mode=True,
     )
@@ -77,6 +84,8 @@ def main() -> None:
         wanted = noted if noted["exists"] else ({**ABSENT, "exists": True} if now["exists"] else now)
     else:
         wanted = wanted_of(now, given["enabled"], given["active"], given["masked"])
+    if given["renew"]:
+        _renew(module, unit)
     changed = wanted != now if now["exists"] or not restoring else False
     if not restoring and not now["exists"] and not module.check_mode:
         module.fail_json(msg=f"There is no unit {unit.name} on this node; install what brings it first.")
@@ -89,6 +98,16 @@ def main() -> None:
         except UnitFailed as error:
             module.fail_json(msg=str(error))
     module.exit_json(changed=changed, unit=wanted, diff={"before": now, "after": wanted})
+
+
+def _renew(module: AnsibleModule, unit: Unit) -> None:
+    if unit.now["active"] and not module.check_mode:
+        try:
+            systemctl(module.params["renew"], unit.name)
+        except UnitFailed as error:
+            module.fail_json(msg=str(error))
+    after = {"renewed": module.params["renew"]}
+    module.exit_json(changed=unit.now["active"], unit=unit.now, diff={"before": {}, "after": after if unit.now["active"] else {}})
 
 
 if __name__ == "__main__":
