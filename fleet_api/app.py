@@ -42,6 +42,7 @@ from fleet_api.routes import (
     joining,
     keys,
     metrics,
+    network,
     nodes,
     operations,
     queue,
@@ -58,7 +59,7 @@ from fleet_api.version import __version__
 log = structlog.get_logger()
 
 CHAPTERS = (
-    queue, agents, vision, gallery, fleet, nodes, joining, install_queue, operations, schedule, ssh, vault, health, websocket, session, keys,
+    queue, agents, vision, gallery, fleet, nodes, network, joining, install_queue, operations, schedule, ssh, vault, health, websocket, session, keys,
     audit, metrics, dashboard,
 )  # fmt: skip
 EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After"]

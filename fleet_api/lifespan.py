@@ -18,6 +18,7 @@ from fleet_api.access.vault.keyring import Keyring
 from fleet_api.access.vault.service import VaultService
 from fleet_api.adapters.ansible.play import Plays
 from fleet_api.adapters.ansible.runner import AnsiblePlays
+from fleet_api.adapters.scan import NetworkProber
 from fleet_api.adapters.ssh.client import SshClient
 from fleet_api.adapters.ssh.pool import Pool
 from fleet_api.adapters.ssh.types import Ssh
@@ -35,6 +36,7 @@ from fleet_api.kit.loop_service import LoopService
 from fleet_api.metrics import Metrics
 from fleet_api.models.catalogue import Catalogue
 from fleet_api.nodes.commands import NodeCommands
+from fleet_api.nodes.discovery.service import Scanner
 from fleet_api.nodes.figures import FiguresStream
 from fleet_api.nodes.joining import JoiningAll
 from fleet_api.nodes.onboarding import Onboarding
@@ -83,6 +85,7 @@ class State:
     ssh: SshClient
     host_keys: HostKeys
     commands: NodeCommands
+    scanner: Scanner
     operations: OperationService
     onboarding: Onboarding
     joining_all: JoiningAll
@@ -109,7 +112,8 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
     enrolment = Enrolment(db, clock, nodes, partial(ca_hash, settings))
     vault = VaultService(db, clock, Keyring(settings.vault_folder, settings.vault_key_file))
     host_keys = HostKeys(db, clock)
-    ssh = SshClient(Pool(vault, host_keys, AllowedNetworks(settings.allowed_networks), clock))
+    allowed = AllowedNetworks(settings.allowed_networks)
+    ssh = SshClient(Pool(vault, host_keys, allowed, clock))
     vault.on_change.append(ssh.pool.forget_credential)
     remote = OverSsh(machines or ssh, host_keys)
     plays = plays or AnsiblePlays(collection.root(), settings.operation_locks)
@@ -126,7 +130,7 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
         audit=AuditLog(db, clock), metrics=Metrics(),
         limits=RateLimits(clock, settings.create_per_minute, settings.create_burst), catalogue=catalogue, doors=Doors(catalogue),
         views=JobViews(jobs, open_leases), vault=vault, ssh=ssh, host_keys=host_keys,
-        commands=NodeCommands(nodes, ssh, host_keys),
+        commands=NodeCommands(nodes, ssh, host_keys), scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
         onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)),
         services=[
@@ -156,6 +160,7 @@ async def running(state: State) -> AsyncIterator[State]:
         stack.push_async_callback(state.audit.settled)
         stack.push_async_callback(state.keys.flush)
         stack.push_async_callback(state.ssh.pool.close)
+        stack.push_async_callback(state.scanner.close)
         stack.callback(state.bus.close)
         await stack.enter_async_context(state.dispatcher.running())
         await state.operations.load()

@@ -24,6 +24,7 @@ Auth = Annotated[
     BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value),
 ]
 Names = Annotated[list[str], NoDecode]
+Ports = Annotated[list[Annotated[int, Field(ge=1, le=65_535)]], NoDecode]
 
 
 def default_home() -> Path:
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     allowed_hosts: Names = Field([], description="Further names that callers may use for this control plane; * allows every name")
     allowed_origins: Names = Field([], description="Origins of browser apps that may call the API; * allows every origin")
     allowed_networks: Names = Field(list(PRIVATE), description="Networks that this machine may call: nodes over SSH, scans")
+    scan_ports: Ports = Field([22, 8080, 2375, 2376, 2377, 5000, 7946, 8765, 9100], min_length=1, description="Ports that a scan looks at")
     vault_key_file: Path | None = Field(None, description="A file of the vault's master keys, one a line; else they are in the data folder")
     create_per_minute: float = Field(600, gt=0, description="How often one key may create (jobs, keys) a minute")
     exec_per_minute: float = Field(300, gt=0, description="How often one key may run a command on nodes a minute")
@@ -80,7 +82,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be an IP address of this machine; 0.0.0.0 is all of them") from None
 
-    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", mode="before")
+    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", "scan_ports", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

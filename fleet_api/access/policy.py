@@ -72,6 +72,8 @@ ROLES: dict[str, Wanted] = {
     "POST /api/install-queue/queue/retry-failed": ADMIN,
     "GET /api/install-queue/queue/{job_id}": VIEWER,
     "POST /api/install-queue/queue/{job_id}/retry": ADMIN,
+    "GET /api/network/scan": OPERATOR,
+    "GET /api/network/scan-status": VIEWER,
     "POST /api/network/join": ADMIN,
     # operations
     "GET /api/operations": VIEWER,

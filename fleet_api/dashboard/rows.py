@@ -29,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A node with its figures. ``status`` is one of online, idle, busy, switching, no engine and offline."""
+    """A node with its figures. ``status`` is the node's, or its worker's (idle, busy, switching, no engine) while it is online."""
 
     id: str
     status: str
@@ -38,6 +38,8 @@ class NodeRow:
     last_seen: str | None
     seen: str
     figures: list[Figure]
+    there: bool = False
+    reason: str = ""
 
     @classmethod
     def of(cls, node: LiveNode) -> NodeRow:
@@ -47,7 +49,7 @@ class NodeRow:
             id=view.id, status=_status(node), model=(node.loaded_model or "no model loaded") if node.online else "",
             place=" · ".join(part for part in (view.ip, view.cluster) if part),
             last_seen=view.last_seen, seen=wording.moment(view.last_seen),
-            figures=[_figure(view, key, label) for key, label in FIGURES],
+            figures=[_figure(view, key, label) for key, label in FIGURES], there=_is_there(view), reason=view.reason or "",
         )  # fmt: skip
 
     @classmethod
@@ -133,9 +135,13 @@ class PictureRow:
         return cls("", "", "", "", "", "", "", None, "")
 
 
+def _is_there(view: NodeView) -> bool:
+    return view.status in ("online", "degraded")
+
+
 def _status(node: LiveNode) -> str:
-    if not node.online:
-        return "offline"
+    if node.status != "online":
+        return node.status.replace("_", " ")
     if "image_gen" not in node.capabilities.job_types:
         return "online"
     return "no engine" if node.vision_status == "offline" else node.vision_status
@@ -143,7 +149,7 @@ def _status(node: LiveNode) -> str:
 
 def _figure(view: NodeView, key: str, label: str) -> Figure:
     value = getattr(view, key)
-    if view.status == "offline":
+    if not _is_there(view):
         return Figure(key, label, 0, wording.NO_VALUE)
     text = wording.celsius(value) if key == "temperature" else wording.percentage(value)
     return Figure(key, label, min(100.0, max(0.0, value or 0.0)), text)

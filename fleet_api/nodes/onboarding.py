@@ -185,7 +185,7 @@ class Onboarding:
         variables = {
             **host_variables(body.ip, body.ssh_port, secret),
             "fleet_enrolment_token": token,
-            "fleet_node_labels": node.row.labels,
+            "fleet_labels": node.row.labels,
         }
         return Play(
             playbook=ONBOARD,

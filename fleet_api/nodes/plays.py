@@ -151,7 +151,7 @@ class NodePlay:
                 if not work.checking:
                     await plays.remote.run(node.row.ip, node.row.ssh_port, credential_id, sweep.command(work.id), become=True)
                 known_hosts.append(await plays.remote.known_hosts(node.row.ip, node.row.ssh_port))
-                hosts[node.id] = {**host_variables(node.row.ip, node.row.ssh_port, secret), "fleet_node_labels": node.row.labels}
+                hosts[node.id] = {**host_variables(node.row.ip, node.row.ssh_port, secret), "fleet_labels": node.row.labels}
                 secrets |= secrets_of(secret)
                 for group, members in groups(node.row.cluster, node.row.labels, node.id).items():
                     in_groups.setdefault(group, []).extend(members)

@@ -16,6 +16,7 @@ from fleet_api.kit.crypto import fingerprint
 from fleet_api.kit.db import Database, DatabaseUnusable
 from fleet_api.nodes import repository
 from fleet_api.nodes.bodies import NodeBody
+from fleet_api.nodes.discovery.devices import KnownNode
 from fleet_api.nodes.live import SILENT_SECONDS, LiveNode
 from fleet_api.nodes.models import Node
 from fleet_api.nodes.naming import RESERVED, free_id
@@ -206,6 +207,11 @@ class NodeService:
         """Return the node that SSH finds at this address."""
         return next((node for node in self._live.values() if (node.row.ip, node.row.ssh_port) == (ip, port)), None)
 
+    def by_address(self) -> dict[str, KnownNode]:
+        """Return what a scan wants to know of the nodes, by the address where SSH finds each."""
+        there = (node for node in self.all() if node.row.ip and node.row.state != NodeState.RETIRED)
+        return {node.row.ip: KnownNode(node.id, node.row.hostname, _is_jetson(node.row.facts)) for node in there}
+
     def of_machine(self, machine_id: str) -> LiveNode | None:
         """Return the node with this machine id; an empty id matches nothing."""
         return next((node for node in self._live.values() if machine_id and node.row.machine_id == machine_id), None)
@@ -250,3 +256,7 @@ class NodeService:
 
     def _announce(self, node: LiveNode) -> None:
         self._bus.publish("node_update", lambda: NodeView.of(node).model_dump(mode="json"))
+
+
+def _is_jetson(facts: dict[str, Any]) -> bool | None:
+    return bool(facts["l4t_version"]) if "l4t_version" in facts else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import signal
 import time
 from typing import List, Optional
@@ -24,7 +25,10 @@ _STABLE_SECONDS = 30.0
 
 
 async def keep_engine(engine: EngineProcess) -> None:
-    """Keeps a child alive, with growing pauses where it keeps ending."""
+    """Keeps a child alive, with growing pauses where it keeps ending. On a node without an engine's packages there is none."""
+    if importlib.util.find_spec("numpy") is None:
+        logs.info("No engine is installed on this node: it takes no jobs.")
+        await asyncio.Event().wait()
     backoff = Backoff(0.2, 30.0)
     while True:
         begun = time.monotonic()

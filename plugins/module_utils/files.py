@@ -57,7 +57,7 @@ class Place:
         return self._ledger.get(self.path)
 
     def put(self, wanted: Stat, entry: dict[str, Any], folder_mode: int = 0o755) -> None:
-        """Note what is there, with ``entry``, and put ``wanted`` there. Folders that it needs get its owner and ``folder_mode``. Raises OSError."""
+        """Note what is there, with ``entry``, and put ``wanted`` there. Folders made for it get ``folder_mode``. Raises OSError."""
         missing = []
         folder = os.path.dirname(self.path)
         while not os.path.isdir(folder):

@@ -18,6 +18,7 @@ OWN = (
 # They run programs on the controller, or send what is meant for the node elsewhere.
 SURPRISES = re.compile(r"ansible_(.*_(executable|exe|flags)|.*_plugin|module_.*|.*_interpreter|shell_type|async_dir|remote_tmp)")
 FINE = ("ansible_python_interpreter", "ansible_playbook_python", "ansible_module_compression", "ansible_config_file")
+USUAL = {"ansible_shell_executable": "/bin/sh", "ansible_shell_type": "sh"}  # Ansible itself sets these
 INTERPRETERS = re.compile(r"(auto(_silent|_legacy|_legacy_silent)?|/usr/bin/python3?(\.\d+)?|/usr/local/bin/python3?(\.\d+)?)")
 
 
@@ -60,6 +61,6 @@ def _surprise(variable: str, value: Any) -> list[str]:
         return [f"ansible_connection is '{value!s:.40}'; nodes are reached by ssh."]
     if variable == "ansible_python_interpreter" and not INTERPRETERS.fullmatch(str(value)):
         return [f"ansible_python_interpreter is '{value!s:.60}'; it must be auto_silent or a path such as /usr/bin/python3."]
-    if variable in FINE or not SURPRISES.fullmatch(variable):
+    if variable in FINE or USUAL.get(variable) == value or not SURPRISES.fullmatch(variable):
         return []
     return [f"{variable} changes how Ansible reaches the node; remove it, or name it in validate_inventory_allow."]

@@ -48,7 +48,6 @@ jetson:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.fleet.commander.plugins.module_utils import power
 from ansible_collections.fleet.commander.plugins.module_utils.ledger import Ledger
 

@@ -44,7 +44,6 @@ size_mib:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.fleet.commander.plugins.module_utils import swap
 from ansible_collections.fleet.commander.plugins.module_utils.file_plans import restored
 from ansible_collections.fleet.commander.plugins.module_utils.files import NotOurs, Place

@@ -34,12 +34,12 @@ export function nodeUpdate(node) {
 const show = limited(() => {
   const rows = [...nodes.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
   reconcile(byId("nodes"), rows, (node) => node.id, "node-template", update);
-  setText(byId("online"), grouped(rows.filter((node) => node.status === "online").length));
+  setText(byId("online"), grouped(rows.filter(isThere).length));
   setText(byId("nodes-more"), "");
 }, SHOW_MS);
 
 function update(element, node) {
-  const offline = node.status === "offline";
+  const offline = !isThere(node);
   const worker = workers.get(node.id);
   element.dataset.status = statusOf(node, worker);
   setParts(element, {
@@ -47,7 +47,9 @@ function update(element, node) {
     status: element.dataset.status,
     model: offline ? "" : worker?.loaded_model || "no model loaded",
     place: joined(node.ip, node.cluster),
+    reason: node.reason ?? "",
   });
+  element.dataset.there = String(!offline);
   setTime(part(element, "seen"), node.last_seen);
   for (const name of FIGURES) {
     const value = node[name];
@@ -57,8 +59,10 @@ function update(element, node) {
   }
 }
 
+const isThere = (node) => node.status === "online" || node.status === "degraded";
+
 function statusOf(node, worker) {
-  if (node.status === "offline") return "offline";
+  if (node.status !== "online") return node.status.replaceAll("_", " ");
   if (!worker) return "online";
   return worker.status === "offline" ? "no engine" : worker.status;
 }

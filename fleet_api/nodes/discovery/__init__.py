@@ -1,0 +1,1 @@
+"""Finding machines on the network."""
