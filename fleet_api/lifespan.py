@@ -130,7 +130,8 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
         audit=AuditLog(db, clock), metrics=Metrics(),
         limits=RateLimits(clock, settings.create_per_minute, settings.create_burst), catalogue=catalogue, doors=Doors(catalogue),
         views=JobViews(jobs, open_leases), vault=vault, ssh=ssh, host_keys=host_keys,
-        commands=NodeCommands(nodes, ssh, host_keys), scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
+        commands=NodeCommands(nodes, ssh, host_keys),
+        scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
         onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)),
         services=[

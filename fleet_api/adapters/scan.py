@@ -95,9 +95,7 @@ class NetworkProber:
             output, _ = await process.communicate()
             if process.returncode == 0:
                 return neighbours_of_ip(output.decode(errors="replace"))
-        with contextlib.suppress(OSError):
-            return neighbours_of_arp(ARP_TABLE.read_text())
-        return {}
+        return await asyncio.to_thread(_arp_table)
 
     async def name_of(self, address: str) -> str | None:
         """See :class:`Prober`."""
@@ -106,6 +104,13 @@ class NetworkProber:
     def close(self) -> None:
         """Take no more names."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _arp_table() -> dict[str, Neighbour]:
+    try:
+        return neighbours_of_arp(ARP_TABLE.read_text())
+    except OSError:
+        return {}
 
 
 def neighbours_of_ip(text: str) -> dict[str, Neighbour]:

@@ -6,9 +6,13 @@ from __future__ import annotations
 import grp
 import pwd
 import subprocess
+import time
 from typing import Any
 
 from ansible_collections.fleet.commander.plugins.module_utils.ledger import ROOT, Ledger
+
+
+PATIENCE = 5.0
 
 
 class AccountFailed(Exception):
@@ -61,7 +65,7 @@ class Account:
             return
         if self.now["exists"]:
             if not entry["existed"]:
-                run("userdel", *(["--remove"] if self.now["uid"] >= 1000 else []), self.name)
+                _delete(self.name, self.now["uid"] >= 1000)
             else:
                 for group in entry["joined"]:
                     if group in self.now["groups"]:
@@ -70,6 +74,18 @@ class Account:
             if group_exists(group) and not grp.getgrnam(group).gr_mem:
                 run("groupdel", group)
         self._ledger.forget(self.name)
+
+
+def _delete(name: str, with_home: bool) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            run("userdel", *(["--remove"] if with_home else []), name)
+            return
+        except AccountFailed:  # a process that was killed may take a moment to be gone
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def look(name: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_a_long_queue_shows_its_head_and_counts_the_rest(visit: Callable[..., Vi
     seen = visit()
     page = seen.open()
     assert page.inner_text("#queue-more").startswith("and ")
-    urgent = api.post("/api/vision/generate", json={"prompt": "urgent", "priority": 10}).json()["job_id"]
+    urgent = api.post("/api/vision/generate", json={"prompt": "urgent", "priority": 10, "steps": 150}).json()["job_id"]
     page.wait_for_selector(f'.job[data-key="{urgent}"]')
     places = page.evaluate('[...document.querySelectorAll(\'.job[data-state="queued"] [data-part="place"]\')].map((e) => e.textContent)')
     assert [place.split(" · ")[0] for place in places] == [f"position {n}" for n in range(1, len(places) + 1)]

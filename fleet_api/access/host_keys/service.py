@@ -5,8 +5,8 @@ from __future__ import annotations
 import structlog
 from sqlalchemy import Connection
 
-from fleet_api.access.host_keys.models import HostKey
 from fleet_api.access.host_keys import repository
+from fleet_api.access.host_keys.models import HostKey
 from fleet_api.errors import Conflict
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database

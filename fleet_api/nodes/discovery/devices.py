@@ -71,6 +71,6 @@ def vendor_of(mac: str) -> str | None:
         address = EUI(mac)
         if address.words[0] & LOCAL_BIT:
             return None
-        return str(address.oui.registration().org)
+        return str(address.oui.registration()["org"])
     except (NotRegisteredError, AddrFormatError):
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fleet_api.adapters.scan import Answer, Neighbour, Prober
@@ -78,7 +78,7 @@ async def sweep(
     return found
 
 
-async def _describe(found: list[Found], neighbours: dict[str, Neighbour], names: dict[str, asyncio.Future[str | None]]) -> None:
+async def _describe(found: list[Found], neighbours: Mapping[str, Neighbour], names: Mapping[str, asyncio.Future[str | None]]) -> None:
     if names:
         await asyncio.wait(names.values(), timeout=NAME_SECONDS)
     for machine in found:
