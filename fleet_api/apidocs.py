@@ -25,6 +25,7 @@ WEBSOCKETS = """
 | address | sends |
 |---|---|
 | `/ws?types=` | `{type, data}`: `node_update`, `job_progress`, `job_complete`; `types` names the ones wanted, separated by commas |
+| `/ws/logs/{node_id}` | the node's services' log, and what operations tell of it: `{type, node_id, timestamp, level, message, source}` |
 | `/ws/metrics` | every node's figures, at once and then every second |
 """
 

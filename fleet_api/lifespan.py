@@ -39,6 +39,7 @@ from fleet_api.nodes.commands import NodeCommands
 from fleet_api.nodes.discovery.service import Scanner
 from fleet_api.nodes.figures import FiguresStream
 from fleet_api.nodes.joining import JoiningAll
+from fleet_api.nodes.logs import NodeLogs
 from fleet_api.nodes.onboarding import Onboarding
 from fleet_api.nodes.plays import NodePlays
 from fleet_api.nodes.remote import OverSsh
@@ -86,6 +87,7 @@ class State:
     host_keys: HostKeys
     commands: NodeCommands
     scanner: Scanner
+    node_logs: NodeLogs
     operations: OperationService
     onboarding: Onboarding
     joining_all: JoiningAll
@@ -116,7 +118,8 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
     ssh = SshClient(Pool(vault, host_keys, allowed, clock))
     vault.on_change.append(ssh.pool.forget_credential)
     remote = OverSsh(machines or ssh, host_keys)
-    plays = plays or AnsiblePlays(collection.root(), settings.operation_locks)
+    commands = NodeCommands(nodes, machines or ssh, host_keys)
+    plays = plays or AnsiblePlays(collection.root(), settings.operation_locks, {"FLEET_HOME": str(settings.home)})
     operations = OperationService(db, clock, bus, plays, settings.operations_limit)
     onboarding = Onboarding(settings, nodes, operations, vault, enrolment, remote)
     joining_all = JoiningAll(operations, onboarding)
@@ -130,10 +133,11 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
         audit=AuditLog(db, clock), metrics=Metrics(),
         limits=RateLimits(clock, settings.create_per_minute, settings.create_burst), catalogue=catalogue, doors=Doors(catalogue),
         views=JobViews(jobs, open_leases), vault=vault, ssh=ssh, host_keys=host_keys,
-        commands=NodeCommands(nodes, ssh, host_keys),
+        commands=commands, node_logs=NodeLogs(commands, machines or ssh, bus, clock),
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
-        onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)),
+        onboarding=onboarding, joining_all=joining_all, node_plays=node_plays,
+        schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)),
         services=[
             LoopService("silence", WATCH_SECONDS, nodes.check_silence),
             LoopService("reaper", WATCH_SECONDS, leases.reap),

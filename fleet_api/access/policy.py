@@ -114,6 +114,7 @@ ROLES: dict[str, Wanted] = {
     # websocket
     "WS /ws": VIEWER,
     "WS /ws/metrics": VIEWER,
+    "WS /ws/logs/{node_id}": VIEWER,
 }
 
 CREATES = frozenset(

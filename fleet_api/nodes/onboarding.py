@@ -185,6 +185,7 @@ class Onboarding:
         variables = {
             **host_variables(body.ip, body.ssh_port, secret),
             "fleet_enrolment_token": token,
+            "fleet_enrolment_renew": not node.online or node.row.credential_hash is None,
             "fleet_labels": node.row.labels,
         }
         return Play(

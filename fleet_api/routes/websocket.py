@@ -11,10 +11,12 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from fleet_api.access.recognise import SUBPROTOCOL
 from fleet_api.deps import Fleet
+from fleet_api.errors import NotFound
 
 router = APIRouter(tags=["websocket"])
 
 TRY_AGAIN_LATER = 1013
+NOT_THERE = 4404
 
 
 @router.websocket("/ws")
@@ -44,6 +46,24 @@ async def metrics(websocket: WebSocket, fleet: Fleet) -> None:
                 await websocket.send_text(text)
 
     await _until_closed(websocket, send())
+
+
+@router.websocket("/ws/logs/{node_id}")
+async def logs(websocket: WebSocket, fleet: Fleet, node_id: str) -> None:
+    """Send what the node's own services log, and what operations tell of it, as it comes; the last line says why it ended."""
+    await websocket.accept(_subprotocol(websocket))
+    try:
+        async with fleet.node_logs.watched(node_id) as lines:
+
+            async def send() -> None:
+                async for text in lines:
+                    await websocket.send_text(text)
+                await websocket.close(TRY_AGAIN_LATER)
+
+            await _until_closed(websocket, send())
+    except NotFound as error:
+        await websocket.send_text(fleet.node_logs.line(node_id[:64], "error", error.detail))
+        await websocket.close(NOT_THERE, "There is no such node.")
 
 
 def _subprotocol(websocket: WebSocket) -> str | None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from ansible_collections.fleet.commander.plugins.module_utils.ledger import ROOT, Ledger
 
-
 PATIENCE = 5.0
 
 

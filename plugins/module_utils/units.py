@@ -21,6 +21,7 @@ class Unit:
     def __init__(self, name: str, root: str = ROOT) -> None:
         self.name = name if "." in name else name + ".service"
         self._ledger = Ledger("unit", root)
+        self._files = Ledger("file", root)
         self.now = state_of(show(self.name))
 
     @property
@@ -30,7 +31,9 @@ class Unit:
 
     def become(self, wanted: dict[str, Any]) -> None:
         """Note what it is like, and bring it to ``wanted``. Raises UnitFailed."""
-        self._ledger.note(self.name, self.now)
+        # A unit whose file is ours was not there before, even if it runs by now.
+        ours = (self._files.get(f"/etc/systemd/system/{self.name}") or {}).get("kind") == "absent"
+        self._ledger.note(self.name, ABSENT if ours else self.now)
         self._bring(wanted)
 
     def give_back(self, wanted: dict[str, Any]) -> None:

@@ -26,6 +26,11 @@ options:
     description: The control plane; where the controller asks for a token unless C(FLEET_URL) says otherwise.
     type: str
     required: true
+  renew:
+    description:
+      - Forget an identity that the agent has, as the control plane does not know it. It is enrolled anew.
+    type: bool
+    default: false
   state_dir:
     description: The agent's state folder.
     type: path
@@ -70,6 +75,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.commander.plugins.module_utils.ledger import write_file
+from ansible_collections.fleet.commander.plugins.module_utils.units import UnitFailed, show, systemctl
+
+IDENTITY = ("identity.json", "ca.pem")  # as in gpu_inference/agent/identity.py and authority.py
 
 
 def main() -> None:
@@ -79,6 +87,7 @@ def main() -> None:
             "node_id": {"type": "str", "required": True},
             "token": {"type": "str", "default": "", "no_log": True},
             "control_plane_url": {"type": "str", "required": True},
+            "renew": {"type": "bool", "default": False},
             "state_dir": {"type": "path", "default": "/var/lib/fleet-agent"},
             "user": {"type": "str", "default": "fleet-agent"},
             "unit": {"type": "str", "default": "fleet-agent.service"},
@@ -88,7 +97,7 @@ def main() -> None:
     )
     given = module.params
     known = enrolled_as(given["state_dir"])
-    if known is not None:
+    if known is not None and not given["renew"]:
         if known != given["node_id"]:
             module.fail_json(
                 msg="This machine is enrolled as {}, and the inventory calls it {}; rename it in the inventory, or retire it first.".format(
@@ -96,13 +105,18 @@ def main() -> None:
                 )
             )
         module.exit_json(changed=False, node_id=known, diff={"before": "", "after": ""})
-    diff = {"before": "not enrolled\n", "after": "enrolled as {}\n".format(given["node_id"])}
+    before = "not enrolled\n" if known is None else f"enrolled as {known}, which the control plane does not know\n"
+    diff = {"before": before, "after": "enrolled as {}\n".format(given["node_id"])}
     if module.check_mode:
         module.exit_json(changed=True, node_id=given["node_id"], diff=diff)
     if not given["token"]:
         module.exit_json(changed=False, node_id=None, needs_token=True)
     try:
+        if given["renew"]:
+            forget(given)
         node_id = enrol(given)
+    except UnitFailed as error:
+        module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"The agent cannot be enrolled: {error}; check the node's disk and run it again.")
     if node_id is None:
@@ -119,13 +133,23 @@ def enrolled_as(state_dir: str) -> str | None:
         return None
 
 
+def forget(given: dict[str, Any]) -> None:
+    """Stop the agent and take its identity away, and whom it trusts with it."""
+    subprocess.run(["systemctl", "stop", given["unit"]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    for name in IDENTITY:
+        path = os.path.join(given["state_dir"], name)
+        if os.path.exists(path):
+            os.unlink(path)
+
+
 def enrol(given: dict[str, Any]) -> str | None:
     """Start the agent with a token, and return its node id, or None when it got none in time. The token is gone from the node then."""
     user = pwd.getpwnam(given["user"])
     path = os.path.join(given["state_dir"], "token")
     write_file(path, given["token"].encode("utf-8"), 0o600, user.pw_uid, user.pw_gid)
     try:
-        subprocess.run(["systemctl", "restart", given["unit"]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        show(given["unit"])  # reads a unit that has just been written
+        systemctl("restart", given["unit"])
         deadline = time.monotonic() + given["timeout"]
         while time.monotonic() < deadline:
             node_id = enrolled_as(given["state_dir"])

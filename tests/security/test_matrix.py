@@ -126,6 +126,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "{name}": "nope",
         "{filename}": "nope.png",
         "{key_id}": "nope",
+        "{cred_id}": "nope",
         "{version}/{path:path}": "0/nope.css",
         "{job_id}": lease["job_id"] if "uploads" in path else str(uuid.UUID(int=1)),
         "{attempt}": str(held["attempt"]),
@@ -139,6 +140,13 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "POST /api/queue/jobs/batch": {"json": {"jobs": []}},
         "POST /api/keys": {"json": {"name": f"key-{uuid.uuid4()}", "role": "viewer"}},
         "POST /api/session": {"json": {"key": place.secrets["viewer"]}},
+        "GET /api/network/scan": {"params": {"subnet": "127.0.0.1/32"}},
+        "POST /api/ssh/exec-node": {"json": {"node_id": "nope", "command": "true"}},
+        "POST /api/ssh/exec": {"json": {"node_ids": ["nope"], "command": "true"}},
+        "POST /api/fleet/exec/{node_id}": {"json": {"command": "true"}},
+        "POST /api/nodes/{node_id}/accept-host-key": {"json": {"fingerprint": "SHA256:" + "A" * 43}},
+        "POST /api/vault": {"json": {"name": f"credential-{uuid.uuid4()}", "username": "jetson", "password": "x"}},
+        "PATCH /api/vault/{cred_id}": {"json": {"name": "other"}},
         "POST /api/agents/tokens": {"json": {}},
         "POST /api/agents/lease": {"json": {"incarnation": held["incarnation"], "request_id": "r", "want_job": False, "wait_seconds": 0}},
         "POST /api/agents/beat": {"json": {"incarnation": held["incarnation"]}},
@@ -180,7 +188,7 @@ def test_websockets(place: Place, row: str, way: str, caller: str, request: pyte
         secret = place.secrets[caller]
         more = {"subprotocols": ["fleet", f"fleet.key.{secret}"]} if way == "subprotocol" else {"additional_headers": {"X-API-Key": secret}}
     try:
-        with connect(place.api.ws_url + row.split()[1], proxy=None, open_timeout=10, **more) as socket:
+        with connect(place.api.ws_url + row.split()[1].replace("{node_id}", "nope"), proxy=None, open_timeout=10, **more) as socket:
             status = PASSED
             assert socket.subprotocol == ("fleet" if "subprotocols" in more else None)
     except InvalidStatus as refused:

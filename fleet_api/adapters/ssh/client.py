@@ -13,7 +13,7 @@ import asyncssh
 import structlog
 
 from fleet_api.adapters.ssh.become import Sudo, ending
-from fleet_api.adapters.ssh.errors import BecomeRefused, CommandTimeout, ConnectionBroke, NoSshServer
+from fleet_api.adapters.ssh.errors import BecomeRefused, CommandFailed, CommandTimeout, ConnectionBroke, NoSshServer
 from fleet_api.adapters.ssh.pool import Kept, Pool
 from fleet_api.adapters.ssh.session import Session, end
 from fleet_api.adapters.ssh.stream import LineSession
@@ -166,7 +166,10 @@ class SshClient:
         if sudo is not None and not sudo.started:
             raise _not_root(target, sudo)
         if session.ended.result() is not None:
-            raise ConnectionBroke(f"The connection to {target.name} broke.")
+            raise ConnectionBroke(f"The connection to {target.name} broke; try again.")
+        if session.status:
+            last = session.stderr.strip().splitlines()[-1][:300] if session.stderr.strip() else "without a word"
+            raise CommandFailed(f"The command on {target.name} ended with {session.status}: {last}")
 
 
 class _Talk:

@@ -22,6 +22,10 @@ class CommandTimeout(Timeout):
         self.so_far = so_far
 
 
+class CommandFailed(Conflict):
+    """A command whose lines were followed ended with an error."""
+
+
 class NoSshServer(Unavailable):
     """What answers there is no SSH server, or one that this version cannot talk to."""
 
