@@ -7,6 +7,7 @@ import os
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from fleet_api.client_nodes import NodeCalls
+from fleet_api.client_remote import RemoteCalls
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 KEY_FILE = "key"  # in the data folder: what 'fleet keys create --save' keeps
@@ -84,7 +86,7 @@ class FleetUnreachable(Exception):
     """Nobody answers at the address."""
 
 
-class FleetClient(NodeCalls):
+class FleetClient(NodeCalls, RemoteCalls):
     """A synchronous client. Every method returns the API's JSON.
 
     Raises:
@@ -211,12 +213,21 @@ class FleetClient(NodeCalls):
             raise FleetUnreachable(f"What answers at {self.url} is not Fleet Commander.") from None
 
     def _request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        with self._reaching():
+            return self._checked(self._http.request(method, path, **more))
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Turn what goes wrong on the way there into FleetUnreachable."""
         try:
-            answer = self._http.request(method, path, **more)
+            yield
         except httpx.InvalidURL:
             raise FleetUnreachable(f"{self.url!r} is not an address; it should look like {DEFAULT_URL}.") from None
         except httpx.TransportError as error:
             raise FleetUnreachable(f"Nobody answers at {self.url}; start the control plane with 'fleet up'. ({error})") from error
+
+    def _checked(self, answer: httpx.Response) -> httpx.Response:
+        """Return an answer that is no refusal. Raises FleetClientError."""
         if answer.is_error:
             try:
                 detail = answer.json()["detail"]

@@ -122,7 +122,7 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
     plays = plays or AnsiblePlays(collection.root(), settings.operation_locks, {"FLEET_HOME": str(settings.home)})
     operations = OperationService(db, clock, bus, plays, settings.operations_limit)
     onboarding = Onboarding(settings, nodes, operations, vault, enrolment, remote)
-    joining_all = JoiningAll(operations, onboarding)
+    joining_all = JoiningAll(operations, onboarding, vault)
     operations.kinds.add(onboarding)
     operations.kinds.add(joining_all)
     node_plays = NodePlays(settings, nodes, operations, vault, remote, leases.free_node)

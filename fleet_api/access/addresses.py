@@ -15,6 +15,7 @@ log = structlog.get_logger()
 
 LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 LONGEST = 253
+IP = (socket.AF_INET, socket.AF_INET6)
 
 
 def own_names(more: Iterable[str]) -> list[str]:
@@ -22,9 +23,14 @@ def own_names(more: Iterable[str]) -> list[str]:
     found = {"localhost", "127.0.0.1", "::1", *(name for name in more if name and "*" not in name)}
     for addresses in psutil.net_if_addrs().values():
         for address in addresses:
-            if address.family in (socket.AF_INET, socket.AF_INET6) and "%" not in address.address:
+            if address.family in IP and "%" not in address.address:
                 found.add(address.address)
     return normal_names(found)
+
+
+def own_addresses() -> frozenset[str]:
+    """Return every IP address of this machine's interfaces."""
+    return frozenset(address.address.split("%")[0] for each in psutil.net_if_addrs().values() for address in each if address.family in IP)
 
 
 def normal_names(names: Iterable[str]) -> list[str]:

@@ -75,6 +75,7 @@ ROLES: dict[str, Wanted] = {
     "GET /api/network/scan": OPERATOR,
     "GET /api/network/scan-status": VIEWER,
     "POST /api/network/join": ADMIN,
+    "POST /api/network/auto-join-all": ADMIN,
     # operations
     "GET /api/operations": VIEWER,
     "POST /api/operations": ADMIN,
@@ -129,6 +130,7 @@ CREATES = frozenset(
         "POST /api/install-queue/queue/retry-failed",
         "POST /api/install-queue/queue/{job_id}/retry",
         "POST /api/network/join",
+        "POST /api/network/auto-join-all",
         "POST /api/nodes",
         "POST /api/nodes/{node_id}/retire",
         "POST /api/operations",

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from fleet_api.cli import (
     audit,
     enrol,
+    execute,
     exit_codes,
     generate,
     import_inventory,
@@ -19,10 +20,12 @@ from fleet_api.cli import (
     lab,
     nodes,
     operations,
+    scan,
     schedule,
     status,
     tls,
     up,
+    vault,
 )
 from fleet_api.version import __version__
 
@@ -63,6 +66,9 @@ app.command("doctor", epilog=operations.DOCTOR_EXAMPLES)(operations.doctor)
 app.command("schedule", epilog=schedule.EXAMPLES)(schedule.schedule)
 app.command("enrol", epilog=enrol.EXAMPLES)(enrol.enrol)
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
+app.command("exec", cls=execute.AfterDashes, epilog=execute.EXAMPLES)(execute.execute)
+app.command("scan", epilog=scan.EXAMPLES)(scan.scan)
+app.add_typer(vault.app, name="vault")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tls.app, name="tls")
 app.add_typer(lab.app, name="lab")

@@ -6,15 +6,35 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fleet_api.errors import FleetError
+from fleet_api.access.vault.models import Credential
+from fleet_api.access.vault.service import VaultService
+from fleet_api.errors import Conflict, FleetError
 from fleet_api.nodes.bodies import JoinBody
+from fleet_api.nodes.discovery.service import Scan
 from fleet_api.nodes.onboarding import Onboarding
+from fleet_api.nodes.service import NodeService
+from fleet_api.nodes.states import NodeState
 from fleet_api.operations.models import Operation
 from fleet_api.operations.service import OperationService
 from fleet_api.operations.states import ENDED, OperationState
 from fleet_api.operations.work import OperationFailed, Work
 
 JOIN_ALL = "join_all"
+SSH_PORT = 22
+
+
+def candidates(scan: Scan | None, nodes: NodeService, own: frozenset[str]) -> list[str]:
+    """Return the addresses of a scan that are open to SSH and no node of the fleet yet, this machine's ``own`` left out.
+
+    Raises Conflict before the first scan, and when there is nothing to do.
+    """
+    if scan is None:
+        raise Conflict("No scan was made since the start: GET /api/network/scan?subnet=192.0.2.0/24 first, with your own subnet.")
+    found = [each.ip for each in scan.devices if SSH_PORT in each.ports and each.ip not in own]
+    left = [ip for ip in found if (node := nodes.at(ip, SSH_PORT)) is None or node.row.state in (NodeState.DISCOVERED, NodeState.RETIRED)]
+    if not left:
+        raise Conflict(f"The scan of {scan.subnet} found no machine that is not a node already; scan another subnet, or with refresh=true.")
+    return left
 
 
 class JoiningAll:
@@ -23,14 +43,27 @@ class JoiningAll:
     name = JOIN_ALL
     waits_only = True
 
-    def __init__(self, operations: OperationService, onboarding: Onboarding) -> None:
+    def __init__(self, operations: OperationService, onboarding: Onboarding, vault: VaultService) -> None:
         self._operations = operations
+        self._vault = vault
         self._onboarding = onboarding
 
-    async def start(self, addresses: Sequence[str], credential_id: str, cluster: str | None, caller: str) -> Operation:
-        """Queue one onboarding for each address, and the operation that sums them up."""
-        request = {"addresses": list(addresses), "credential_id": credential_id, "cluster": cluster, "caller": caller}
+    async def start(self, addresses: Sequence[str], credential_id: str | None, cluster: str | None, caller: str) -> Operation:
+        """Queue the operation that onboards each address and sums them up; without a credential, with the only one there is.
+
+        Raises NotFound for an unknown credential, Conflict where there is none, or a choice; Unavailable for a loopback API.
+        """
+        self._onboarding.check_reachable()
+        chosen = await self._vault.get(credential_id) if credential_id else await self._only_credential()
+        request = {"addresses": list(addresses), "credential_id": chosen.id, "cluster": cluster, "caller": caller}
         return await self._operations.submit(JOIN_ALL, request, caller=caller)
+
+    async def _only_credential(self) -> Credential:
+        found = [row for row, _ in await self._vault.page(limit=2)]
+        if len(found) != 1:
+            how = "the vault is empty; POST /api/vault first" if not found else "the vault holds several"
+            raise Conflict(f"credential_id: name the credential, as {how}.")
+        return found[0]
 
     def title(self, request: dict[str, Any]) -> str:
         """See :class:`Kind`."""

@@ -59,7 +59,7 @@ class Onboarding:
 
     async def join(self, body: JoinBody, caller: str, *, checking: bool = False, parent_id: str | None = None) -> Operation:
         """Queue a machine. Raises NotFound for an unknown credential, Conflict while it is on its way, Unavailable for a loopback API."""
-        self._settings_allow()
+        self.check_reachable()
         body = body.model_copy(update={"credential_id": (await self._vault.get(body.credential_id)).id})
         for row in self._operations.unfinished():
             if row.kind == ONBOARD and (row.request["ip"], row.request["ssh_port"]) == (body.ip, body.ssh_port):
@@ -109,7 +109,7 @@ class Onboarding:
         work.step("connect", 1)
         work.tell("step", f"Connecting to {body.ip} port {body.ssh_port}")
         try:
-            self._settings_allow()
+            self.check_reachable()
             work.journal.hide(secrets_of(await self._vault.open(body.credential_id)))
             said = await self._remote.run(body.ip, body.ssh_port, body.credential_id, COMMAND)
             contact = Contact.of(said.stdout)
@@ -219,7 +219,8 @@ class Onboarding:
             state = before if before in (NodeState.MANAGED, NodeState.HOST_KEY_CHANGED) else NodeState.DISCOVERED
             await asyncio.shield(self._nodes.change(node_id, state=state, state_reason=work.journal.clean(reason)))
 
-    def _settings_allow(self) -> None:
+    def check_reachable(self) -> None:
+        """Raise Unavailable where nodes could not call the control plane."""
         if not self._settings.reachable:
             raise Unavailable(
                 "Nodes could not call this control plane, which listens on loopback alone: start it with FLEET_HOST set to an address "

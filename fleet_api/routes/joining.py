@@ -6,9 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from fleet_api.access.addresses import own_addresses
 from fleet_api.deps import CallerNamed, Fleet
 from fleet_api.errors import documented
-from fleet_api.nodes.bodies import JoinBody
+from fleet_api.nodes.bodies import JoinAllBody, JoinBody
+from fleet_api.nodes.joining import candidates
 from fleet_api.operations.models import Operation
 from fleet_api.operations.schemas import Started
 
@@ -21,6 +23,15 @@ Check = Annotated[bool, Query(description="A plan with differences: change nothi
 async def join(fleet: Fleet, caller: CallerNamed, body: JoinBody, check: Check = False) -> Started:
     """Onboard one machine over SSH: install, configure, enrol. The first contact pins its host key."""
     return _started(await fleet.onboarding.join(body, caller.name, checking=check))
+
+
+@router.post(
+    "/auto-join-all", status_code=201, summary="Make nodes of all machines found", responses=documented(400, 404, 409, 413, 429, 503)
+)
+async def auto_join_all(fleet: Fleet, caller: CallerNamed, body: JoinAllBody) -> Started:
+    """Onboard every machine of the last scan that is open to SSH and no node yet; each by an operation of its own."""
+    found = candidates(fleet.scanner.last(), fleet.nodes, own_addresses())
+    return _started(await fleet.joining_all.start(found, body.credential_id, body.cluster, caller.name))
 
 
 def _started(row: Operation) -> Started:

@@ -57,7 +57,7 @@ def show(name: str) -> dict[str, str]:
     """Return a unit's properties."""
     done = _run("show", name, "-p", "LoadState,UnitFileState,ActiveState,NeedDaemonReload")
     found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    if found.get("NeedDaemonReload") == "yes" or found.get("LoadState") == "not-found":
+    if found.get("NeedDaemonReload") == "yes" or found.get("LoadState") not in ("loaded", "masked"):
         _run("daemon-reload")
         found = dict(line.split("=", 1) for line in _run("show", name, "-p", "LoadState,UnitFileState,ActiveState").stdout.splitlines())
     return found

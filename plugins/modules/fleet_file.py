@@ -40,7 +40,7 @@ options:
     description: Its user.
     type: str
   group:
-    description: Its group.
+    description: Its group. Left out, it is that of O(owner).
     type: str
   folder_mode:
     description: The mode of folders that are made for it; other than V(0755) they belong to O(owner).
@@ -179,8 +179,12 @@ def _attributes(module: AnsibleModule, now: Stat, partly: bool) -> tuple[int, in
     default = 0o755 if given["state"] == "directory" else 0o644
     mode = int(given["mode"], 8) if given["mode"] else (now.mode if there and (partly or given["state"] == "directory") else default)
     try:
-        uid = pwd.getpwnam(given["owner"]).pw_uid if given["owner"] else (now.uid if there and partly else 0)
-        gid = grp.getgrnam(given["group"]).gr_gid if given["group"] else (now.gid if there and partly else 0)
+        account = pwd.getpwnam(given["owner"]) if given["owner"] else None
+        uid = account.pw_uid if account else (now.uid if there and partly else 0)
+        if given["group"]:
+            gid = grp.getgrnam(given["group"]).gr_gid
+        else:
+            gid = account.pw_gid if account else (now.gid if there and partly else 0)
     except KeyError as error:
         if not module.check_mode:
             module.fail_json(msg="{}: {} on this node.".format(module.params["path"], str(error).strip("\"'")))

@@ -43,7 +43,7 @@ def run(api: TestClient, command: str, node_id: str = "n1", **more: Any) -> Any:
 
 
 def test_a_command(fleet: TestClient) -> None:
-    answer = run(fleet, "echo \"grüß $0\"; echo err >&2; exit 3")
+    answer = run(fleet, 'echo "grüß $0"; echo err >&2; exit 3')
     assert answer.status_code == 200
     body = answer.json()
     assert {name: body[name] for name in ("node_id", "host", "stderr", "exit_status")} == {

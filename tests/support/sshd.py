@@ -10,14 +10,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 SSHD = "/usr/sbin/sshd"
-USER, PASSWORD = "jetson", "jetson's päss \"word\""
+USER, PASSWORD = "jetson", 'jetson\'s päss "word"'
 OTHER = "visitor"
 """A user whom sudo does not allow anything."""
 
@@ -42,30 +42,30 @@ class Sshd:
         return text.split()[1]
 
     def start(self) -> None:
-        script = f"set -e; mount --make-rprivate /; mount -t tmpfs none /run; mkdir -p /run/sshd; for f in passwd shadow group; do mount --bind {self.folder}/$f /etc/$f; done; "
-        if Path("/etc/sudoers").exists():
-            script += f"mount --bind {self.folder}/sudoers /etc/sudoers; "
-        script += f"exec {SSHD} -D -e -f {self.folder}/config"
-        self.process = subprocess.Popen(
-            ["unshare", "-m", "sh", "-c", script], stdout=subprocess.DEVNULL, stderr=open(self.folder / "log", "ab"), start_new_session=True
-        )
+        files = ["passwd", "shadow", "group", *(["sudoers"] if Path("/etc/sudoers").exists() else [])]
+        mounts = [f"mount --bind {self.folder}/{name} /etc/{name}" for name in files]
+        steps = ["set -e", "mount --make-rprivate /", "mount -t tmpfs none /run", "mkdir -p /run/sshd", *mounts]
+        script = "; ".join([*steps, f"exec {SSHD} -D -e -f {self.folder}/config"])
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                ["unshare", "-m", "sh", "-c", script], stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
+            )
         deadline = time.monotonic() + 10
         while True:
             try:
                 socket.create_connection((self.address, self.port), 1).close()
                 return
             except OSError:
-                assert time.monotonic() < deadline and self.process.poll() is None, (self.folder / "log").read_text()
+                assert time.monotonic() < deadline, (self.folder / "log").read_text()
+                assert self.process.poll() is None, (self.folder / "log").read_text()
                 time.sleep(0.02)
 
     def stop(self) -> None:
         """End the server and every connection of it, at once."""
         assert self.process is not None
         for pid in [*_children(self.process.pid), self.process.pid]:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self.process.wait()
 
     def new_host_key(self) -> None:

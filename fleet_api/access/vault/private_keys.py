@@ -24,6 +24,15 @@ async def check(private_key: str, passphrase: str | None) -> None:
         raise KeyUnusable("private_key: opening it takes too long; write it anew with fewer rounds: ssh-keygen -p -a 16.") from None
 
 
+def wants_passphrase(private_key: str) -> bool:
+    """Say whether a private key is encrypted; what is no key is not."""
+    try:
+        asyncssh.import_private_key(private_key)
+    except (asyncssh.KeyImportError, ValueError) as error:
+        return "assphrase" in str(error)
+    return False
+
+
 def normal(private_key: str) -> str:
     """Return the key as files hold it: Unix line ends, and one at its end."""
     return private_key.replace("\r\n", "\n").strip() + "\n"

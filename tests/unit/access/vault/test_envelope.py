@@ -52,7 +52,18 @@ def test_not_with_a_bit_changed() -> None:
                 unseal(KEY, PLACE, json.dumps(changed))
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"format":2,"fields":{}}', '{"format":1,"fields":{"password":3}}', '{"format":1,"fields":{"password":{"key":"é","data":""}}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        '{"format":2,"fields":{}}',
+        '{"format":1,"fields":{"password":3}}',
+        '{"format":1,"fields":{"password":{"key":"é","data":""}}}',
+    ],
+)
 def test_not_what_is_no_envelope(text: str) -> None:
     with pytest.raises(Damaged):
         unseal(KEY, PLACE, text)
