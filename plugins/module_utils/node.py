@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.fleet.commander.plugins.module_utils import jetson
 
+DEVICE_TREES = ("/etc/fleet-lab/device-tree", "/proc/device-tree")  # a lab's node cannot write the second
 AGENT_FOLDER = "/opt/fleet/agent"
 AGENT_STATE = "/var/lib/fleet-agent"
 PACKAGES = (
@@ -23,8 +24,9 @@ TIME_SERVICES = ("systemd-timesyncd", "chrony", "ntpsec", "ntp", "openntpd")
 SECONDS = 10
 
 
-def look(device_tree: str = "/proc/device-tree") -> dict[str, Any]:
+def look(device_tree: str | None = None) -> dict[str, Any]:
     """Return what this node is; ``fleet_node_info`` documents each key."""
+    device_tree = device_tree or next(filter(os.path.isdir, DEVICE_TREES), DEVICE_TREES[0])
     compatible = jetson.nul_separated(read_bytes(os.path.join(device_tree, "compatible")))
     model = jetson.nul_separated(read_bytes(os.path.join(device_tree, "model")))
     soc, capability = jetson.soc_of(compatible)

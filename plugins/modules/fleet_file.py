@@ -180,11 +180,8 @@ def _attributes(module: AnsibleModule, now: Stat, partly: bool) -> tuple[int, in
     mode = int(given["mode"], 8) if given["mode"] else (now.mode if there and (partly or given["state"] == "directory") else default)
     try:
         account = pwd.getpwnam(given["owner"]) if given["owner"] else None
-        uid = account.pw_uid if account else (now.uid if there and partly else 0)
-        if given["group"]:
-            gid = grp.getgrnam(given["group"]).gr_gid
-        else:
-            gid = account.pw_gid if account else (now.gid if there and partly else 0)
+        uid, gid = (account.pw_uid, account.pw_gid) if account else (now.uid, now.gid) if there and partly else (0, 0)
+        gid = grp.getgrnam(given["group"]).gr_gid if given["group"] else gid
     except KeyError as error:
         if not module.check_mode:
             module.fail_json(msg="{}: {} on this node.".format(module.params["path"], str(error).strip("\"'")))

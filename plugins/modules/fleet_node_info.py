@@ -14,9 +14,8 @@ author:
   - Fleet Commander maintainers
 options:
   device_tree:
-    description: Where the device tree is.
+    description: Where the device tree is. Left out, C(/proc/device-tree), or a lab's own.
     type: path
-    default: /proc/device-tree
 extends_documentation_fragment:
   - fleet.commander.attributes.info
 """
@@ -155,7 +154,7 @@ from ansible_collections.fleet.commander.plugins.module_utils.node import look
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={"device_tree": {"type": "path", "default": "/proc/device-tree"}}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"device_tree": {"type": "path"}}, supports_check_mode=True)
     module.exit_json(changed=False, node=look(module.params["device_tree"]))
 
 

@@ -39,7 +39,7 @@ class Farm:
 def farm(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     nodes = make_lab("managed", 3)
     for node in nodes:  # one password for all, as on a shelf of boards
-        node.run("sh", "-c", f"echo '{node.user}:{PASSWORD}' | chpasswd")
+        node.set_password(PASSWORD)
     with managing(tmp_path_factory.mktemp("manager") / "home", gateway(nodes[0])) as manager:
         yield Farm(manager, nodes)
 
@@ -49,8 +49,8 @@ PASSWORD = "l'äb {{ 1 + 1 }} \"quoted\""
 
 def test_three_machines_become_nodes_with_one_credential(farm: Farm) -> None:
     for node in farm.nodes:  # what was there before
-        node.shell(f"mkdir -p $(dirname {OWN_FILE}); echo '# mine' > {OWN_FILE}; mkdir -p /home/nvidia/.ssh; chown nvidia: /home/nvidia/.ssh")
-        node.shell("echo 'ssh-ed25519 AAAA mine' > /home/nvidia/.ssh/authorized_keys; chown nvidia: /home/nvidia/.ssh/authorized_keys")
+        node.shell(f"mkdir -p $(dirname {OWN_FILE}) /home/nvidia/.ssh; echo '# mine' > {OWN_FILE}")
+        node.shell("echo 'ssh-ed25519 AAAA mine' > /home/nvidia/.ssh/authorized_keys; chown -R nvidia: /home/nvidia/.ssh")
         farm.found[node.name] = snapshot(node)
     subnet = f"{farm.nodes[0].ip.rsplit('.', 1)[0]}.0/24"
     with farm.manager.client() as api:
@@ -96,7 +96,7 @@ def test_a_fourth_node_touches_the_others_not_at_all(farm: Farm, make_lab: MakeL
 
     farm.nodes = make_lab("managed", 4)
     fourth = farm.nodes[3]
-    fourth.run("sh", "-c", f"echo '{fourth.user}:{PASSWORD}' | chpasswd")
+    fourth.set_password(PASSWORD)
     others = farm.nodes[:3]
     before = {node.name: (snapshot(node), logins(node)) for node in others}
     with farm.manager.client() as api:
@@ -148,9 +148,9 @@ def test_a_retired_node_is_as_it_was_found(farm: Farm) -> None:
 
 def test_what_was_retired_is_onboarded_again_from_an_inventory(farm: Farm, tmp_path: Path) -> None:
     hosts = {node.name: {"ansible_host": node.ip, "fleet_labels": {"rack": "a1"}} for node in farm.nodes[:2]}
-    inventory = {"all": {"children": {"cluster_kitchen": {"hosts": hosts}}, "vars": {"ansible_user": "nvidia", "ansible_password": PASSWORD}}}
+    login = {"ansible_user": "nvidia", "ansible_password": PASSWORD}
     path = tmp_path / "inventory.yml"
-    path.write_text(json.dumps(inventory).replace("{{ 1 + 1 }}", "{{ 1 + 1 }}"))
+    path.write_text(json.dumps({"all": {"children": {"cluster_kitchen": {"hosts": hosts}}, "vars": login}}))
     farm.manager.fleet("import", str(path))
     known = farm.manager.nodes()
     for node in farm.nodes[:2]:

@@ -33,6 +33,10 @@ class Node:
         """Run a command on the node as root, by the engine and not by SSH, and return what it printed."""
         return subprocess.run(["docker", "exec", self.name, *words], check=check, capture_output=True, text=True).stdout
 
+    def set_password(self, password: str) -> None:
+        """Give the node's user another password."""
+        subprocess.run(["docker", "exec", "-i", self.name, "chpasswd"], input=f"{self.user}:{password}", check=True, text=True)
+
     def shell(self, script: str, check: bool = True) -> str:
         """Run a shell script on the node as root."""
         return self.run("sh", "-c", script, check=check)

@@ -13,7 +13,7 @@ import hashlib, json, os, stat, sys
 found = {}
 device = os.stat("/").st_dev
 for folder, folders, files in os.walk("/"):
-    folders[:] = [each for each in folders if os.path.islink(os.path.join(folder, each)) or os.lstat(os.path.join(folder, each)).st_dev == device]
+    folders[:] = [each for each in folders if os.lstat(os.path.join(folder, each)).st_dev == device]
     for name in folders + files:
         path = os.path.join(folder, name)
         try:
@@ -49,5 +49,5 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return what is not as it was, a line each."""
     gone = [f"gone: {path}" for path in sorted(before.keys() - after.keys())]
     new = [f"new: {path}" for path in sorted(after.keys() - before.keys())]
-    other = [f"changed: {path} {before[path]} {after[path]}" for path in sorted(before.keys() & after.keys()) if before[path] != after[path]]
-    return gone + new + other
+    both = sorted(before.keys() & after.keys())
+    return gone + new + [f"changed: {path} {before[path]} {after[path]}" for path in both if before[path] != after[path]]

@@ -117,7 +117,7 @@ class AnsiblePlays:
             sys.executable, "-m", "fleet_api.adapters.ansible.child",
             env={**environment, MARK: operation_id, "PYTHONUNBUFFERED": "1"},
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            limit=LONGEST_LINE, process_group=0, preexec_fn=die_with_parent,
+            limit=LONGEST_LINE, start_new_session=True, preexec_fn=die_with_parent,
         )  # fmt: skip
 
 

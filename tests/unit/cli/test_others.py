@@ -99,8 +99,9 @@ def test_help_lists_every_command_in_order_with_the_exit_codes(fleet: Command) -
 
 
 PATHS = [
-    (name,) for name in ORDER if name not in ("keys", "tls")
-] + [("keys", name) for name in ("create", "list", "revoke")] + [("tls", name) for name in ("show", "renew", "use")]  # fmt: skip
+    (name,) for name in ORDER if name not in ("keys", "tls", "vault", "lab")
+] + [("keys", name) for name in ("create", "list", "revoke")] + [("tls", name) for name in ("show", "renew", "use")]
+PATHS += [("vault", name) for name in ("add", "change", "list", "remove", "rotate")] + [("lab", name) for name in ("up", "status", "down")]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PATHS, ids=" ".join)

@@ -156,7 +156,7 @@ def test_this_machines_own_subnet() -> None:
     assert str(default(found, "eth0", everywhere)) == "192.168.7.0/24"
     assert str(default(found, None, everywhere)) == "10.1.2.0/24", "narrowed to its own /24"
     assert str(default(found, "eth0", AllowedNetworks(["10.0.0.0/8"]))) == "10.1.2.0/24"
-    with pytest.raises(SubnetRefused, match="name one, such as 192.0.2.0/24"):
+    with pytest.raises(SubnetRefused, match=r"name one, such as 192\.0\.2\.0/24"):
         default(found, "eth0", AllowedNetworks(["127.0.0.0/8"]))
 
 
