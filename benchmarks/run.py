@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import metrics_stream, queue_api, rows, start
+from benchmarks import metrics_stream, queue_api, rows, scan, ssh_exec, start
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -29,6 +29,10 @@ def main() -> None:
     found["rows"] = rows.report()
     print()
     found["metrics_stream"] = metrics_stream.report()
+    print()
+    found["ssh_exec"] = ssh_exec.report()
+    print()
+    found["scan"] = scan.report()
     print()
     if importlib.util.find_spec("playwright") and shutil.which("chromium"):
         from benchmarks import first_page

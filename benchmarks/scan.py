@@ -1,6 +1,6 @@
 """A scan of 256 addresses, of which 51 are somebody's, beside nmap: in a network namespace whose other addresses drop what they get.
 
-Wants root, iproute2 and iptables; nmap is measured where it is installed. Run inside the namespace by itself: ``python -m benchmarks.scan``.
+Wants root, iproute2 and iptables; nmap is measured where it is installed. By itself: ``python -m benchmarks.scan``.
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ def _servers(folder: Path) -> Iterator[int]:
         listen = "".join(f"ListenAddress {address}:{port}\n" for address in ADDRESSES[number::SERVERS])
         config = folder / f"config-{number}"
         config.write_text(
-            f"{listen}HostKey {folder}/host\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\nAuthorizedKeysFile {folder}/authorized\n"
+            f"{listen}HostKey {folder}/host\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"
+            f"AuthorizedKeysFile {folder}/authorized\n"
             f"MaxStartups 500:30:1000\nLogLevel ERROR\nSetEnv HOME={folder}\n"  # else the start-up files of this user's shell are measured
         )
         processes.append(subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.DEVNULL))

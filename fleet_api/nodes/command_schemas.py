@@ -112,7 +112,6 @@ class HostKeyView(BaseModel):
     node_id: str
     host: str
     fingerprint: str
-    status: str
 
 
 def _fields(outcome: Outcome) -> dict[str, object]:

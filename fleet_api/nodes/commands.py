@@ -12,7 +12,7 @@ from fleet_api.access.host_keys import HostKeys
 from fleet_api.adapters.ssh.errors import CommandTimeout, HostKeyChanged
 from fleet_api.adapters.ssh.types import Result, Ssh, Target
 from fleet_api.errors import Conflict, FleetError
-from fleet_api.nodes.live import LiveNode
+from fleet_api.kit.allowed import plain_address
 from fleet_api.nodes.service import NodeService
 from fleet_api.nodes.states import NodeState
 
@@ -84,14 +84,32 @@ class NodeCommands:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def accept_host_key(self, node_id: str, fingerprint: str, by: str) -> LiveNode:
-        """Pin the key that a node showed last. Raises NotFound, and Conflict unless it has this fingerprint."""
-        node = self._nodes.get(node_id)
-        await self._host_keys.accept(node.row.ip, node.row.ssh_port, fingerprint, by)
-        self._ssh.forget(node.row.ip, node.row.ssh_port)
-        if node.row.state == NodeState.HOST_KEY_CHANGED:
-            await self._nodes.change(node_id, state=NodeState.MANAGED, state_reason="")
-        return node
+    async def accept_host_key(self, name: str, fingerprint: str, by: str) -> str:
+        """Pin the key that a node, or a machine named by its address, showed last; return the address.
+
+        Raises NotFound, and Conflict unless the key has this fingerprint.
+        """
+        place = _address_of(name)
+        if place is None or await self._host_keys.get(*place) is None:
+            row = self._nodes.get(name).row
+            place = row.ip, row.ssh_port
+        await self._host_keys.accept(*place, fingerprint, by)
+        self._ssh.forget(*place)
+        node = self._nodes.at(*place)
+        if node is not None and node.row.state == NodeState.HOST_KEY_CHANGED:
+            await self._nodes.change(node.id, state=NodeState.MANAGED, state_reason="")
+        return place[0]
+
+    async def forget(self, node_id: str) -> None:
+        """Close what is open to a node that goes, and forget its host key, so that the machine may come back installed anew.
+
+        Raises NotFound.
+        """
+        row = self._nodes.get(node_id).row
+        others = [node for node in self._nodes.all() if node.id != node_id and (node.row.ip, node.row.ssh_port) == (row.ip, row.ssh_port)]
+        if row.ip and not others:
+            await self._host_keys.forget(row.ip, row.ssh_port)
+            self._ssh.forget(row.ip, row.ssh_port)
 
     async def _outcome(self, node_id: str, order: Order) -> Outcome:
         try:
@@ -107,6 +125,15 @@ class NodeCommands:
         if self._nodes.get(node_id).row.state == NodeState.MANAGED:
             reason = f"Its SSH host key changed from {error.pinned} to {error.shown}."
             await self._nodes.change(node_id, state=NodeState.HOST_KEY_CHANGED, state_reason=reason)
+
+
+def _address_of(name: str) -> tuple[str, int] | None:
+    """Return address and port of ``192.0.2.10`` or ``192.0.2.10:2222``; None for what is no address."""
+    host, _, port = name.partition(":") if name.count(":") == 1 else (name, "", "22")
+    try:
+        return str(plain_address(host)), int(port)
+    except ValueError:
+        return None
 
 
 def failed(outcomes: Iterable[Outcome]) -> int:

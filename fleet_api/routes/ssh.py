@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fleet_api.access.audit import audited_as
 from fleet_api.deps import CallerNamed, Fleet, NodeId
-from fleet_api.errors import documented
-from fleet_api.kit.disconnect import while_connected
+from fleet_api.errors import Timeout, documented
+from fleet_api.kit.disconnect import CallerGone, while_connected
 from fleet_api.nodes.command_schemas import (
     CommandBody,
     CommandView,
@@ -26,6 +26,7 @@ from fleet_api.nodes.command_schemas import (
 from fleet_api.nodes.commands import Order, failed
 
 router = APIRouter()
+T = TypeVar("T")
 
 ERRORS = documented(400, 404, 409, 413, 429, 503, 504)
 
@@ -66,7 +67,7 @@ async def exec_many(
             found = sorted([outcome async for outcome in outcomes], key=lambda outcome: outcome.node_id)
         return ManyOutcomes(results=[NodeOutcome.of(each) for each in found], ok=len(found) - failed(found), failed=failed(found))
 
-    return await while_connected(request, everyone())
+    return await _ended(request, everyone())
 
 
 @router.post(
@@ -76,11 +77,22 @@ async def exec_many(
     responses=documented(400, 404, 409, 413),
 )
 async def accept_host_key(fleet: Fleet, caller: CallerNamed, node_id: NodeId, body: FingerprintBody) -> HostKeyView:
-    """Trust the host key that a node showed last, and that was refused; compare its fingerprint with the machine's own first."""
-    node = await fleet.commands.accept_host_key(node_id, body.fingerprint, caller.name)
-    return HostKeyView(node_id=node_id, host=node.row.ip, fingerprint=body.fingerprint, status=fleet.nodes.get(node_id).status)
+    """Trust the host key that a node showed last, and that was refused; compare its fingerprint with the machine's own first.
+
+    A machine that is no node yet is named by its address, such as 192.0.2.10 or 192.0.2.10:2222.
+    """
+    host = await fleet.commands.accept_host_key(node_id, body.fingerprint, caller.name)
+    return HostKeyView(node_id=node_id, host=host, fingerprint=body.fingerprint)
 
 
 async def _run(fleet: Fleet, request: Request, node_id: str, order: Order) -> CommandView:
     audited_as(request, f"{node_id}: {order.command}")
-    return CommandView.of(await while_connected(request, fleet.commands.run(node_id, order)))
+    return CommandView.of(await _ended(request, fleet.commands.run(node_id, order)))
+
+
+async def _ended(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await commands while the caller stays; one who leaves ends them."""
+    try:
+        return await while_connected(request, work)
+    except CallerGone:
+        raise Timeout("The caller left before the command had ended; it was stopped.") from None

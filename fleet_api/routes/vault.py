@@ -15,7 +15,7 @@ router = APIRouter(prefix="/api/vault", tags=["vault"])
 CredentialId = Annotated[str, Path(description="A credential's id or name", examples=["lab"])]
 
 
-@router.get("", summary="Every credential")
+@router.get("", summary="Every credential", responses=documented(400))
 async def list_credentials(fleet: Fleet, limit: Limit = 500, offset: Offset = 0) -> list[CredentialView]:
     """Return the credentials, newest first, never a secret."""
     return [CredentialView.of(row, nodes) for row, nodes in await fleet.vault.page(limit, offset)]

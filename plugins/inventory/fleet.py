@@ -44,9 +44,10 @@ options:
 """
 
 EXAMPLES = r"""
+---
 # inventory/fleet.yml
 plugin: fleet.commander.fleet
-
+---
 # Another machine's control plane, with the key in FLEET_KEY
 plugin: fleet.commander.fleet
 url: https://manager.example.invalid:8765

@@ -1,7 +1,7 @@
 # Copyright: Fleet Commander contributors. Apache-2.0.
-"""A bundle: all that an agent needs on a node, as one tar file, so that the node needs no internet.
+"""A bundle: all that the agent, or the control plane, is installed from, as one tar file, so that the machine needs no internet.
 
-Made on the controller, once a kind of node.
+Made on the controller, once a kind of machine.
 """
 
 from __future__ import annotations
@@ -17,22 +17,41 @@ import tarfile
 import tempfile
 import zipfile
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from typing import Iterator
 
-LOCKS = {True: "requirements-agent-py38.lock", False: "requirements-agent.lock"}
-GLIBC = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_31")
+# From NVIDIA's and Debian's oldest C library that each meets: Ubuntu 20.04 for an agent, Debian 12 for a control plane.
+GLIBC = {
+    "agent": ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28", "manylinux_2_31"),
+    "control_plane": (
+        "manylinux2014",
+        "manylinux_2_17",
+        "manylinux_2_24",
+        "manylinux_2_27",
+        "manylinux_2_28",
+        "manylinux_2_31",
+        "manylinux_2_34",
+    ),
+}
+OLDEST = {"agent": (3, 8), "control_plane": (3, 11)}
+LEFT_OUT = ("__pycache__", "build", "dist", "*.egg-info", "training", ".*", "tests", "benchmarks", "docs", "node_modules")
+SHIPPED = ("fleet_api", "gpu_inference", "meta", "playbooks", "plugins", "roles")
 
 
 class BundleFailed(Exception):
     """No bundle could be made; the text is a sentence."""
 
 
-def lock_of(folder: str, python_version: str) -> str:
-    """Return the text of the lock for a node's Python. Raises BundleFailed for one that is too old."""
+def lock_of(product: str, root: str, python_version: str) -> str:
+    """Return the text of a product's lock for a machine's Python. Raises BundleFailed for one that is too old."""
     numbers = tuple(int(part) for part in python_version.split(".")[:2])
-    if numbers < (3, 8):
-        raise BundleFailed(f"The node has Python {python_version}, and the agent needs 3.8 or later; flash JetPack 5 or later.")
-    path = os.path.join(folder, LOCKS[numbers < (3, 10)])
+    if numbers < OLDEST[product]:
+        least = ".".join(str(number) for number in OLDEST[product])
+        raise BundleFailed(f"This machine has Python {python_version}, and {least} or later is needed; upgrade its operating system.")
+    name = "requirements/runtime.lock"
+    if product == "agent":
+        name = "gpu_inference/requirements-agent{}.lock".format("-py38" if numbers < (3, 10) else "")
+    path = os.path.join(root, name)
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
@@ -63,30 +82,31 @@ def requirements(lock: str, python_version: str, machine: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def worker_files(folder: str) -> list[str]:
-    """Return the files of the worker's package that are shipped, relative to its folder."""
+def shipped_files(folder: str) -> list[str]:
+    """Return the files of a package that are shipped, relative to its folder."""
     found = []
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in ("__pycache__", "build", "training") and not name.endswith(".egg-info"))
+        folders[:] = sorted(name for name in folders if not any(fnmatch(name, pattern) for pattern in LEFT_OUT))
         found += [
             os.path.relpath(os.path.join(place, name), folder) for name in sorted(names) if not name.endswith((".pyc", ".lock", ".in"))
         ]
     return found
 
 
-def digest_of(needed: str, worker: str, python_version: str, machine: str) -> str:
-    """Return what tells one bundle from another: its wheels, its worker and the kind of node."""
-    digest = hashlib.sha256(f"{needed}\0{python_version.rsplit('.', 1)[0]}\0{machine}\0".encode())
-    for name in worker_files(worker):
-        with open(os.path.join(worker, name), "rb") as file:
-            digest.update(name.encode("utf-8") + b"\0" + hashlib.sha256(file.read()).digest())
+def digest_of(needed: str, packages: list[str], python_version: str, machine: str) -> str:
+    """Return what tells one bundle from another: its wheels, the packages of our own and the kind of machine."""
+    digest = hashlib.sha256("{}\0{}\0{}\0".format(needed, python_version.rsplit(".", 1)[0], machine).encode())
+    for package in packages:
+        for name in shipped_files(package):
+            with open(os.path.join(package, name), "rb") as file:
+                digest.update(name.encode("utf-8") + b"\0" + hashlib.sha256(file.read()).digest())
     return digest.hexdigest()[:16]
 
 
-def make(cache: str, digest: str, needed: str, worker: str, python_version: str, machine: str) -> str:
+def make(cache: str, product: str, digest: str, needed: str, root: str, python_version: str, machine: str) -> str:
     """Return the path of the bundle in ``cache``, made if it is not there. Raises BundleFailed and OSError."""
     os.makedirs(cache, mode=0o755, exist_ok=True)
-    path = os.path.join(cache, f"agent-{digest}.tar")
+    path = os.path.join(cache, f"{product}-{digest}.tar")
     with _alone(cache):
         if os.path.exists(path):
             return path
@@ -94,11 +114,13 @@ def make(cache: str, digest: str, needed: str, worker: str, python_version: str,
         try:
             with open(os.path.join(folder, "requirements.txt"), "w", encoding="utf-8") as file:
                 file.write(needed)
-            _download(folder, os.path.join(cache, "wheels"), python_version, machine)
-            os.mkdir(os.path.join(folder, "worker"))
-            _worker_wheel(worker, os.path.join(folder, "worker"))
+            _download(folder, os.path.join(cache, "wheels"), GLIBC[product], python_version, machine)
+            os.mkdir(os.path.join(folder, "own"))
+            _wheel("fleet-worker", os.path.join(root, "gpu_inference"), os.path.join(folder, "own"))
+            if product == "control_plane":
+                _wheel("fleet-commander", root, os.path.join(folder, "own"))
             with tarfile.open(path + ".part", "w") as tar:
-                for name in ("requirements.txt", "wheels", "worker"):
+                for name in ("requirements.txt", "wheels", "own"):
                     tar.add(os.path.join(folder, name), name)
             os.replace(path + ".part", path)
         finally:
@@ -106,38 +128,39 @@ def make(cache: str, digest: str, needed: str, worker: str, python_version: str,
     return path
 
 
-def _download(folder: str, kept: str, python_version: str, machine: str) -> None:
-    platforms = [word for libc in GLIBC for word in ("--platform", f"{libc}_{machine}")]
+def _download(folder: str, kept: str, glibc: tuple[str, ...], python_version: str, machine: str) -> None:
+    platforms = [word for libc in glibc for word in ("--platform", f"{libc}_{machine}")]
     _pip(
         ["download", "--no-deps", "--only-binary", ":all:", "--python-version", python_version, "--implementation", "cp", *platforms,
          "--require-hashes", "--find-links", kept, "-r", os.path.join(folder, "requirements.txt"), "-d", os.path.join(folder, "wheels")],
-        "The agent's wheels cannot be fetched",
+        "The wheels cannot be fetched",
     )  # fmt: skip
     os.makedirs(kept, exist_ok=True)
     for name in os.listdir(os.path.join(folder, "wheels")):
         shutil.copy2(os.path.join(folder, "wheels", name), kept)
 
 
-def _worker_wheel(worker: str, folder: str) -> None:
-    if not os.path.exists(os.path.join(worker, "pyproject.toml")):
-        _pack_installed(folder)
+def _wheel(name: str, source: str, folder: str) -> None:
+    """Make the wheel of a distribution of our own, from a checkout or from what is installed here."""
+    if not os.path.exists(os.path.join(source, "pyproject.toml")):
+        _pack_installed(name, folder)
         return
-    with tempfile.TemporaryDirectory(prefix="fleet-worker-") as copy:
-        source = os.path.join(copy, "gpu_inference")
-        shutil.copytree(worker, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info", "training"))
-        _pip(["wheel", "--no-deps", "--no-build-isolation", "-w", folder, source], "The worker's wheel cannot be made")
+    with tempfile.TemporaryDirectory(prefix="fleet-wheel-") as copy:
+        place = os.path.join(copy, os.path.basename(os.path.realpath(source)))
+        shutil.copytree(source, place, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        _pip(["wheel", "--no-deps", "--no-build-isolation", "-w", folder, place], f"The wheel of {name} cannot be made")
 
 
-def _pack_installed(folder: str) -> None:
+def _pack_installed(name: str, folder: str) -> None:
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
-        worker = distribution("fleet-worker")
+        found = distribution(name)
     except PackageNotFoundError:
-        raise BundleFailed("fleet-worker is not installed beside Fleet Commander; install it with: pip install fleet-worker.") from None
-    name = f"fleet_worker-{worker.version}-py3-none-any.whl"
-    with zipfile.ZipFile(os.path.join(folder, name), "w", zipfile.ZIP_DEFLATED) as wheel:
-        for file in worker.files or []:
+        raise BundleFailed(f"{name} is not installed on the controller; install it with: pip install {name}.") from None
+    wheel_name = "{}-{}-py3-none-any.whl".format(name.replace("-", "_"), found.version)
+    with zipfile.ZipFile(os.path.join(folder, wheel_name), "w", zipfile.ZIP_DEFLATED) as wheel:
+        for file in found.files or []:
             if (
                 ".." not in file.parts
                 and "__pycache__" not in file.parts

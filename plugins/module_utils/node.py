@@ -209,4 +209,5 @@ def agent(folder: str = AGENT_FOLDER, state: str = AGENT_STATE) -> dict[str, Any
         node_id = None
     link = os.path.join(folder, "current")
     bundle = os.path.basename(os.readlink(link)) if os.path.islink(link) else None
-    return {"bundle": bundle, "enrolled": node_id is not None, "node_id": node_id}
+    running = output("systemctl", "is-active", "fleet-agent").strip() == "active"
+    return {"bundle": bundle, "enrolled": node_id is not None, "node_id": node_id, "running": running}

@@ -145,7 +145,7 @@ node:
     agent:
       description: What is known of the agent of Fleet Commander.
       type: dict
-      sample: {bundle: 9f2c11d4a0b37e55, enrolled: true, node_id: agx0}
+      sample: {bundle: 9f2c11d4a0b37e55, enrolled: true, node_id: agx0, running: true}
 """
 
 from ansible.module_utils.basic import AnsibleModule

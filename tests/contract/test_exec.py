@@ -175,3 +175,21 @@ def test_an_address_that_is_not_allowed(fleet: TestClient) -> None:
         refused = run(fleet, "true", "far")
         assert refused.status_code == 400
         assert "FLEET_ALLOWED_NETWORKS" in refused.json()["detail"]
+
+
+def test_a_machine_that_is_no_node(fleet: TestClient, server: Sshd) -> None:
+    assert run(fleet, "true").status_code == 200
+    place, old = f"127.0.0.1:{server.port}", server.fingerprint
+    same = fleet.post(f"/api/nodes/{place}/accept-host-key", json={"fingerprint": old})
+    assert same.json() == {"node_id": place, "host": "127.0.0.1", "fingerprint": old}
+    assert fleet.post("/api/nodes/127.0.0.44/accept-host-key", json={"fingerprint": old}).status_code == 404
+
+
+def test_a_node_that_is_forgotten_may_come_back(fleet: TestClient, server: Sshd) -> None:
+    assert run(fleet, "true").status_code == 200
+    credential = fleet.get("/api/vault").json()[0]["id"]
+    assert fleet.delete("/api/nodes/n1").status_code == 204
+    server.new_host_key()
+    body = {"id": "n1", "ip": "127.0.0.1", "ssh_port": server.port, "credential_id": credential}
+    fleet.post("/api/nodes", json=body).raise_for_status()
+    assert run(fleet, "echo anew").json()["stdout"] == "anew\n"

@@ -257,7 +257,12 @@ def test_nodes_are_registered_changed_and_forgotten(bench: Bench) -> None:
     changed = bench.api.patch("/api/nodes/orin-7", json={"cluster": "vision", "labels": {"role": "cpu"}})
     assert (changed.json()["cluster"], changed.json()["labels"], changed.json()["ip"]) == ("vision", {"role": "cpu"}, THIRD)
     assert bench.api.patch("/api/nodes/orin-7", json={"cluster": ""}).json()["cluster"] is None
-    for body in ({"ip": "not an address"}, {"ip": THIRD, "labels": {"a b": "c"}}, {"ip": "10.0.0.9", "id": "UPPER"}, {"ip": "10.0.0.9", "ssh_port": 0}):
+    for body in (
+        {"ip": "not an address"},
+        {"ip": THIRD, "labels": {"a b": "c"}},
+        {"ip": "10.0.0.9", "id": "UPPER"},
+        {"ip": "10.0.0.9", "ssh_port": 0},
+    ):
         assert bench.api.post("/api/nodes", json=body).status_code == 400
     assert bench.api.post("/api/nodes", json={"ip": "10.0.0.9", "credential_id": "unknown"}).status_code == 404
     assert bench.api.delete("/api/nodes/orin-7").status_code == 204

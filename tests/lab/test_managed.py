@@ -44,7 +44,7 @@ def farm(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield Farm(manager, nodes)
 
 
-PASSWORD = "l'äb {{ 1 + 1 }} \"quoted\""
+PASSWORD = 'l\'äb {{ 1 + 1 }} "quoted"'
 
 
 def test_three_machines_become_nodes_with_one_credential(farm: Farm) -> None:

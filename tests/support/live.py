@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
 
 from fleet_api.access import listening
+from fleet_api.adapters.ansible.play import Plays
 from fleet_api.app import create_app
 from fleet_api.kit.clock import SystemClock
 from fleet_api.kit.http_limits import LimitedHttp
@@ -20,6 +22,8 @@ from fleet_api.kit.listen import bind
 from fleet_api.lifespan import State
 from fleet_api.migrate import upgrade
 from fleet_api.settings import Settings
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -34,19 +38,23 @@ class Live:
     def fleet(self) -> State:
         return self.app.state.fleet
 
+    def call(self, doing: Coroutine[Any, Any, T]) -> T:
+        """Do something on the API's own event loop, and return what comes of it."""
+        return asyncio.run_coroutine_threadsafe(doing, self.loop).result(30)
+
     @property
     def ws_url(self) -> str:
         return self.url.replace("http", "ws", 1)
 
 
 @contextmanager
-def live(settings: Settings) -> Iterator[Live]:
-    """Serve while the context is open."""
+def live(settings: Settings, plays: Plays | None = None) -> Iterator[Live]:
+    """Serve while the context is open, with the real plays unless a test brings its own."""
     settings.home.mkdir(parents=True, exist_ok=True)
     upgrade(settings.database)
     served = listening.certificate(settings, SystemClock())
     listener = bind(settings.host, settings.port)
-    app = create_app(settings)
+    app = create_app(settings, None, plays)
     config = uvicorn.Config(
         app, http=LimitedHttp, ws="websockets-sansio", log_config=None, proxy_headers=False, timeout_graceful_shutdown=1
     )

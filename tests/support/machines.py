@@ -36,9 +36,7 @@ class FakeSsh:
     def __init__(self, **machines: Machine) -> None:
         self.machines: dict[str, Machine] = dict(machines)
 
-    async def run(
-        self, target: Target, command: str, *, timeout: float = 60.0, stdin: bytes | None = None, become: bool = False
-    ) -> Result:
+    async def run(self, target: Target, command: str, *, timeout: float = 60.0, stdin: bytes | None = None, become: bool = False) -> Result:
         machine = self.machines[target.host]
         if machine.error is not None:
             raise machine.error

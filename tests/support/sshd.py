@@ -63,7 +63,7 @@ class Sshd:
     def stop(self) -> None:
         """End the server and every connection of it, at once."""
         assert self.process is not None
-        for pid in [*_children(self.process.pid), self.process.pid]:
+        for pid in [self.process.pid, *_children(self.process.pid)]:  # sessions before their commands, so that none tells of its end
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
@@ -84,7 +84,7 @@ def _children(pid: int) -> list[int]:
             continue
         if int(fields[1]) == pid:
             child = int(stat.parent.name)
-            found += [*_children(child), child]
+            found += [child, *_children(child)]
     return found
 
 

@@ -13,8 +13,8 @@ import asyncssh
 import structlog
 
 from fleet_api.adapters.ssh.become import Sudo, ending
-from fleet_api.adapters.ssh.errors import BecomeRefused, CommandFailed, CommandTimeout, ConnectionBroke, NoSshServer
-from fleet_api.adapters.ssh.pool import Kept, Pool
+from fleet_api.adapters.ssh.errors import BecomeRefused, CommandFailed, CommandTimeout, ConnectionBroke, NoSshServer, TooManyConnections
+from fleet_api.adapters.ssh.pool import SESSIONS, Kept, Pool
 from fleet_api.adapters.ssh.session import Session, end
 from fleet_api.adapters.ssh.stream import LineSession
 from fleet_api.adapters.ssh.types import DEFAULT_TIMEOUT, Result, Target
@@ -25,6 +25,7 @@ Channel = asyncssh.SSHClientChannel[bytes]
 
 SLOW_SHELL_SECONDS = 0.1
 LOOK_SECONDS = 2.0
+CLOSED = "SSH connection closed"  # asyncssh: there is no connection any more, though its end was not told yet
 OPEN_SECONDS = 10.0  # how long a further session on a connection is tried for
 
 
@@ -41,9 +42,15 @@ class SshClient:
 
         Raises CommandTimeout, ConnectionBroke, BecomeRefused, and what opening a connection raises.
         """
-        async with self.pool.lent(target) as kept:
-            sudo = await self._sudo(target) if become else None
-            return await self._run(kept, target, command, timeout, stdin, sudo)
+        for last in (False, True):
+            try:
+                async with self.pool.lent(target) as kept:
+                    sudo = await self._sudo(target) if become else None
+                    return await self._run(kept, target, command, timeout, stdin, sudo)
+            except _Stale as error:  # it had ended before the command was sent: nothing has run, and a new one may do
+                if last:
+                    raise ConnectionBroke(str(error)) from None
+        raise AssertionError
 
     @asynccontextmanager
     async def lines(self, target: Target, command: str, *, become: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -51,7 +58,10 @@ class SshClient:
         async with self.pool.lent(target) as kept:
             sudo = await self._sudo(target) if become else None
             session = LineSession()
-            channel = await self._start(kept, target, command, session, sudo, None)
+            try:
+                channel = await self._start(kept, target, command, session, sudo, None)
+            except _Stale as error:
+                raise ConnectionBroke(str(error)) from None
             try:
                 yield self._following(session, sudo, target)
             finally:
@@ -68,7 +78,7 @@ class SshClient:
 
     async def _run(self, kept: Kept, target: Target, command: str, timeout: float, stdin: bytes | None, sudo: Sudo | None) -> Result:
         loop = asyncio.get_running_loop()
-        async with kept.sessions:
+        async with self._session_of(kept, target):
             started, session = loop.time(), Session()
             channel = await self._start(kept, target, command, session, sudo, stdin)
             try:
@@ -94,6 +104,19 @@ class SshClient:
                 kept.slow = await self._slow_shell(kept, target)
         return replace(_result(session, took), note=kept.slow)
 
+    @asynccontextmanager
+    async def _session_of(self, kept: Kept, target: Target) -> AsyncIterator[None]:
+        """Take one of the connection's sessions. Raises TooManyConnections where none becomes free."""
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                await kept.sessions.acquire()
+        except TimeoutError:
+            raise TooManyConnections(f"{SESSIONS} commands run on {target.name} already; try again when one has ended.") from None
+        try:
+            yield
+        finally:
+            kept.sessions.release()
+
     async def _start(self, kept: Kept, target: Target, command: str, session: Session, sudo: Sudo | None, stdin: bytes | None) -> Channel:
         """Start a command. A further session that the server will not open now is tried again for a while."""
         if sudo is not None:
@@ -109,7 +132,10 @@ class SshClient:
                 self.pool.drop(kept)
                 raise ConnectionBroke(f"{target.name} has stopped answering on its open connection; try again.") from None
             except asyncssh.ChannelOpenError as error:
-                if kept.dead or asyncio.get_running_loop().time() > deadline - 1 or kept.users < 2:
+                if kept.dead or error.reason == CLOSED:
+                    self.pool.drop(kept)
+                    raise _Stale(f"The connection to {target.name} ended just now; try again.") from None
+                if asyncio.get_running_loop().time() > deadline - 1 or kept.users < 2:
                     self.pool.drop(kept)
                     raise NoSshServer(
                         f"{target.name} opens no session for a command ({error.reason}); look at its SSH server's log."
@@ -117,7 +143,7 @@ class SshClient:
                 await asyncio.sleep(0.1)
             except (asyncssh.Error, OSError) as error:
                 self.pool.drop(kept)
-                raise ConnectionBroke(f"The connection to {target.name} is broken ({error}); try again.") from None
+                raise ConnectionBroke(f"The connection to {target.name} is broken ({error}); see whether the command ran.") from None
         if sudo is None:
             if stdin:
                 channel.write(stdin)
@@ -149,7 +175,7 @@ class SshClient:
             started = loop.time()
             try:
                 await self._run_briefly(kept, target, "true")
-            except (ConnectionBroke, NoSshServer):
+            except (ConnectionBroke, NoSshServer, _Stale):
                 return None
             took.append(loop.time() - started)
             if took[-1] < SLOW_SHELL_SECONDS:
@@ -170,6 +196,10 @@ class SshClient:
         if session.status:
             last = session.stderr.strip().splitlines()[-1][:300] if session.stderr.strip() else "without a word"
             raise CommandFailed(f"The command on {target.name} ended with {session.status}: {last}")
+
+
+class _Stale(Exception):
+    """The kept connection had ended before anything was sent on it."""
 
 
 class _Talk:

@@ -154,7 +154,7 @@ async def _pin(client: _Client, address: str, port: int, host_keys: PinnedKeys, 
 
 async def _refused(key: asyncssh.SSHKey, address: str, port: int, host_keys: PinnedKeys, name: str) -> HostKeyChanged:
     shown = key.get_fingerprint()
-    node = "{node_id}" if name.startswith(address) else name
+    node = (address if port == 22 else f"{address}:{port}") if name.startswith(address) else name
     pinned = await host_keys.changed(address, port, line_of(key), shown)
     return HostKeyChanged(
         f"host_key_changed: {_where(name, address, port)} shows the host key {shown} instead of {pinned}, so nothing was sent to "

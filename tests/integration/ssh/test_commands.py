@@ -6,17 +6,27 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import asyncssh
 import pytest
 
-from fleet_api.adapters.ssh.errors import BecomeRefused, CommandTimeout, ConnectionBroke, LoginRefused, Unreachable
+from fleet_api.adapters.ssh.errors import (
+    BecomeRefused,
+    CommandTimeout,
+    ConnectionBroke,
+    LoginRefused,
+    NoSshServer,
+    TooManyConnections,
+    Unreachable,
+)
+from fleet_api.adapters.ssh.pool import SESSIONS
 from fleet_api.adapters.ssh.session import CAP
 from fleet_api.adapters.ssh.types import Target
 from fleet_api.kit.allowed import AddressNotAllowed
 from tests.integration.ssh.conftest import Desk
-from tests.support.sshd import OTHER, PASSWORD, USER
+from tests.support.sshd import OTHER, PASSWORD, USER, sshd
 
 
 def running(mark: str) -> list[str]:
@@ -213,3 +223,69 @@ async def test_idle_connections_are_closed(desk: Desk, monkeypatch: pytest.Monke
     await asyncio.sleep(0.01)
     await desk.ssh.pool.sweep()
     assert desk.ssh.pool.size == 0
+
+
+async def test_a_connection_that_ended_meanwhile(desk: Desk) -> None:
+    target = await desk.target()
+    assert (await desk.ssh.run(target, "true")).ok
+    async with desk.ssh.pool.lent(target) as kept:
+        kept.opening.result().abort()
+    assert (await desk.ssh.run(target, "echo on")).stdout == "on\n"
+    desk.server.stop()
+    desk.server.start()
+    assert (await desk.ssh.run(target, "echo again")).stdout == "again\n"
+
+
+async def test_more_commands_than_sessions(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet_api.adapters.ssh.client.OPEN_SECONDS", 0.3)
+    target = await desk.target()
+    long = [asyncio.create_task(desk.ssh.run(target, "sleep 1")) for _ in range(SESSIONS)]
+    await asyncio.sleep(0.3)
+    with pytest.raises(TooManyConnections, match="8 commands run on agx0 already; try again when one has ended"):
+        await desk.ssh.run(target, "true")
+    assert all(result.ok for result in await asyncio.gather(*long))
+    assert (await desk.ssh.run(target, "true")).ok
+
+
+async def test_a_server_with_fewer_sessions(desk: Desk) -> None:
+    with sshd("127.0.0.3", ("MaxSessions 1",)) as strict:
+        target = replace(desk.brought(), host=strict.address, port=strict.port)
+        results = await asyncio.gather(*(desk.ssh.run(target, "sleep 0.1; echo in") for _ in range(4)))
+    assert [result.stdout for result in results] == ["in\n"] * 4
+    assert desk.ssh.pool.size == 1
+
+
+async def test_what_is_no_ssh_server(desk: Desk) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 2000)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    target = replace(desk.brought(), port=server.sockets[0].getsockname()[1])
+    with pytest.raises((NoSshServer, Unreachable), match=r"127\.0\.0\.1 port \d+ (does not speak SSH|broke the connection off)"):
+        await desk.ssh.run(target, "true")
+    server.close()
+
+
+async def test_a_server_that_says_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet_api.adapters.ssh.connect.LOGIN_SECONDS", 0.3)
+    server = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
+    target = replace(desk.brought(), port=server.sockets[0].getsockname()[1])
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match="did not finish signing in within"):
+        await asyncio.gather(*(desk.ssh.run(target, "true") for _ in range(20)))
+    assert time.monotonic() - started < 2
+    assert desk.ssh.pool.size == 0
+    server.close()
+
+
+async def test_bounded_connections(desk: Desk) -> None:
+    desk.ssh.pool._limit = 1
+    await desk.ssh.run(desk.brought(), "true")
+    other = desk.brought("root", private_key=desk.server.client_key)
+    assert (await desk.ssh.run(other, "true")).ok, "the idle one makes room"
+    assert desk.ssh.pool.size == 1
+    async with desk.ssh.pool.lent(other):
+        with pytest.raises(TooManyConnections, match="All of the 1 SSH connections"):
+            await desk.ssh.run(desk.brought(), "true")

@@ -1,28 +1,33 @@
 #!/usr/bin/python
 # Copyright: Fleet Commander contributors. Apache-2.0.
-"""What an agent is installed from."""
+"""What agent and control plane are installed from."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: fleet_agent_bundle
-short_description: Make the file that an agent is installed from
+module: fleet_bundle
+short_description: Make the file that an agent or a control plane is installed from
 description:
-  - Runs on the controller. Fetches the agent's wheels for one kind of node, by hash, and puts them and the worker's own wheel in one file.
-  - Each kind of node costs the controller one fetch; a file that is there is used again. Nothing on a node is changed.
+  - Runs on the controller. Fetches the wheels for one kind of machine, by hash, and puts them and the wheels of our own in one file.
+  - Each kind of machine costs the controller one fetch; a file that is there is used again. Nothing on a node is changed.
 author:
   - Fleet Commander maintainers
 options:
+  product:
+    description: What is to be installed.
+    type: str
+    choices: [agent, control_plane]
+    default: agent
   python_version:
-    description: The node's Python.
+    description: The machine's Python.
     type: str
     required: true
   machine:
-    description: The node's architecture.
+    description: The machine's architecture.
     type: str
     required: true
-  worker:
-    description: The folder of the worker's package, with the agent's locks.
+  root:
+    description: The folder of the collection; in a checkout, the checkout.
     type: path
     required: true
   cache:
@@ -35,10 +40,10 @@ extends_documentation_fragment:
 
 EXAMPLES = r"""
 - name: Make the agent's bundle
-  fleet.commander.fleet_agent_bundle:
+  fleet.commander.fleet_bundle:
     python_version: "3.8.10"
     machine: aarch64
-    worker: gpu_inference
+    root: .
     cache: ~/.fleet/cache/agent
   delegate_to: localhost
   become: false
@@ -67,22 +72,23 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
+            "product": {"type": "str", "choices": ["agent", "control_plane"], "default": "agent"},
             "python_version": {"type": "str", "required": True},
             "machine": {"type": "str", "required": True},
-            "worker": {"type": "path", "required": True},
+            "root": {"type": "path", "required": True},
             "cache": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
     given = module.params
-    python_version, machine, worker = given["python_version"], given["machine"], given["worker"]
+    product, root, python_version, machine = (given[name] for name in ("product", "root", "python_version", "machine"))
     try:
-        needed = bundle.requirements(bundle.lock_of(worker, python_version), python_version, machine)
-        digest = bundle.digest_of(needed, _package(worker), python_version, machine)
-        path = os.path.join(given["cache"], f"agent-{digest}.tar")
+        needed = bundle.requirements(bundle.lock_of(product, root, python_version), python_version, machine)
+        digest = bundle.digest_of(needed, _packages(product, root), python_version, machine)
+        path = os.path.join(given["cache"], f"{product}-{digest}.tar")
         there = os.path.exists(path)
         if not module.check_mode:
-            bundle.make(given["cache"], digest, needed, worker, python_version, machine)
+            bundle.make(given["cache"], product, digest, needed, root, python_version, machine)
     except bundle.BundleFailed as error:
         module.fail_json(msg=str(error))
     except OSError as error:
@@ -91,14 +97,19 @@ def main() -> None:
     module.exit_json(changed=False, digest=digest, path=path, diff=diff)
 
 
-def _package(worker: str) -> str:
-    if os.path.exists(os.path.join(worker, "__init__.py")):
-        return worker
+def _packages(product: str, root: str) -> list[str]:
+    names = ["gpu_inference"] if product == "agent" else list(bundle.SHIPPED)
+    return [_package(name, os.path.join(root, name)) for name in names]
+
+
+def _package(name: str, folder: str) -> str:
+    if name not in ("fleet_api", "gpu_inference") or os.path.exists(os.path.join(folder, "__init__.py")):
+        return folder
     from importlib.util import find_spec
 
-    found = find_spec("gpu_inference")
+    found = find_spec(name)
     if found is None or found.origin is None:
-        raise bundle.BundleFailed("fleet-worker is not installed beside Fleet Commander; install it with: pip install fleet-worker.")
+        raise bundle.BundleFailed(f"{name} is not installed on the controller; install Fleet Commander there.")
     return os.path.dirname(found.origin)
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/python
 # Copyright: Fleet Commander contributors. Apache-2.0.
-"""The agent's own Python environment."""
+"""A Python environment of its own for agent or control plane."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: fleet_agent_venv
-short_description: Install the agent from a bundle, offline
+module: fleet_venv
+short_description: Install an agent or a control plane from a bundle, offline
 description:
   - Makes a virtual environment beside the one in use, fills it from the bundle by hash, and only then switches over.
   - An installation that is cut off leaves the one in use as it is. Older ones are removed.
@@ -31,7 +31,7 @@ extends_documentation_fragment:
 
 EXAMPLES = r"""
 - name: Install the agent
-  fleet.commander.fleet_agent_venv:
+  fleet.commander.fleet_venv:
     digest: 9f2c11d4a0b37e55
     bundle: /opt/fleet/agent/agent-9f2c11d4a0b37e55.tar
 """
@@ -78,7 +78,7 @@ def main() -> None:
         except InstallFailed as error:
             module.fail_json(msg=str(error))
         except (OSError, tarfile.TarError) as error:
-            module.fail_json(msg=f"The agent cannot be installed: {error}; check the node's disk and run it again.")
+            module.fail_json(msg=f"The bundle cannot be installed: {error}; check the node's disk and run it again.")
     module.exit_json(changed=changed, digest=given["digest"], diff={"before": f"{before}\n", "after": "{}\n".format(given["digest"])})
 
 
@@ -94,8 +94,8 @@ def install(bundle: str, folder: str, digest: str) -> None:
         pip = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-index", "--no-deps", "--no-cache-dir"]
         wheels = os.path.join(unpacked, "wheels")
         needed = os.path.join(unpacked, "requirements.txt")
-        _run([*pip, "--require-hashes", "--find-links", wheels, "-r", needed], "The agent's wheels do not fit this node")
-        _run([*pip, *glob.glob(os.path.join(unpacked, "worker", "*.whl"))], "The worker does not fit this node")
+        _run([*pip, "--require-hashes", "--find-links", wheels, "-r", needed], "The wheels do not fit this machine")
+        _run([*pip, *glob.glob(os.path.join(unpacked, "own", "*.whl"))], "Fleet Commander's own wheels do not fit this machine")
     link = os.path.join(folder, ".current")
     if os.path.lexists(link):
         os.unlink(link)
