@@ -27,7 +27,7 @@ def event(node_id: str, line: bytes) -> dict[str, Any] | None:
         seconds = int(entry["__REALTIME_TIMESTAMP"]) / 1_000_000
     except (ValueError, KeyError, TypeError):
         return None
-    unit = str(entry.get("_SYSTEMD_UNIT") or entry.get("UNIT") or entry.get("SYSLOG_IDENTIFIER") or "")
+    unit = str(entry.get("UNIT") or entry.get("_SYSTEMD_UNIT") or entry.get("SYSLOG_IDENTIFIER") or "")
     return {
         "type": "log", "node_id": node_id, "timestamp": rfc3339(seconds), "level": _level(entry.get("PRIORITY")),
         "message": _text(entry.get("MESSAGE")), "source": unit.removesuffix(".service"),

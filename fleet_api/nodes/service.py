@@ -259,4 +259,4 @@ class NodeService:
 
 
 def _is_jetson(facts: dict[str, Any]) -> bool | None:
-    return bool(facts["l4t_version"]) if "l4t_version" in facts else None
+    return bool(facts["is_jetson"]) if "is_jetson" in facts else None

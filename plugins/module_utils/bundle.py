@@ -35,7 +35,7 @@ GLIBC = {
 }
 OLDEST = {"agent": (3, 8), "control_plane": (3, 11)}
 LEFT_OUT = ("__pycache__", "build", "dist", "*.egg-info", "training", ".*", "tests", "benchmarks", "docs", "node_modules")
-SHIPPED = ("fleet_api", "gpu_inference", "meta", "playbooks", "plugins", "roles")
+SHIPPED = ("fleet_api", "gpu_inference", "inventory", "meta", "playbooks", "plugins", "roles")
 
 
 class BundleFailed(Exception):

@@ -102,6 +102,12 @@ class Manager:
                 assert time.monotonic() < deadline, row
                 time.sleep(0.2)
 
+    def ended_yet(self, operation_id: str) -> dict[str, Any] | None:
+        """Return an operation if it has ended."""
+        with self.client() as api:
+            row = ok(api.get(f"/api/operations/{operation_id}"))
+        return None if row["state"] in ("queued", "running") else row
+
     def events(self, operation_id: str) -> list[dict[str, Any]]:
         """Return all that an ended operation told."""
         with self.client() as api:
