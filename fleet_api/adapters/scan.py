@@ -55,7 +55,11 @@ class Prober(Protocol):
         ...
 
     async def name_of(self, address: str) -> str | None:
-        """Return the name that DNS has for an address; None where it has none, or the answer takes too long for the caller."""
+        """Return the name that DNS has for an address; None where it has none."""
+        ...
+
+    def close(self) -> None:
+        """Take no more names."""
         ...
 
 

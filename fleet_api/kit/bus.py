@@ -33,6 +33,11 @@ class Subscription:
         else:
             self._queue.put_nowait(text)
 
+    @property
+    def waiting(self) -> int:
+        """How many events wait to be read."""
+        return self._queue.qsize()
+
     def end(self) -> None:
         """Let the reader finish."""
         self.overflowed = True

@@ -20,7 +20,7 @@ from fleet_api.adapters.ssh.errors import BecomeRefused
 from fleet_api.adapters.ssh.types import Ssh, Target
 from fleet_api.errors import Conflict, FleetError
 from fleet_api.kit.background import in_background
-from fleet_api.kit.bus import Bus, Subscription
+from fleet_api.kit.bus import BACKLOG, Bus, Subscription
 from fleet_api.kit.clock import Clock, rfc3339
 from fleet_api.nodes.commands import NodeCommands
 from fleet_api.nodes.journal import command, event
@@ -29,6 +29,9 @@ log = structlog.get_logger()
 
 LINES = 100
 """How many lines of before a watcher gets."""
+
+PATIENCE, LOOK_SECONDS = 3.0, 0.01
+"""How many seconds a burst of lines waits for a watcher to take some; the node waits meanwhile, and then the watcher is closed."""
 
 
 @dataclass(slots=True)
@@ -113,6 +116,7 @@ class NodeLogs:
                 if found is not None and followed is not None:
                     text = _json(found)
                     followed.recent.append(text)
+                    await _room(followed.watchers)
                     for watcher in followed.watchers:
                         watcher.offer("log", text)
 
@@ -129,6 +133,14 @@ class NodeLogs:
                     return
                 watcher.offer("log", _json({"type": "log", **told["data"]}))
         watcher.end()
+
+
+async def _room(watchers: set[Subscription]) -> None:
+    """Wait until each watcher has room for more, for a while."""
+    for _ in range(round(PATIENCE / LOOK_SECONDS)):
+        if all(watcher.waiting < BACKLOG or watcher.overflowed for watcher in watchers):
+            return
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _json(value: dict[str, Any]) -> str:

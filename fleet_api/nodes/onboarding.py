@@ -111,6 +111,7 @@ class Onboarding:
         try:
             self.check_reachable()
             work.journal.hide(secrets_of(await self._vault.open(body.credential_id)))
+            self._remote.forget(body.ip, body.ssh_port)
             said = await self._remote.run(body.ip, body.ssh_port, body.credential_id, COMMAND)
             contact = Contact.of(said.stdout)
             refusal = contact.refusal()

@@ -23,6 +23,10 @@ class Remote(Protocol):
         """Run a command and yield its lines as they come; it is ended when the context closes. Raises as :meth:`run`."""
         ...
 
+    def forget(self, address: str, port: int) -> None:
+        """Close what is open to a machine: the next command signs in anew, and so proves key, credential and groups."""
+        ...
+
     async def known_hosts(self, address: str, port: int) -> str:
         """Return the pinned keys as lines of a known_hosts file."""
         ...
@@ -44,6 +48,10 @@ class OverSsh:
     def lines(self, address: str, port: int, credential_id: str, command: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """See :class:`Remote`."""
         return self._ssh.lines(Target(address, port, credential_id), command)
+
+    def forget(self, address: str, port: int) -> None:
+        """See :class:`Remote`."""
+        self._ssh.forget(address, port)
 
     async def known_hosts(self, address: str, port: int) -> str:
         """See :class:`Remote`."""

@@ -90,7 +90,8 @@ def tegrastats_of(line: str) -> dict[str, Any] | None:
         found["gpu_mhz"] = int(clock.group(1))
     temperatures = {name.lower(): float(value) for name, value in re.findall(r"(?<![\w@])([A-Za-z]\w*)@(-?\d+(?:\.\d+)?)C", line)}
     found["temperatures"] = {name: value for name, value in temperatures.items() if value > -200}
-    after = line[line.rindex("C ") :] if "C " in line else ""
+    ends = [match.end() for match in re.finditer(r"@-?\d+(?:\.\d+)?C(?:/-?[\d.]+C)?", line)]
+    after = line[ends[-1] :] if ends else ""
     found["power_mw"] = {name: int(now) for name, now in re.findall(r"(?<!\S)([A-Z]\w*) (\d+)(?:mW)?/\d+(?:mW)?(?:/\d+mW)?(?!\S)", after)}
     return found
 

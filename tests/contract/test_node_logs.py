@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -66,6 +67,34 @@ def test_lines_as_they_come(api: TestClient, server: Sshd, prints: Any) -> None:
     while api.app.state.fleet.node_logs._followed:  # type: ignore[attr-defined]
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_ten_thousand_lines_at_once(api: TestClient, server: Sshd, prints: Any) -> None:
+    many = server.folder / "many"
+    many.write_text("".join(entry(f"line {number}") + "\n" for number in range(10_000)))
+    prints(f"cat {many}; sleep 60")
+    node(api, server)
+    with api.websocket_connect("/ws/logs/n1") as socket:
+        assert [socket.receive_json()["message"] for _ in range(10_000)] == [f"line {number}" for number in range(10_000)]
+
+
+def test_one_who_reads_nothing_is_closed(api: TestClient, server: Sshd, prints: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "PATIENCE", 0.1)
+    many = server.folder / "many"
+    many.write_text("".join(entry(f"line {number}") + "\n" for number in range(3_000)))
+    prints(f"cat {many}; sleep 60")
+    node(api, server)
+    fleet = api.app.state.fleet  # type: ignore[attr-defined]
+
+    async def never_read() -> tuple[int, bool]:
+        async with fleet.node_logs.watched("n1") as watcher:
+            for _ in range(300):
+                await asyncio.sleep(0.02)
+                if watcher.overflowed:
+                    break
+            return watcher.waiting, watcher.overflowed
+
+    assert api.portal.call(never_read) == (1_001, True)  # type: ignore[union-attr]
 
 
 def test_lines_of_operations(api: TestClient, server: Sshd, prints: Any) -> None:

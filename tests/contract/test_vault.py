@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from fleet_api.operations import repository as operations
+from fleet_api.operations.models import Operation
 from fleet_api.settings import Settings
 from tests.support.agent import FakeAgent
 
@@ -111,6 +113,20 @@ def test_one_in_use_is_kept(api: TestClient, agent: FakeAgent) -> None:
     assert "is used by nodes agx0; give them another one first, or delete it with force" in refused.json()["detail"]
     assert api.delete(f"/api/vault/{made['id']}?force=true").status_code == 200
     assert api.get("/api/nodes/agx0").json()["credential_id"] is None
+
+
+def test_one_that_an_operation_wants_is_kept(api: TestClient) -> None:
+    made = keep(api)
+    fleet = api.app.state.fleet  # type: ignore[attr-defined]
+    for operation_id, state in (("op-1", "running"), ("op-2", "succeeded")):
+        row = Operation(
+            id=operation_id, kind="onboard", title="t", state=state, request={"credential_id": made["id"]}, created_at=1.0, caller="x"
+        )
+        api.portal.call(fleet.db.write, lambda db, row=row: operations.add(db, [row]))  # type: ignore[union-attr]
+    refused = api.delete("/api/vault/lab")
+    assert refused.status_code == 409
+    assert "is used by operations op-1; give them" in refused.json()["detail"]
+    assert api.delete("/api/vault/lab?force=true").status_code == 200
 
 
 def test_a_secret_is_nowhere(api: TestClient, settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:

@@ -47,3 +47,6 @@ class FakeNetwork:
     async def name_of(self, address: str) -> str | None:
         machine = self.machines.get(address)
         return machine.name if machine else None
+
+    def close(self) -> None:
+        pass

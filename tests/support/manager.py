@@ -102,10 +102,14 @@ class Manager:
                 assert time.monotonic() < deadline, row
                 time.sleep(0.2)
 
+    def operation(self, operation_id: str) -> dict[str, Any]:
+        """Return an operation as it is now."""
+        with self.client() as api:
+            return ok(api.get(f"/api/operations/{operation_id}"))
+
     def ended_yet(self, operation_id: str) -> dict[str, Any] | None:
         """Return an operation if it has ended."""
-        with self.client() as api:
-            row = ok(api.get(f"/api/operations/{operation_id}"))
+        row = self.operation(operation_id)
         return None if row["state"] in ("queued", "running") else row
 
     def events(self, operation_id: str) -> list[dict[str, Any]]:

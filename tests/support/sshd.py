@@ -100,7 +100,10 @@ def missing() -> str | None:
         return "a server with users of its own wants root"
     wanted = [SSHD, "ssh-keygen", "unshare", "openssl"]
     lacking = [name for name in wanted if not shutil.which(name)]
-    return f"not installed: {', '.join(lacking)}" if lacking else None
+    if lacking:
+        return f"not installed: {', '.join(lacking)}"
+    alone = subprocess.run(["unshare", "-m", "mount", "--make-rprivate", "/"], capture_output=True)
+    return "mounts of its own are not allowed here" if alone.returncode else None
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class Keyring:
         self.folder = folder
         self.keys_folder = folder / "keys"
         self.given = given or _systemd_credential()
+        self._checks_mode = given is not None
 
     def get(self, key_id: str) -> MasterKey:
         """Return one key. Raises VaultLocked."""
@@ -138,6 +139,8 @@ class Keyring:
     def _given_keys(self) -> list[MasterKey]:
         assert self.given is not None
         try:
+            if self._checks_mode and self.given.stat().st_mode & 0o007:
+                raise VaultLocked(f"Others may read the vault's master key {self.given}; take that away with 'chmod o= {self.given}'.")
             lines = [line for line in self.given.read_bytes().splitlines() if line.strip()]
         except OSError as error:
             raise VaultLocked(f"The vault's master key cannot be read from {self.given}: {error.strerror}.") from None

@@ -95,6 +95,7 @@ class SshClient:
                 raise
             took = loop.time() - started
         if sudo is not None and not sudo.started and session.ended.result() is None:
+            self.pool.drop(kept)  # groups are given at sign-in: who is allowed to meanwhile, is so on the next connection
             raise _not_root(target, sudo)
         if not session.finished:
             raise ConnectionBroke(f"The connection to {target.name} broke while the command ran; whether it came to its end is not known.")
@@ -145,9 +146,10 @@ class SshClient:
                 self.pool.drop(kept)
                 raise ConnectionBroke(f"The connection to {target.name} is broken ({error}); see whether the command ran.") from None
         if sudo is None:
-            if stdin:
-                channel.write(stdin)
-            channel.write_eof()
+            with contextlib.suppress(OSError):  # a command may end before it has read anything
+                if stdin:
+                    channel.write(stdin)
+                channel.write_eof()
         return cast(Channel, channel)
 
     async def _stop(self, target: Target, channel: Channel, session: Session, sudo: Sudo | None) -> bool:
@@ -213,15 +215,16 @@ class _Talk:
         if not stderr or self._sudo.started:
             return data
         data, answer = self._sudo.feed(data)
-        if answer is not None:
-            channel.write(answer.encode() + b"\n")
-        if self._sudo.started:
-            if self._stdin:
-                channel.write(self._stdin)
-            channel.write_eof()
-        elif self._sudo.refusal:
-            channel.write_eof()
-            channel.close()
+        with contextlib.suppress(OSError):  # the other side may have closed the channel
+            if answer is not None:
+                channel.write(answer.encode() + b"\n")
+            if self._sudo.started:
+                if self._stdin:
+                    channel.write(self._stdin)
+                channel.write_eof()
+            elif self._sudo.refusal:
+                channel.write_eof()
+                channel.close()
         return data
 
 

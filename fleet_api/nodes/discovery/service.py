@@ -90,6 +90,7 @@ class Scanner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._prober.close()
 
     async def _scan(self, subnet: Subnet, thorough: bool) -> Scan:
         try:

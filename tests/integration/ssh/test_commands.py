@@ -251,8 +251,8 @@ async def test_a_server_with_fewer_sessions(desk: Desk) -> None:
     with sshd("127.0.0.3", ("MaxSessions 1",)) as strict:
         target = replace(desk.brought(), host=strict.address, port=strict.port)
         results = await asyncio.gather(*(desk.ssh.run(target, "sleep 0.1; echo in") for _ in range(4)))
-    assert [result.stdout for result in results] == ["in\n"] * 4
-    assert desk.ssh.pool.size == 1
+        assert [result.stdout for result in results] == ["in\n"] * 4
+        assert desk.ssh.pool.size == 1
 
 
 async def test_what_is_no_ssh_server(desk: Desk) -> None:

@@ -94,6 +94,7 @@ async def test_keys_from_elsewhere(vault: VaultService, tmp_path: Path) -> None:
     first, second = (b64encode(os.urandom(32)).decode() for _ in range(2))
     file = tmp_path / "given"
     file.write_text(first + "\n")
+    file.chmod(0o600)
     given = Keyring(tmp_path / "vault2", file)
     service = VaultService(vault._db, ManualClock(), given)
     with pytest.raises(VaultLocked, match="does not hold the vault's master key"):
@@ -106,6 +107,10 @@ async def test_keys_from_elsewhere(vault: VaultService, tmp_path: Path) -> None:
     file.write_text(second + "\n")
     assert (await service.open(made.id)).password == "g"
     assert not (tmp_path / "vault2" / "keys").exists()
+    file.chmod(0o604)
+    with pytest.raises(VaultLocked, match="Others may read the vault's master key"):
+        await service.open("given")
+    file.chmod(0o640)
     file.write_text("short\n")
     with pytest.raises(VaultLocked, match="32 random bytes in base64"):
         await service.open("given")

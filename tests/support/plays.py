@@ -1,0 +1,97 @@
+"""Runs the collection's playbooks and modules against nodes of a lab, as a person at a shell does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.lab import Node
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+# Not the node's: package database, caches, logs, backups of account files, and what signing in leaves.
+CHANGES_BY_ITSELF = re.compile(
+    r"/(var/(log|cache|backups)|var/lib/(dpkg|apt|ucf|nvpmodel|systemd)|run|tmp|proc|sys|dev)(/|$)"
+    r"|/etc/(passwd|shadow|group|gshadow|subuid|subgid)-$|/home/\w+/\.sudo_as_admin_successful$|/etc/\.pwd\.lock$"
+)
+
+
+@dataclass
+class Played:
+    """How a run ended."""
+
+    code: int
+    text: str
+    counts: dict[str, dict[str, int]]
+
+    def changed(self, node: Node) -> int:
+        """Return how many tasks changed a node; fails where one failed."""
+        assert self.code == 0, self.text[-6000:]
+        return self.counts[node.name]["changed"]
+
+
+class Plays:
+    """Plays against some nodes, with an inventory and known host keys of their own."""
+
+    def __init__(self, folder: Path, nodes: list[Node], **variables: Any) -> None:
+        self.folder = folder
+        self.variables = variables
+        self.environment: dict[str, str] = {}
+        hosts = {
+            node.name: {
+                "ansible_host": node.ip,
+                "ansible_user": node.user,
+                "ansible_password": node.password,
+                "ansible_become_password": node.password,
+            }
+            for node in nodes
+        }
+        inventory = {"nodes": {"hosts": hosts}, "manager": {"hosts": dict.fromkeys(hosts)}}
+        (folder / "hosts.json").write_text(json.dumps(inventory))
+        (folder / "hosts.json").chmod(0o600)
+
+    def play(self, playbook: Path | str, *words: str) -> Played:
+        """Run a playbook, one of the collection's by its name."""
+        path = ROOT / "playbooks" / f"{playbook}.yml" if isinstance(playbook, str) else playbook
+        (self.folder / "vars.json").write_text(json.dumps(self.variables))
+        done = subprocess.run(
+            [str(BIN / "ansible-playbook"), "-i", str(self.folder / "hosts.json"), str(path), "-e", f"@{self.folder}/vars.json", "--diff", *words],
+            env=self._environment(), capture_output=True, text=True,
+        )  # fmt: skip
+        counts = {
+            match[1]: {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", match[2])}
+            for match in re.finditer(r"^(\S+)\s+: (ok=.*)$", done.stdout, re.M)
+        }
+        return Played(done.returncode, done.stdout + done.stderr, counts)
+
+    def tasks(self, *tasks: dict[str, Any]) -> Path:
+        """Return a playbook of some tasks, run as root."""
+        path = self.folder / "tasks.json"
+        path.write_text(json.dumps([{"hosts": "nodes", "gather_facts": False, "become": True, "tasks": list(tasks)}]))
+        return path
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_HOME": str(self.folder / "ansible"),
+            "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={self.folder}/known_hosts -o StrictHostKeyChecking=accept-new",
+            "ANSIBLE_NOCOLOR": "1",
+            **self.environment,
+        }
+
+
+def files_of(node: Node) -> set[str]:
+    """Return every file of a node with mode, owner and content, but for those that change by themselves."""
+    said = node.shell(
+        "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache \\) -prune"
+        " -o -type f -printf '%p %m %u %g ' -exec sha256sum {} \\; -o -printf '%p %m %u %g %l\\n'"
+    )
+    return {line for line in said.splitlines() if not CHANGES_BY_ITSELF.match(line.split(" ")[0])}
