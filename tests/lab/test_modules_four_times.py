@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conftest import MakeLab
-from tests.support.plays import Plays, files_of
+from tests.support.plays import Plays
+from tests.support.snapshot import differences, snapshot
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -39,9 +40,9 @@ BACK = [
 
 def test_there_and_back(make_lab: MakeLab, tmp_path: Path) -> None:
     node = make_lab("modules", 1, "--jetson", "r36.4.3")[0]
-    node.shell("systemctl set-default graphical.target")
+    node.shell("systemctl set-default graphical.target; nvpmodel -m 0")
     plays = Plays(tmp_path, [node])
-    before = files_of(node)
+    before = snapshot(node)
     steps = []
     for tasks in (THERE, BACK):
         playbook = plays.tasks(*tasks)
@@ -52,9 +53,9 @@ def test_there_and_back(make_lab: MakeLab, tmp_path: Path) -> None:
             assert node.run("systemctl", "is-active", "fleet-test").strip() == "active"
             assert node.run("nvpmodel", "-q") == "NV Power Mode: 25W\n3\n"
             assert "ours" in node.run("cat", "/etc/issue")
-            assert files_of(node) != before
+            assert differences(before, snapshot(node)) != []
     assert steps == [10, 10, 0, 0, 10, 10, 0, 0]
-    assert files_of(node) == before
+    assert differences(before, snapshot(node)) == []
 
 
 def test_packages_wait_for_another_manager_and_mend_what_was_cut_off(make_lab: MakeLab, tmp_path: Path) -> None:

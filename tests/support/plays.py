@@ -15,11 +15,6 @@ from tests.support.lab import Node
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-# Not the node's: package database, caches, logs, backups of account files, and what signing in leaves.
-CHANGES_BY_ITSELF = re.compile(
-    r"/(var/(log|cache|backups)|var/lib/(dpkg|apt|ucf|nvpmodel|systemd)|run|tmp|proc|sys|dev)(/|$)"
-    r"|/etc/(passwd|shadow|group|gshadow|subuid|subgid)-$|/home/\w+/\.sudo_as_admin_successful$|/etc/\.pwd\.lock$"
-)
 
 
 @dataclass
@@ -60,10 +55,16 @@ class Plays:
         """Run a playbook, one of the collection's by its name."""
         path = ROOT / "playbooks" / f"{playbook}.yml" if isinstance(playbook, str) else playbook
         (self.folder / "vars.json").write_text(json.dumps(self.variables))
-        done = subprocess.run(
-            [str(BIN / "ansible-playbook"), "-i", str(self.folder / "hosts.json"), str(path), "-e", f"@{self.folder}/vars.json", "--diff", *words],
-            env=self._environment(), capture_output=True, text=True,
-        )  # fmt: skip
+        program = [
+            str(BIN / "ansible-playbook"),
+            "-i",
+            str(self.folder / "hosts.json"),
+            str(path),
+            "-e",
+            f"@{self.folder}/vars.json",
+            "--diff",
+        ]
+        done = subprocess.run([*program, *words], env=self._environment(), capture_output=True, text=True)
         counts = {
             match[1]: {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", match[2])}
             for match in re.finditer(r"^(\S+)\s+: (ok=.*)$", done.stdout, re.M)
@@ -86,12 +87,3 @@ class Plays:
             "ANSIBLE_NOCOLOR": "1",
             **self.environment,
         }
-
-
-def files_of(node: Node) -> set[str]:
-    """Return every file of a node with mode, owner and content, but for those that change by themselves."""
-    said = node.shell(
-        "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache \\) -prune"
-        " -o -type f -printf '%p %m %u %g ' -exec sha256sum {} \\; -o -printf '%p %m %u %g %l\\n'"
-    )
-    return {line for line in said.splitlines() if not CHANGES_BY_ITSELF.match(line.split(" ")[0])}

@@ -32,8 +32,8 @@ print(json.dumps(found))
 """
 
 MAY_DIFFER = re.compile(
-    r"/var/(log|cache|backups)(/|$)|/var/lib/(apt|dpkg|systemd|ucf|pam|chrony|logrotate)(/|$)|/var/tmp|/tmp|/run(/|$)"
-    r"|/etc/(ld\.so\.cache|\.pwd\.lock|mtab)$|/(etc|var/lib)/.*(~|-)$|.*/__pycache__(/|$)|/(root|home/[^/]+)/\.(ansible|cache)(/|$)"
+    r"/var/(log|cache|backups)(/|$)|/var/lib/(apt|dpkg|systemd|ucf)(/|$)|/var/tmp|/tmp|/run(/|$)"
+    r"|/etc/(ld\.so\.cache|\.pwd\.lock|mtab)$|/(etc|var/lib)/.*(~|-)$|.*/__pycache__(/|$)"
     r"|/home/[^/]+/\.sudo_as_admin_successful$"  # sudo's own note, of the first time that anybody became root by it
     r"|/etc/(hostname|hosts|resolv\.conf)$"  # of the engine that runs the lab
 )

@@ -27,6 +27,8 @@ _KNOWN: tuple[tuple[str, str], ...] = (
      "Nothing listens for SSH at the node's address; start sshd there, or correct the port, and retry."),
     (r"connection (?:reset|closed)|broken pipe|closed by remote host|shared connection to .* closed|kex_exchange_identification",
      "The connection to the node broke, as when it restarts; wait until it is back and retry."),
+    (r"module result deserialization failed|no start of json char|module failure",
+     "The task was cut off on the node, as when it restarts; wait until it is back and retry."),
     (r"could not resolve|name or service not known|temporary failure in name resolution",
      "A name could not be resolved; check the name servers of the node and of this machine, then retry."),
     (r"python.{0,40}(?:not found|no such file)|interpreter.{0,60}not found",
@@ -42,5 +44,10 @@ def sentence(kind: str, text: str, task: str) -> str:
             return f"{known} (At: {task}.)" if task else known
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")[:400]
     if kind == "unreachable":
-        return f"The node could not be reached: {first or 'no reason was given'}"
-    return f"{task or 'A task'} failed: {first or 'no reason was given'}"
+        return f"The node could not be reached: {_ended(first)} Check it, then retry."
+    return f"{task or 'A task'} failed: {_ended(first)} Mend that, then retry."
+
+
+def _ended(text: str) -> str:
+    text = text or "no reason was given"
+    return text if text.endswith((".", "!", "?")) else text + "."
