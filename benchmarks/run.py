@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import metrics_stream, queue_api, rows, scan, ssh_exec, start
+from benchmarks import metrics_stream, onboarding, plays, queue_api, rows, scan, ssh_exec, start
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -33,6 +33,10 @@ def main() -> None:
     found["ssh_exec"] = ssh_exec.report()
     print()
     found["scan"] = scan.report()
+    print()
+    found["plays"] = plays.report()
+    print()
+    found["onboarding"] = onboarding.report()
     print()
     if importlib.util.find_spec("playwright") and shutil.which("chromium"):
         from benchmarks import first_page

@@ -1,4 +1,4 @@
-"""Where the collection ``fleet.commander`` is, and the link that lets Ansible find it in a checkout: ``python -m fleet_api.collection link``."""
+"""Where the collection ``fleet.commander`` is. ``python -m fleet_api.collection link`` lets Ansible find it in a checkout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def root() -> Path:
     for folder in (Path(__file__).resolve().parents[1], site_packages() / IN_SITE_PACKAGES):
         if (folder / "playbooks").is_dir() and (folder / "roles").is_dir():
             return folder
-    raise NoCollection("The playbooks are not installed beside Fleet Commander; install it again with: pip install --force-reinstall fleet-commander.")
+    raise NoCollection(
+        "The playbooks are not installed; install Fleet Commander again with: pip install --force-reinstall fleet-commander."
+    )
 
 
 def site_packages() -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 import docker
 from docker.errors import APIError, DockerException
+from docker.models.containers import Container
 
 from fleet_api.lab.errors import LabFailed, NoEngine
 
@@ -53,6 +54,15 @@ def host_config(client: docker.DockerClient, info: dict[str, Any], volume: str, 
     if str(info.get("CgroupVersion")) == "2":
         config["CgroupnsMode"] = "host"
     return config
+
+
+def complaint(container: Container, script: str, **environment: str) -> str:
+    """Run a shell script in a node as root; return nothing where it went well, else the end of what it said."""
+    done = container.exec_run(["sh", "-c", script], environment=environment)
+    if not done.exit_code:
+        return ""
+    said = done.output if isinstance(done.output, bytes) else b"".join(done.output)
+    return said.decode(errors="replace").strip()[-300:] or f"exit code {done.exit_code}"
 
 
 def _short(error: object) -> str:

@@ -14,13 +14,14 @@ from docker import DockerClient
 from docker.models.containers import Container
 from docker.models.networks import Network
 
-from fleet_api.lab.engine import LABEL, host_config
+from fleet_api.lab.engine import LABEL, complaint, host_config
 from fleet_api.lab.errors import LabFailed
 from fleet_api.lab.personality import Jetson, install
 from fleet_api.lab.recipe import USER
 from fleet_api.lab.subnets import node_address
 
 BOOT_SECONDS = 90
+SET_UP = "/etc/fleet-lab/set-up"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def describe(container: Container) -> LabNode:
     """Return a node from what its container's labels say."""
     labels = container.labels
     return LabNode(
-        name=container.name,
+        name=str(container.name),
         ip=labels[f"{LABEL}.ip"],
         user=USER,
         password=labels[f"{LABEL}.password"],
@@ -54,11 +55,11 @@ def describe(container: Container) -> LabNode:
     )
 
 
-def start(
+def make(
     client: DockerClient, info: dict[str, Any], network: Network, subnet: IPv4Network, image: str, lab: str, number: int,
     jetson: Jetson | None, with_engine: bool,
-) -> LabNode:  # fmt: skip
-    """Make node ``number`` of a lab and return it once its sshd answers. Raises LabFailed when that does not come."""
+) -> Container:  # fmt: skip
+    """Make node ``number`` of a lab; :func:`start` starts it."""
     name, address = f"{lab}-{number}", str(node_address(subnet, number))
     labels = {
         LABEL: lab,
@@ -78,14 +79,22 @@ def start(
         host_config=host_config(client, info, volume.name, _devices(info)),
         networking_config={"EndpointsConfig": {network.name: client.api.create_endpoint_config(ipv4_address=address)}},
     )
-    container = client.containers.get(made["Id"])
-    container.start()
-    _set_password(container, labels[f"{LABEL}.password"])
-    if jetson:
-        install(container, jetson)
-    _wait_for_sshd(container, address)
-    container.reload()
-    return describe(container)
+    return client.containers.get(made["Id"])
+
+
+def start(container: Container, jetson: Jetson | None) -> None:
+    """Start a node and wait until its sshd answers. Raises LabFailed when that does not come.
+
+    A node that is set up already is only started; one whose first start was cut off is set up again.
+    """
+    if container.status != "running":
+        container.start()
+    if complaint(container, f"test -e {SET_UP}"):
+        _set_password(container, container.labels[f"{LABEL}.password"])
+        if jetson:
+            install(container, jetson)
+        complaint(container, f"mkdir -p /etc/fleet-lab && touch {SET_UP}")
+    _wait_for_sshd(container, container.labels[f"{LABEL}.ip"])
 
 
 def _devices(info: dict[str, Any]) -> list[str]:
@@ -101,11 +110,9 @@ def _filesystems() -> str:
 
 
 def _set_password(container: Container, password: str) -> None:
-    done = container.exec_run(["sh", "-c", f'echo "{USER}:$PASSWORD" | chpasswd'], environment={"PASSWORD": password})
-    if done.exit_code:
-        raise LabFailed(
-            f"{container.name} did not start: {done.output.decode(errors='replace').strip()[:200]}; see 'docker logs {container.name}'."
-        )
+    said = complaint(container, f'echo "{USER}:$PASSWORD" | chpasswd', PASSWORD=password)
+    if said:
+        raise LabFailed(f"{container.name} did not start: {said}; see 'docker logs {container.name}'.")
 
 
 def _wait_for_sshd(container: Container, address: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from docker.models.containers import Container
 
 from fleet_api.lab.captured import BOARDS, RELEASES, Board, Release
+from fleet_api.lab.engine import complaint
 from fleet_api.lab.errors import BadLab, LabFailed
 
 DEVICE_TREE = "etc/fleet-lab/device-tree"
@@ -86,11 +87,9 @@ def install(container: Container, jetson: Jetson) -> None:
         " dpkg-deb --root-owner-group -Znone -b $name /var/tmp/$name.deb >/dev/null || exit 1; done"
         " && dpkg --force-depends -i /var/tmp/*.deb && rm -rf /var/tmp/fleet-lab /var/tmp/*.deb"
     )
-    done = container.exec_run(["sh", "-c", script])
-    if done.exit_code:
-        raise LabFailed(
-            f"{container.name} did not become a Jetson: {done.output.decode(errors='replace').strip()[-300:]}; this is a fault of the lab."
-        )
+    said = complaint(container, script)
+    if said:
+        raise LabFailed(f"{container.name} did not become a Jetson: {said}; this is a fault of the lab.")
 
 
 def _tool(name: str) -> bytes:

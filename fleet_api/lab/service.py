@@ -43,15 +43,13 @@ def up(
         info = client.info()
         network, subnet = _network(client, name)
         missing = [number for number in range(1, count + 1) if number not in there]
+
+        def bring(number: int) -> None:
+            container = there.get(number) or nodes.make(client, info, network, subnet, image, name, number, captured, with_engine)
+            nodes.start(container, captured)
+
         with ThreadPoolExecutor(max_workers=8) as pool:
-            for container in there.values():
-                if container.status != "running":
-                    container.start()
-            begun = [
-                pool.submit(nodes.start, client, info, network, subnet, image, name, number, captured, with_engine) for number in missing
-            ]
-            for one in begun:
-                one.result()
+            list(pool.map(bring, sorted({*there, *missing})))
         return [nodes.describe(container) for container in _containers(client, name)]
 
 

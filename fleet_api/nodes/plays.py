@@ -68,10 +68,9 @@ class NodePlays:
             )
         return node.row.credential_id
 
-    async def check_connection(self, ip: str | None, credential_id: str | None) -> None:
-        """Raise NotFound for an unknown credential."""
-        if credential_id is not None:
-            await self.vault.get(credential_id)
+    async def known_credential(self, named: str | None) -> str | None:
+        """Return the id of a credential that is named by its id or its name; None for none. Raises NotFound for an unknown one."""
+        return (await self.vault.get(named)).id if named is not None else None
 
     async def check_free(self, node_id: str) -> None:
         """Raise Conflict while an operation is at work on the node."""
@@ -148,8 +147,8 @@ class NodePlay:
                 credential_id = plays.credential_of(node)
                 secret = await plays.vault.open(credential_id)
                 work.journal.hide(secrets_of(secret))
-                if not work.checking:
-                    await plays.remote.run(node.row.ip, node.row.ssh_port, credential_id, sweep.command(work.id), become=True)
+                first = "true" if work.checking else sweep.command(work.id)
+                await plays.remote.run(node.row.ip, node.row.ssh_port, credential_id, first, become=True)
                 known_hosts.append(await plays.remote.known_hosts(node.row.ip, node.row.ssh_port))
                 hosts[node.id] = {**host_variables(node.row.ip, node.row.ssh_port, secret), "fleet_labels": node.row.labels}
                 secrets |= secrets_of(secret)

@@ -25,7 +25,7 @@ async def list_nodes(fleet: Fleet, details: Annotated[bool, Query(description="W
 @router.post("", status_code=201, summary="Register a node", responses=documented(400, 404, 409, 413, 429))
 async def add_node(fleet: Fleet, body: NodeBody) -> NodeDetail:
     """Note a machine as discovered; ``POST /api/network/join`` makes it a node that takes work."""
-    await fleet.node_plays.check_connection(body.ip, body.credential_id)
+    body = body.model_copy(update={"credential_id": await fleet.node_plays.known_credential(body.credential_id)})
     return NodeDetail.of(await fleet.nodes.add(body))
 
 
@@ -57,8 +57,9 @@ async def jetpack(fleet: Fleet, node_id: NodeId) -> JetPackView:
 async def change_node(fleet: Fleet, node_id: NodeId, body: NodeChange) -> NodeDetail:
     """Change a node's address, credential, cluster or labels; labels are replaced as a whole."""
     fleet.nodes.get(node_id)
-    await fleet.node_plays.check_connection(body.ip, body.credential_id)
     values = body.model_dump(exclude_unset=True)
+    if "credential_id" in values:
+        values["credential_id"] = await fleet.node_plays.known_credential(body.credential_id)
     if values.get("cluster") == "":
         values["cluster"] = None
     return NodeDetail.of(await fleet.nodes.change(node_id, **values) if values else fleet.nodes.get(node_id))

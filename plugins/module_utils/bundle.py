@@ -33,6 +33,7 @@ GLIBC = {
         "manylinux_2_34",
     ),
 }
+KEPT = {"agent": 8, "control_plane": 2}  # of 20 and 160 MB
 OLDEST = {"agent": (3, 8), "control_plane": (3, 11)}
 LEFT_OUT = ("__pycache__", "build", "dist", "*.egg-info", "training", ".*", "tests", "benchmarks", "docs", "node_modules")
 SHIPPED = ("fleet_api", "gpu_inference", "inventory", "meta", "playbooks", "plugins", "roles")
@@ -109,6 +110,7 @@ def make(cache: str, product: str, digest: str, needed: str, root: str, python_v
     path = os.path.join(cache, f"{product}-{digest}.tar")
     with _alone(cache):
         if os.path.exists(path):
+            os.utime(path)
             return path
         folder = tempfile.mkdtemp(prefix=".bundle-", dir=cache)
         try:
@@ -123,9 +125,16 @@ def make(cache: str, product: str, digest: str, needed: str, root: str, python_v
                 for name in ("requirements.txt", "wheels", "own"):
                     tar.add(os.path.join(folder, name), name)
             os.replace(path + ".part", path)
+            _prune(cache, product)
         finally:
             shutil.rmtree(folder)
     return path
+
+
+def _prune(cache: str, product: str) -> None:
+    kept = [os.path.join(cache, name) for name in os.listdir(cache) if name.startswith(f"{product}-") and name.endswith(".tar")]
+    for path in sorted(kept, key=os.path.getmtime)[: -KEPT[product]]:
+        os.unlink(path)
 
 
 def _download(folder: str, kept: str, glibc: tuple[str, ...], python_version: str, machine: str) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from fleet_api.nodes.states import NodeState
 from fleet_api.settings import Settings
 from tests.support.sshd import PASSWORD, USER, Sshd, sshd
 
@@ -141,11 +144,12 @@ def test_only_so_often(api: TestClient) -> None:
 
 def test_a_changed_host_key(fleet: TestClient, server: Sshd) -> None:
     assert run(fleet, "true").status_code == 200
+    state = fleet.app.state.fleet  # type: ignore[attr-defined]
+    fleet.portal.call(partial(state.nodes.change, "n1", state=NodeState.MANAGED))  # type: ignore[union-attr]
     old = server.fingerprint
     server.new_host_key()
     new = server.fingerprint
     assert old != new
-    log = (server.folder / "log").read_text()
     refused = run(fleet, "true")
     deadline = time.monotonic() + 3
     while refused.status_code == 504 and time.monotonic() < deadline:  # the old connection's end is being noticed
@@ -155,7 +159,9 @@ def test_a_changed_host_key(fleet: TestClient, server: Sshd) -> None:
     assert detail.startswith("host_key_changed: n1 (127.0.0.1 port")
     for part in (old, new, "POST /api/nodes/n1/accept-host-key"):
         assert part in detail
-    assert "Failed password" not in (server.folder / "log").read_text().removeprefix(log)
+    node = fleet.get("/api/nodes/n1").json()
+    assert node["status"] == "host_key_changed"
+    assert node["reason"] == f"Its SSH host key changed from {old} to {new}."
     wrong = fleet.post("/api/nodes/n1/accept-host-key", json={"fingerprint": "SHA256:" + "A" * 43})
     assert wrong.status_code == 409
     assert new in wrong.json()["detail"]
@@ -165,6 +171,8 @@ def test_a_changed_host_key(fleet: TestClient, server: Sshd) -> None:
     assert run(fleet, "true").status_code == 409, "not yet accepted"
     accepted = fleet.post("/api/nodes/n1/accept-host-key", json={"fingerprint": new})
     assert accepted.json()["fingerprint"] == new
+    node = fleet.get("/api/nodes/n1").json()
+    assert (node["status"], node["reason"]) == ("offline", None)
     assert run(fleet, "echo again").json()["stdout"] == "again\n"
     assert fleet.post("/api/nodes/n1/accept-host-key", json={"fingerprint": new}).status_code == 200, "once more is no error"
 
@@ -193,3 +201,18 @@ def test_a_node_that_is_forgotten_may_come_back(fleet: TestClient, server: Sshd)
     body = {"id": "n1", "ip": "127.0.0.1", "ssh_port": server.port, "credential_id": credential}
     fleet.post("/api/nodes", json=body).raise_for_status()
     assert run(fleet, "echo anew").json()["stdout"] == "anew\n"
+
+
+def test_the_password_is_nowhere(fleet: TestClient, settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    """Not with us, and not on the node: command lines and environments of every process there, as root sees them."""
+    seen = run(fleet, "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'", become=True).json()["stdout"]
+    assert "FLEET_RUN=" in seen, "it has looked"
+    fleet.post("/api/vault", json={"name": "bad", "username": USER, "password": PASSWORD + "x"}).raise_for_status()
+    fleet.patch("/api/nodes/n1", json={"credential_id": "bad"}).raise_for_status()
+    refused = run(fleet, "true")
+    assert refused.status_code == 409
+    told = [seen, refused.text, fleet.get("/api/audit").text, fleet.get("/api/nodes/n1").text, *capfd.readouterr()]
+    kept = [path.read_bytes() for path in settings.home.rglob("*") if path.is_file()]
+    for each in (PASSWORD, json.dumps(PASSWORD)[1:-1], shlex.quote(PASSWORD)):
+        assert all(each not in text for text in told)
+        assert all(each.encode() not in content for content in kept)

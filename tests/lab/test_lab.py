@@ -60,6 +60,14 @@ def test_a_node_starts_again_with_its_address_and_another_boot_id(make_lab: Make
     assert node.ip in node.run("hostname", "-i")
 
 
+def test_a_start_that_was_cut_off_is_made_good(make_lab: MakeLab) -> None:
+    node = make_lab("cut", 1, "--jetson", "r35.4.1")[0]
+    node.shell(f"rm /etc/fleet-lab/set-up; dpkg --purge nvidia-jetpack; passwd -d {node.user}")
+    assert make_lab("cut", 1, "--jetson", "r35.4.1") == [node]
+    assert node.run("dpkg-query", "-W", "-f", "${Version}", "nvidia-jetpack") == "5.1.2-b104"
+    assert node.shell(f"su {node.user} -c 'echo {node.password} | sudo -S -p \"\" id -u'").strip() == "0"
+
+
 def test_more_nodes_leave_those_there_alone_and_down_leaves_nothing(make_lab: MakeLab) -> None:
     name = lab_name("grows")
     first = make_lab("grows")[0]

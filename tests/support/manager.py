@@ -40,7 +40,7 @@ class Manager:
 
     @property
     def env(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_") or name == "FLEET_ALLOWED_NETWORKS"}
         return {**kept, "FLEET_HOME": str(self.home), "FLEET_HOST": self.address, "FLEET_PORT": str(self.port)}
 
     def start(self) -> None:

@@ -87,8 +87,11 @@ class Keyring:
         return key
 
     def point(self, key: MasterKey) -> None:
-        """Make a key current, at once and on the disk."""
-        _write(self.folder / "current", key.id.encode() + b"\n")
+        """Make a key current, at once and on the disk. Raises VaultLocked."""
+        try:
+            _write(self.folder / "current", key.id.encode() + b"\n")
+        except OSError as error:
+            raise VaultLocked(f"The vault's folder {self.folder} cannot be written: {error.strerror}.") from None
 
     def others(self, key_id: str) -> list[str]:
         """Return the ids of the keys in the folder but this one."""

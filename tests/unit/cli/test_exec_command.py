@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -46,6 +50,35 @@ def test_on_many(fleet: Command, nodes: Live) -> None:
     assert "dead: fleet: No SSH connection to dead" in done.stderr
     printed = fleet("exec", "--url", nodes.url, "--json", "n1", "dead", "--", "echo hi", code=1).stdout
     assert [each["status"] for each in json.loads(printed)] == [504, 200]
+
+
+@pytest.mark.parametrize("path", ["/api/ssh/exec?stream=true", "/api/ssh/exec", "/api/ssh/exec-node"])
+def test_who_hangs_up_ends_the_command(nodes: Live, path: str) -> None:
+    mark = f"sleep 78{len(path)}"
+    body = {"node_id": "n1", "command": mark} if path.endswith("node") else {"node_ids": ["n1"], "command": mark}
+    with httpx.Client(base_url=nodes.url, trust_env=False, timeout=1) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            http.post(path, json=body)
+    deadline = time.monotonic() + 5
+    while mark in running():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_it_would_be_seen() -> None:
+    with subprocess.Popen(["sleep", "7801"]) as process:
+        try:
+            assert "sleep 7801" in running()
+        finally:
+            process.kill()
+
+
+def running() -> set[str]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip())
+    return found
 
 
 def test_written_wrongly(fleet: Command, nodes: Live) -> None:

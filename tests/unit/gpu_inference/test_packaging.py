@@ -42,3 +42,22 @@ def test_locks_carry_hashes_and_no_addresses(name: str) -> None:
     pins = re.findall(r"^([a-z0-9._-]+)==", text, re.MULTILINE)
     assert {"numpy", "onnxruntime", "tokenizers", "pillow", "httpx", "pydantic", "psutil"} <= set(pins)
     assert text.count("--hash=sha256:") >= len(pins)
+
+
+@pytest.mark.skipif(not PROJECT.exists(), reason="only in a checkout")
+def test_the_agent_alone_needs_what_the_whole_needs_of_it() -> None:
+    needed = {line for line in (FOLDER / "requirements-agent.in").read_text(encoding="utf-8").splitlines() if not line.startswith("#")}
+    listed = re.search(r"^dependencies = \[(.*?)\]", PROJECT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    assert needed <= set(re.findall(r'"([^"]+)"', listed.group(1)))
+
+
+@pytest.mark.skipif(not PROJECT.exists(), reason="only in a checkout")
+@pytest.mark.parametrize("suffix", ["", "-py38"])
+def test_the_agent_alone_has_the_versions_of_the_whole(suffix: str) -> None:
+    agent, whole = (
+        set(re.findall(r"^([a-z0-9._-]+==\S+)", (FOLDER / name).read_text(encoding="utf-8"), re.MULTILINE))
+        for name in (f"requirements-agent{suffix}.lock", f"requirements{suffix}.lock")
+    )
+    assert agent <= whole
+    assert not {"numpy", "onnxruntime"} & {pin.split("==")[0] for pin in agent}
