@@ -8,15 +8,22 @@ import typer
 
 from fleet_api.cli.common import Json, Url, calling, print_json, print_table, say
 
-EXAMPLES = "Examples: fleet nodes; fleet nodes --json; fleet nodes --remove NODE_ID"
+EXAMPLES = "Examples: fleet nodes; fleet nodes --json; fleet nodes --remove NODE_ID; fleet nodes --accept-host-key NODE_ID SHA256:..."
 
 
 def nodes(
     remove: Annotated[str | None, typer.Option("--remove", help="Retire this node instead", metavar="NODE_ID")] = None,
+    accept_host_key: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--accept-host-key", help="Trust the SSH host key that this node showed last instead", metavar="NODE_ID FINGERPRINT"),
+    ] = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
     """Show every node with its figures."""
+    if accept_host_key:
+        _accept(url, *accept_host_key, as_json)
+        return
     with calling(url) as client:
         if remove:
             client.remove_node(remove)
@@ -42,3 +49,12 @@ def nodes(
         ["NODE", "STATUS", "IP", "CLUSTER", "CPU", "MEMORY", "GPU", "DISK", "TEMP", "LAST SEEN"], rows,
         "No nodes yet. 'fleet up' starts an agent on this machine.",
     )  # fmt: skip
+
+
+def _accept(url: str | None, node_id: str, fingerprint: str, as_json: bool) -> None:
+    with calling(url) as client:
+        pinned = client.accept_host_key(node_id, fingerprint)
+    if as_json:
+        print_json(pinned)
+    else:
+        say(f"{node_id}: the host key {fingerprint} is pinned")

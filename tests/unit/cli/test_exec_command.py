@@ -56,9 +56,8 @@ def test_on_many(fleet: Command, nodes: Live) -> None:
 def test_who_hangs_up_ends_the_command(nodes: Live, path: str) -> None:
     mark = f"sleep 78{len(path)}"
     body = {"node_id": "n1", "command": mark} if path.endswith("node") else {"node_ids": ["n1"], "command": mark}
-    with httpx.Client(base_url=nodes.url, trust_env=False, timeout=1) as http:
-        with pytest.raises(httpx.ReadTimeout):
-            http.post(path, json=body)
+    with httpx.Client(base_url=nodes.url, trust_env=False, timeout=1) as http, pytest.raises(httpx.ReadTimeout):
+        http.post(path, json=body)
     deadline = time.monotonic() + 5
     while mark in running():
         assert time.monotonic() < deadline
@@ -79,6 +78,18 @@ def running() -> set[str]:
         with suppress(OSError):
             found.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip())
     return found
+
+
+def test_a_changed_host_key_is_accepted(fleet: Command, nodes: Live, server: Sshd) -> None:
+    fleet("exec", "--url", nodes.url, "n1", "--", "true")
+    server.new_host_key()
+    deadline = time.monotonic() + 5
+    while "host_key_changed" not in (refused := fleet("exec", "--url", nodes.url, "n1", "--", "true", code=1).stderr):
+        assert time.monotonic() < deadline, refused
+    assert "SHA256:" in fleet("nodes", "--url", nodes.url, "--accept-host-key", "n1", "SHA256:" + "A" * 43, code=4).stderr
+    accepted = fleet("nodes", "--url", nodes.url, "--accept-host-key", "n1", server.fingerprint).stdout
+    assert accepted == f"n1: the host key {server.fingerprint} is pinned\n"
+    assert fleet("exec", "--url", nodes.url, "n1", "--", "echo again").stdout == "again\n"
 
 
 def test_written_wrongly(fleet: Command, nodes: Live) -> None:
