@@ -40,11 +40,12 @@ test: $(VENV)/.test ## Run every test that this machine can run
 test-parity: $(VENV)/.parity ## Compare samplers and pipeline with torch and diffusers
 	FLEET_REQUIRE_PARITY=1 $(BIN)/python -m pytest -m parity tests/parity
 
-lint: $(VENV)/.lint ## Check style, types, and that the worker's code is Python 3.8
+lint: $(VENV)/.lint ## Check style, types, the collection, and that what runs on nodes is Python 3.8
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/vermin -q -t=3.8- --no-tips --exclude-regex 'gpu_inference/builtin/training' gpu_inference
+	$(BIN)/vermin -q -t=3.8- --no-tips --exclude-regex 'gpu_inference/builtin/training' gpu_inference plugins/modules plugins/module_utils
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
 
 format: $(VENV)/.lint ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
@@ -59,8 +60,9 @@ bench: $(VENV)/.test ## Print the benchmark tables
 check-model: $(VENV)/.test ## Judge the built-in model with the independent checker (a few minutes)
 	$(BIN)/python -m benchmarks.builtin_model.evaluate
 
-docs: $(VENV)/.runtime ## Write docs/api.md from the API itself
+docs: $(VENV)/.runtime ## Write docs/api.md from the API itself, and the roles' READMEs from their specifications
 	$(BIN)/python -m fleet_api.apidocs > docs/api.md
+	$(BIN)/python -m fleet_api.roledocs
 
 locks: ## Resolve the locks again (needs uv)
 	sh requirements/compile.sh

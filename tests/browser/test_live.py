@@ -128,7 +128,8 @@ def test_a_reader_that_was_too_slow_connects_again_and_reads_anew(visit: Callabl
     page.evaluate(  # it may be back before anybody looks: what the line said is kept
         """() => { window.said = [];
         const line = document.querySelector('#connection');
-        new MutationObserver(() => window.said.push(line.textContent)).observe(line, {childList: true, characterData: true, subtree: true}); }"""
+        const note = () => window.said.push(line.textContent);
+        new MutationObserver(note).observe(line, {childList: true, characterData: true, subtree: true}); }"""
     )
     sockets[0].close(code=1013, reason="too slow")
     seen.settle("window.said.some((text) => text !== '') && document.querySelector('#connection').textContent === ''")

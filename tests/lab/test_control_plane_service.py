@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conftest import MakeLab
+from tests.support.checkout import copied
 from tests.support.plays import Plays
 from tests.support.snapshot import differences, snapshot
 
@@ -19,7 +20,8 @@ HOME, FOLDER = "/var/lib/fleet-commander", "/opt/fleet/control-plane"
 def test_installed_upgraded_and_taken_away(make_lab: MakeLab, tmp_path: Path) -> None:
     node = make_lab("manager")[0]
     before = snapshot(node)
-    plays = Plays(tmp_path, [node], control_plane_port=8770, control_plane_bundle_cache=str(tmp_path / "cache"))
+    root = copied(tmp_path / "checkout")
+    plays = Plays(tmp_path, [node], root, control_plane_port=8770, control_plane_bundle_cache=str(tmp_path / "cache"))
     assert plays.play("control_plane", "--check").changed(node) > 5, "a fresh machine survives a check"
     assert differences(before, snapshot(node)) == []
     node.shell("ip route del default")  # the manager needs no internet

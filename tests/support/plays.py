@@ -34,8 +34,9 @@ class Played:
 class Plays:
     """Plays against some nodes, with an inventory and known host keys of their own."""
 
-    def __init__(self, folder: Path, nodes: list[Node], **variables: Any) -> None:
+    def __init__(self, folder: Path, nodes: list[Node], root: Path = ROOT, **variables: Any) -> None:
         self.folder = folder
+        self.root = root
         self.variables = variables
         self.environment: dict[str, str] = {}
         hosts = {
@@ -53,7 +54,7 @@ class Plays:
 
     def play(self, playbook: Path | str, *words: str) -> Played:
         """Run a playbook, one of the collection's by its name."""
-        path = ROOT / "playbooks" / f"{playbook}.yml" if isinstance(playbook, str) else playbook
+        path = self.root / "playbooks" / f"{playbook}.yml" if isinstance(playbook, str) else playbook
         (self.folder / "vars.json").write_text(json.dumps(self.variables))
         program = [
             str(BIN / "ansible-playbook"),
@@ -77,13 +78,22 @@ class Plays:
         path.write_text(json.dumps([{"hosts": "nodes", "gather_facts": False, "become": True, "tasks": list(tasks)}]))
         return path
 
+    def _collections(self) -> Path:
+        """Return a folder of collections in which ours is the one of ``root``."""
+        place = self.folder / "collections" / "ansible_collections" / "fleet" / "commander"
+        if not place.is_symlink():
+            place.parent.mkdir(parents=True)
+            place.symlink_to(self.root)
+        return self.folder / "collections"
+
     def _environment(self) -> dict[str, str]:
         return {
             **os.environ,
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_CONFIG": str(self.root / "ansible.cfg"),
             "ANSIBLE_HOME": str(self.folder / "ansible"),
             "ANSIBLE_SSH_COMMON_ARGS": f"-o UserKnownHostsFile={self.folder}/known_hosts -o StrictHostKeyChecking=accept-new",
             "ANSIBLE_NOCOLOR": "1",
+            **({} if self.root == ROOT else {"ANSIBLE_COLLECTIONS_PATH": str(self._collections())}),
             **self.environment,
         }

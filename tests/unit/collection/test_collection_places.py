@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fleet_api import collection
+from tests.support.checkout import copied
 
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
@@ -55,18 +56,6 @@ def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tarball")
     run(str(BIN / "ansible-galaxy"), "collection", "build", "--output-path", str(folder), str(copied(folder / "source")))
     return next(folder.glob("*.tar.gz"))
-
-
-def copied(folder: Path) -> Path:
-    """Return a copy of what is built, so that nothing is left in the checkout."""
-    folder.mkdir()
-    names = ("fleet_api", "gpu_inference", "inventory", "meta", "playbooks", "plugins", "requirements", "roles")
-    files = ("ansible.cfg", "galaxy.yml", "pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md")
-    without = ["--exclude=__pycache__", "--exclude=*.egg-info", "--exclude=build"]
-    pack = subprocess.Popen(["tar", "-C", str(ROOT), *without, "-c", *names, *files], stdout=subprocess.PIPE)
-    subprocess.run(["tar", "-C", str(folder), "-x"], stdin=pack.stdout, check=True)
-    assert pack.wait() == 0
-    return folder
 
 
 def names_in(path: Path) -> set[str]:

@@ -72,7 +72,7 @@ async def bench(tmp_path: Path, plays: FakePlays | None = None, limit: int = 4) 
 
 async def until(what: Any) -> None:
     async with asyncio.timeout(5):
-        while not what():
+        while not what():  # noqa: ASYNC110 - it is others' state, which tells nobody of its changes
             await asyncio.sleep(0.01)
 
 
