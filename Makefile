@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help up test lab test-parity lint format bench docs check-model locks clean
+.PHONY: help up test molecule lab test-parity lint format bench docs check-model locks clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,11 @@ lint: $(VENV)/.lint ## Check style, types, the collection, and that what runs on
 format: $(VENV)/.lint ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+SCENARIOS ?= $(sort $(notdir $(patsubst %/molecule.yml,%,$(wildcard extensions/molecule/*/molecule.yml))))
+molecule: $(VENV)/.test ## Prove the roles on fresh lab nodes, one scenario a role (SCENARIOS="site jetson" for some)
+	@for scenario in $(SCENARIOS); do echo "== $$scenario"; \
+	    PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test -s $$scenario || exit 1; done
 
 lab: $(VENV)/.runtime ## Start three virtual nodes on this machine (wants a Docker Engine)
 	$(BIN)/fleet lab up --nodes 3

@@ -33,6 +33,7 @@ GLIBC = {
         "manylinux_2_34",
     ),
 }
+LAYOUT = 1  # of the file; another one is another bundle
 KEPT = {"agent": 8, "control_plane": 2}  # of 20 and 160 MB
 OLDEST = {"agent": (3, 8), "control_plane": (3, 11)}
 LEFT_OUT = ("__pycache__", "build", "dist", "*.egg-info", "training", ".*", "tests", "benchmarks", "docs", "node_modules")
@@ -96,7 +97,7 @@ def shipped_files(folder: str) -> list[str]:
 
 def digest_of(needed: str, packages: list[str], python_version: str, machine: str) -> str:
     """Return what tells one bundle from another: its wheels, the packages of our own and the kind of machine."""
-    digest = hashlib.sha256("{}\0{}\0{}\0".format(needed, python_version.rsplit(".", 1)[0], machine).encode())
+    digest = hashlib.sha256("{}\0{}\0{}\0{}\0".format(LAYOUT, needed, python_version.rsplit(".", 1)[0], machine).encode())
     for package in packages:
         for name in shipped_files(package):
             with open(os.path.join(package, name), "rb") as file:

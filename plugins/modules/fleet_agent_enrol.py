@@ -120,7 +120,11 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"The agent cannot be enrolled: {error}; check the node's disk and run it again.")
     if node_id is None:
-        module.fail_json(msg="The agent did not enrol within {} s: {}".format(given["timeout"], last_word(given["unit"])))
+        module.fail_json(
+            msg="The agent did not enrol within {} s: {} Check that the node reaches {}, and run it again.".format(
+                given["timeout"], last_word(given["unit"]), given["control_plane_url"]
+            )
+        )
     module.exit_json(changed=True, node_id=node_id, diff=diff)
 
 
@@ -174,7 +178,7 @@ def last_word(unit: str) -> str:
             return " ".join(str(event[key]) for key in ("message", "event", "reason") if event.get(key))
         except (ValueError, AttributeError):
             continue
-    return f"it logged nothing; see 'journalctl -u {unit}' on the node."
+    return f"it logged nothing, see 'journalctl -u {unit}' on the node."
 
 
 if __name__ == "__main__":
