@@ -1,5 +1,7 @@
-"""The node of a molecule scenario: ``up`` starts a lab of one and writes molecule's instance file, ``compare`` says whether the node's files
-are as they were found, ``down`` takes it away. Scenarios with an agent get a control plane on the lab's bridge.
+"""The node of a molecule scenario.
+
+``up`` starts a lab of one node and writes molecule's instance file, ``compare`` says whether the node's files are as they were found, ``down``
+takes it away. Scenarios with an agent get a control plane on the lab's bridge.
 """
 
 from __future__ import annotations
