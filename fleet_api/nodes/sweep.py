@@ -68,6 +68,10 @@ try:
         os.unlink(path)
 except (OSError, ValueError):
     pass
+folder = "/run/fleet/progress"
+for name in os.listdir(folder) if os.path.isdir(folder) else []:
+    if name.split(".")[0].encode() not in keep:
+        os.unlink(os.path.join(folder, name))
 print(json.dumps({"ended": len(ended), "left": len(left())}))
 """
 

@@ -62,6 +62,9 @@ def test_three_machines_become_nodes_with_one_credential(farm: Farm) -> None:
         started = ok(api.post("/api/network/auto-join-all", json={"credential_id": farm.credential, "cluster": "vision"}))
     row = farm.manager.succeeded(started["operation_id"])
     assert sorted(row["node_ids"]) == sorted(node.name for node in farm.nodes)
+    told = [each for part in row["result"]["operations"].values() for each in farm.manager.events(part) if each["type"] == "progress"]
+    assert {each["data"]["what"] for each in told} == {"packages"}
+    assert len({each["data"]["percent"] for each in told}) > 3, "progress within a task"
     known = farm.manager.nodes()
     for node in farm.nodes:
         assert (known[node.name]["status"], known[node.name]["ip"], known[node.name]["cluster"]) == ("online", node.ip, "vision")

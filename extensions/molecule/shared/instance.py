@@ -1,7 +1,6 @@
-"""The node of a molecule scenario.
+"""The node of a molecule scenario: ``up`` starts a lab of one and writes molecule's instance file, ``down`` takes it away.
 
-``up`` starts a lab of one node and writes molecule's instance file, ``compare`` says whether the node's files are as they were found, ``down``
-takes it away. Scenarios with an agent get a control plane on the lab's bridge.
+``compare`` says whether the node's files are as they were found. Scenarios with an agent get a control plane on the lab's bridge.
 """
 
 from __future__ import annotations

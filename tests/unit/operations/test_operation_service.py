@@ -231,3 +231,24 @@ async def test_a_flood_is_kept_in_order_and_its_loss_is_counted(tmp_path: Path) 
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
         assert any("events were left out" in event.text for event in events)
         assert events[-1].type == "end"
+
+
+async def test_old_operations_go_with_their_events_and_unfinished_ones_stay(tmp_path: Path) -> None:
+    plays = FakePlays()
+    async with bench(tmp_path, plays) as it:
+        ended = [await it.submit(f"n{n}") for n in range(5)]
+        for each in ended:
+            await it.operations.wait(each, 5)
+        plays.gate = asyncio.Event()
+        running = await it.submit("a")
+        await until(lambda: running in plays.running)
+        assert await it.db.read(lambda db: repository.ended_before(db, None, 5, 50)) == []
+        surplus = await it.db.read(lambda db: repository.ended_before(db, None, 2, 50))
+        assert set(surplus) <= set(ended)
+        assert len(surplus) == 3
+        await it.db.write(lambda db: repository.remove(db, surplus))
+        assert await it.db.read(lambda db: repository.events_after(db, surplus[0], 0, 10)) == []
+        assert (await it.operations.page(50, 0, None, None))[1] == 3
+        every = await it.db.read(lambda db: repository.ended_before(db, 1e12, None, 50))
+        assert running not in every
+        assert len(every) == 2
