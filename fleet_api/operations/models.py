@@ -17,6 +17,7 @@ class Operation(Table, table=True):
     __table_args__ = (
         Index("ix_operations_state_created", "state", "created_at"),
         Index("ix_operations_kind_created", "kind", "created_at"),
+        Index("ix_operations_created_at", "created_at"),
     )
 
     id: str = Field(primary_key=True)

@@ -48,17 +48,11 @@ def unfinished(db: Connection) -> list[Operation]:
     return [Operation(**row) for row in db.execute(query).mappings()]
 
 
-def of_kind(db: Connection, kind: str) -> list[Operation]:
-    """Return the operations of a kind that nobody has cleared away, oldest first."""
+def of_kind(db: Connection, kind: str, limit: int = 1_000) -> list[Operation]:
+    """Return the newest operations of a kind that nobody has cleared away, oldest first."""
     wanted = (operations.c.kind == kind, operations.c.dismissed.is_(False))
-    query = select(operations).where(*wanted).order_by(operations.c.created_at, operations.c.id)
-    return [Operation(**row) for row in db.execute(query).mappings()]
-
-
-def children(db: Connection, parent_id: str) -> list[Operation]:
-    """Return the parts of an operation, oldest first."""
-    query = select(operations).where(operations.c.parent_id == parent_id).order_by(operations.c.created_at, operations.c.id)
-    return [Operation(**row) for row in db.execute(query).mappings()]
+    query = select(operations).where(*wanted).order_by(operations.c.created_at.desc(), operations.c.id.desc()).limit(limit)
+    return [Operation(**row) for row in db.execute(query).mappings()][::-1]
 
 
 def change(db: Connection, operation_id: str, **values: Any) -> None:
@@ -78,21 +72,16 @@ def dismiss_ended(db: Connection, kind: str) -> int:
     return db.execute(update(operations).where(*wanted).values(dismissed=True)).rowcount
 
 
-def take_locks(db: Connection, names: Sequence[str], operation_id: str, now: float) -> bool:
-    """Take every lock for an operation, or none; return whether they were free."""
-    if names and db.execute(select(func.count()).select_from(locks).where(locks.c.node_id.in_(names))).scalar_one():
-        return False
-    if names:
-        db.execute(insert(locks), [{"node_id": name, "operation_id": operation_id, "since": now} for name in sorted(set(names))])
-    return True
+def take_locks(db: Connection, names: Sequence[str], operation_id: str, now: float) -> None:
+    """Note that an operation holds these names."""
+    rows = [{"node_id": name, "operation_id": operation_id, "since": now} for name in sorted(set(names))]
+    if rows:
+        db.execute(sqlite_insert(locks).on_conflict_do_nothing(index_elements=["node_id"]), rows)
 
 
-def add_lock(db: Connection, name: str, operation_id: str, now: float) -> str | None:
-    """Take one more lock for an operation; return who else holds it, or None once it is taken."""
-    holder = db.execute(select(locks.c.operation_id).where(locks.c.node_id == name)).scalar()
-    if holder is None:
-        db.execute(insert(locks).values(node_id=name, operation_id=operation_id, since=now))
-    return None if holder in (None, operation_id) else str(holder)
+def clear_locks(db: Connection) -> None:
+    """Forget every lock: at the start nothing runs."""
+    db.execute(delete(locks))
 
 
 def free_locks(db: Connection, operation_id: str) -> None:

@@ -1,7 +1,8 @@
 """Operations: asked for, queued, started when their nodes are free, told of, cancelled, retried.
 
-Guarantees: a node is held by one operation at a time; what is queued survives a restart; what ran then is ``lost``, its processes
-are ended and its locks freed before anything else starts. Used on the event loop only.
+Guarantees: a node is held by one operation at a time (:class:`NodeLocks` is the truth); what is queued survives a restart; what ran then
+is ``lost``, and its processes are ended before anything else starts. Every operation that began comes to an end in the table, whatever
+its work or its events were; only a full disk delays that. Used on the event loop only.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from fleet_api.adapters.ansible.play import Outcome, Play, Plays, Told
 from fleet_api.errors import Conflict, NotFound, QueueFull, Timeout
 from fleet_api.kit.bus import Bus
 from fleet_api.kit.clock import Clock, rfc3339
-from fleet_api.kit.db import Database
+from fleet_api.kit.db import Database, DatabaseUnusable
 from fleet_api.operations import repository
 from fleet_api.operations.journal import Journal, Row
 from fleet_api.operations.kinds import Kinds
+from fleet_api.operations.locks import NodeLocks
 from fleet_api.operations.models import Operation, OperationEvent
 from fleet_api.operations.states import ENDED, RETRIABLE, OperationState
 from fleet_api.operations.work import OperationFailed, Work
@@ -33,6 +35,8 @@ LOST = "The control plane ended while this ran. What it was doing on the nodes h
 QUEUE_LIMIT = 10_000
 PAGE = 500
 KEEP_ALIVE_SECONDS = 15.0
+AGAIN_SECONDS = 1.0
+LARGEST_RESULT = 1024 * 1024  # bytes of JSON: some 3,000 for each of 300 nodes
 
 
 @dataclass(slots=True)
@@ -54,7 +58,7 @@ class OperationService:
         self._limit = limit
         self._waiting: dict[str, Operation] = {}
         self._running: dict[str, _Running] = {}
-        self._held: set[str] = set()
+        self._locks = NodeLocks()
         self._news: dict[str, asyncio.Future[None]] = {}
         self._pumping: asyncio.Task[None] | None = None
         self._pump_again = False
@@ -69,7 +73,7 @@ class OperationService:
                 await self._db.write(lambda db, row=row: _lose(db, row.id, now))  # type: ignore[misc]
             else:
                 self._waiting[row.id] = row
-        self._held = set(await self._db.read(repository.held))
+        await self._db.write(repository.clear_locks)
         self._pump()
 
     async def stop(self) -> None:
@@ -77,7 +81,8 @@ class OperationService:
         self._stopping = True
         running = list(self._running.values())
         for each in running:
-            each.doing.cancel()
+            if not each.row.cancel_asked:  # a second cancel would cut the first one's cleaning short
+                each.doing.cancel()
         await asyncio.gather(*(each.whole for each in running if each.whole), return_exceptions=True)
         if self._pumping is not None:
             self._pumping.cancel()
@@ -95,8 +100,12 @@ class OperationService:
             id=str(uuid.uuid4()), kind=kind, title=title, state=OperationState.QUEUED, checking=checking, node_ids=list(node_ids),
             request=request, retry_of=retry_of, parent_id=parent_id, caller=caller, created_at=self._clock.now(),
         )  # fmt: skip
-        await self._db.write(lambda db: repository.add(db, [row]))
-        self._waiting[row.id] = row
+        self._waiting[row.id] = row  # before the write: nobody else may slip in between a caller's look and this
+        try:
+            await self._db.write(lambda db: repository.add(db, [row]))
+        except DatabaseUnusable:
+            self._waiting.pop(row.id, None)
+            raise
         self._announce(row)
         self._pump()
         return row
@@ -131,26 +140,44 @@ class OperationService:
         row = await self.get(operation_id)
         if row.state in ENDED:
             raise Conflict(f"Operation {operation_id} has ended already: {row.state}.")
-        again, row.cancel_asked = row.cancel_asked, True
-        if operation_id in self._waiting:
-            del self._waiting[operation_id]
-            await self._end(row, OperationState.CANCELLED, "It was cancelled before it began.")
-        elif operation_id in self._running:
-            await self._db.write(lambda db: repository.change(db, operation_id, cancel_asked=True))
-            if operation_id in self._running and not again:  # a second cancel must not cut the first one's cleaning short
+        if operation_id in self._running:
+            if not row.cancel_asked:  # a second cancel must not cut the first one's cleaning short
                 self._running[operation_id].doing.cancel()
-        for child in await self._db.read(lambda db: repository.children(db, operation_id)):
-            if child.state not in ENDED:
-                with contextlib.suppress(Conflict):
-                    await self.cancel(child.id)
+            row.cancel_asked = True
+        else:
+            await self._cancel_waiting(row)
+        await self._cancel_parts(operation_id)
         return row
 
+    async def _cancel_waiting(self, row: Operation) -> None:
+        waited = self._waiting.pop(row.id, None) is not None
+        reason = "It was cancelled before it began."
+        try:
+            await self._write_end(row, OperationState.CANCELLED, reason, self._clock.now())
+        except DatabaseUnusable:
+            if waited:
+                self._waiting[row.id] = row
+            raise
+        row.cancel_asked = True
+        self._ended(row)
+
+    async def _cancel_parts(self, operation_id: str) -> None:
+        for part in [each for each in self.unfinished() if each.parent_id == operation_id]:
+            with contextlib.suppress(Conflict, NotFound):
+                await self.cancel(part.id)
+
     async def retry(self, operation_id: str, caller: str) -> Operation:
-        """Queue the operation again, for what did not succeed. Raises NotFound, and Conflict for one that did or has not ended."""
+        """Queue the operation again, for what did not succeed.
+
+        Raises NotFound, and Conflict for one that did succeed, has not ended, or is being tried again already.
+        """
         row = await self.get(operation_id)
         if row.state not in RETRIABLE:
             state = "has succeeded; start a new one" if row.state == OperationState.SUCCEEDED else f"is {row.state}; wait for its end"
             raise Conflict(f"Operation {operation_id} {state}.")
+        again = next((each.id for each in self.unfinished() if each.retry_of == operation_id), None)
+        if again is not None:
+            raise Conflict(f"Operation {operation_id} is being tried again already, as {again}.")
         request = self.kinds[row.kind].retried(row.request, row.result)
         nodes = request.get("node_ids", row.node_ids)
         return await self.submit(row.kind, request, caller=caller, node_ids=nodes, checking=row.checking, retry_of=row.id)
@@ -160,7 +187,7 @@ class OperationService:
         try:
             async with asyncio.timeout(seconds):
                 while (row := await self.get(operation_id)).state not in ENDED:
-                    await self._changed(operation_id)
+                    await asyncio.shield(self._changed(operation_id))
                 return row
         except TimeoutError:
             raise Timeout(f"Not ready after {seconds:g} s; it goes on as operation {operation_id}.") from None
@@ -174,12 +201,16 @@ class OperationService:
         """Yield every event above ``after`` as it comes, until the operation has ended; None now and then while nothing comes."""
         while True:
             changed = self._changed(operation_id)
-            ended = (await self.get(operation_id)).state in ENDED
-            rows = await self.events(operation_id, after)
+            try:
+                ended = (await self.get(operation_id)).state in ENDED
+                rows = await self.events(operation_id, after)
+            except NotFound:  # so old that it was deleted meanwhile
+                ended, rows = True, []
             for row in rows:
                 yield row
                 after = row.seq
             if not rows and ended:
+                self._tell_followers(operation_id)
                 return
             if not rows:
                 with contextlib.suppress(TimeoutError):
@@ -209,8 +240,11 @@ class OperationService:
                     if self._at_work() >= self._limit and not self.kinds[row.kind].waits_only:
                         continue
                     names = sorted(set(self.kinds[row.kind].locks(row.request)))
-                    if row.id in self._waiting and self._held.isdisjoint(names):
+                    if row.id in self._waiting and self._locks.take(names, row.id):
                         await self._start(row, names)
+        except DatabaseUnusable as error:
+            log.warning("operations_not_started", reason=error.detail)
+            asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._pump)
         except Exception:
             log.exception("operations_not_started")
         finally:
@@ -223,17 +257,21 @@ class OperationService:
         now = self._clock.now()
 
         def take(db: Any) -> bool:
-            running = {"state": OperationState.RUNNING, "started_at": now}
-            return repository.take_locks(db, names, row.id, now) and repository.move(db, row.id, OperationState.QUEUED, **running)
+            if not repository.move(db, row.id, OperationState.QUEUED, state=OperationState.RUNNING, started_at=now):
+                return False
+            repository.take_locks(db, names, row.id, now)
+            return True
 
-        self._held.update(names)
-        started = await self._db.write(take)
-        if not started or row.id not in self._waiting:  # cancelled meanwhile
-            self._held.difference_update(names)
-            await self._db.write(lambda db: repository.free_locks(db, row.id))
+        try:
+            started = await self._db.write(take)
+        except BaseException:
+            self._locks.release(row.id)
+            raise
+        if not started:  # it is no longer queued: cancelled meanwhile
+            self._locks.release(row.id)
             self._waiting.pop(row.id, None)
             return
-        del self._waiting[row.id]
+        cancelled = self._waiting.pop(row.id, None) is None  # its cancel waits behind this write, and finds it running
         row.state, row.started_at = OperationState.RUNNING, now
         journal = Journal(self._db, self._clock, row, lambda rows: self._flushed(row, rows))
         work = Work(row, journal, self._play, self._lock)
@@ -241,6 +279,9 @@ class OperationService:
         work.tell("start", row.title)
         running = self._running[row.id] = _Running(row, loop.create_task(self.kinds[row.kind].run(work), name=f"operation {row.id}"))
         running.whole = loop.create_task(self._see_through(row, work, running.doing), name=f"end of operation {row.id}")
+        if cancelled:
+            row.cancel_asked = True
+            running.doing.cancel()
         self._announce(row)
 
     async def _see_through(self, row: Operation, work: Work, doing: asyncio.Task[None]) -> None:
@@ -257,8 +298,10 @@ class OperationService:
             log.exception("operation_broke", operation=row.id)
             detail = getattr(error, "detail", None)
             state, reason = OperationState.FAILED, detail or "The control plane failed at this; its log tells more. Try again with a retry."
-        row.result = work.journal.cleaned(work.result)
+        row.result = work.journal.bounded(work.result, LARGEST_RESULT)
         reason = work.journal.clean(reason) if reason else None
+        if state == OperationState.CANCELLED:
+            await self._cancel_parts(row.id)
         work.tell("end", reason or row.title, state=state)
         if state == OperationState.SUCCEEDED:
             work.step(row.step or "done", 100.0)
@@ -267,31 +310,37 @@ class OperationService:
 
     async def _end(self, row: Operation, state: OperationState, reason: str | None) -> None:
         now = self._clock.now()
-        values = {
-            "state": state, "reason": reason, "ended_at": now, "result": row.result, "node_ids": row.node_ids, "step": row.step,
-            "progress": row.progress, "cancel_asked": row.cancel_asked,
-        }  # fmt: skip
-
-        def end(db: Any) -> dict[str, str]:
-            repository.change(db, row.id, **values)
-            repository.free_locks(db, row.id)
-            return repository.held(db)
-
         while True:
             try:
-                held = await self._db.write(end)
+                await self._write_end(row, state, reason, now)
                 break
             except Exception as error:  # a full disk: the nodes stay held until the end is written
                 log.error("operation_end_not_saved", operation=row.id, reason=str(error))
                 if self._stopping:
                     return
-                await asyncio.sleep(1.0)
-        row.state, row.reason, row.ended_at = state, reason, now
+                await asyncio.sleep(AGAIN_SECONDS)
+        self._ended(row)
+
+    def _ended(self, row: Operation) -> None:
+        """Let go of an operation whose end is on disk."""
         self._running.pop(row.id, None)
-        self._held = set(held)
+        self._locks.release(row.id)
         self._tell_followers(row.id)
         self._announce(row)
         self._pump()
+
+    async def _write_end(self, row: Operation, state: OperationState, reason: str | None, now: float) -> None:
+        values = {
+            "state": state, "reason": reason, "ended_at": now, "result": row.result, "node_ids": row.node_ids, "step": row.step,
+            "progress": row.progress, "cancel_asked": row.cancel_asked,
+        }  # fmt: skip
+
+        def end(db: Any) -> None:
+            repository.change(db, row.id, **values)
+            repository.free_locks(db, row.id)
+
+        await self._db.write(end)
+        row.state, row.reason, row.ended_at = state, reason, now
 
     async def _play(self, work: Work, play: Play) -> Outcome:
         work.journal.hide(play.secrets)
@@ -308,11 +357,11 @@ class OperationService:
         return await self._plays.run(work.id, play, work.checking, told)
 
     async def _lock(self, operation_id: str, name: str) -> str | None:
+        if not self._locks.take([name], operation_id):
+            return self._locks.holder(name)
         now = self._clock.now()
-        holder = await self._db.write(lambda db: repository.add_lock(db, name, operation_id, now))
-        if holder is None:
-            self._held.add(name)
-        return holder
+        await self._db.write(lambda db: repository.take_locks(db, [name], operation_id, now))
+        return None
 
     # -- telling
 

@@ -100,7 +100,7 @@ def bench_cancelled(bench: Bench, operation: str) -> None:
     assert row["state"] == "cancelled"
     late = [each for each in bench.events(operation) if each["type"] == "task" and each["at"] > answered + 1.0]
     assert late == []
-    assert marked("FLEET_OPERATION", operation) == set(), "on the controller"
+    assert marked("FLEET_CONTROLLER_OPERATION", operation) == set(), "on the controller"
     left = bench.node.shell(f"grep -lsa FLEET_OPERATION={operation} /proc/[0-9]*/environ; pgrep -x sleep; true")
     assert left == "", "on the node"
     assert bench.node.shell("test -e /run/fleet/lock.json && cat /run/fleet/lock.json; true") == "", "the node's lock"

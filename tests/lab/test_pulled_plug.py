@@ -57,7 +57,7 @@ def leaders() -> dict[int, str]:
             environment = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        marks = [each.split(b"=", 1)[1].decode() for each in environment if each.startswith(b"FLEET_OPERATION=")]
+        marks = [each.split(b"=", 1)[1].decode() for each in environment if each.startswith(b"FLEET_CONTROLLER_OPERATION=")]
         if marks and any(part.endswith(b"ansible-playbook") for part in argv[:3]):
             found[int(entry.name)] = marks[0]
     return found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from fleet_api.adapters.ansible.play import Told
 
-LONGEST = 16_000  # characters of one result's text
+LONGEST = 16_000  # characters of one result's text; the journal keeps half of it, once secrets are taken out
+LARGEST_FACTS = 64 * 1024  # characters of JSON
+DEEPEST = 6
 CONTENT_KEYS = ("msg", "stderr", "stdout", "module_stderr", "exception")
 
 
@@ -46,9 +49,9 @@ def _ok(data: dict[str, Any]) -> Told | None:
     if changed or shown:
         more["msg"] = shown
     if str(data.get("task_action", "")).endswith("fleet_node_info") and isinstance(result.get("node"), dict):
-        more["fleet_facts"] = result["node"]
-    if isinstance(result.get("fleet_report"), list | dict):
-        more["fleet_report"] = result["fleet_report"]
+        facts = result["node"]
+        if len(json.dumps(facts, default=str)) <= LARGEST_FACTS:
+            more["fleet_facts"] = facts
     return _of_host(data, "changed" if changed else "ok", text, more)
 
 
@@ -107,14 +110,14 @@ def short(role: Any) -> str | None:
     return str(role).rsplit(".", 1)[-1] if role else None
 
 
-def _cut(value: Any) -> Any:
+def _cut(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         return value[:LONGEST]
     if isinstance(value, list):
-        return [_cut(each) for each in value[:50]]
+        return [_cut(each, depth + 1) for each in value[:50]] if depth < DEEPEST else []
     if isinstance(value, dict):
-        return {key: _cut(each) for key, each in list(value.items())[:50]}
-    return value
+        return {str(key)[:200]: _cut(each, depth + 1) for key, each in list(value.items())[:50]} if depth < DEEPEST else {}
+    return value if value is None or isinstance(value, bool | int | float) else str(value)[:LONGEST]
 
 
 _MAKERS: dict[str, Callable[[dict[str, Any]], Told | None]] = {

@@ -27,7 +27,8 @@ class Play:
 
 @dataclass(slots=True)
 class Outcome:
-    """How a play ended. ``hosts`` says ``ok``, ``failed`` or ``unreachable`` of each; ``reasons`` holds the first failure's sentence."""
+    """How a play ended. ``hosts`` says ``ok``, ``failed``, ``unreachable`` or ``unknown`` of each (``ok`` only where Ansible's summary says
+    so); ``reasons`` holds the first failure's sentence."""
 
     code: int
     hosts: dict[str, str] = field(default_factory=dict)

@@ -30,9 +30,12 @@ log = structlog.get_logger()
 STOP_SECONDS = 8.0
 """A cancelled child has ended all that is its own by then: twice its grace, and the start of an interpreter."""
 
+UNKNOWN = "unknown"
+"""A host of which Ansible's summary has not said how it went: nothing may be concluded of it."""
+
 LONGEST_LINE = 8 * 1024 * 1024
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "XDG_RUNTIME_DIR", "USER", "SSL_CERT_FILE", "PYTHONPATH")
-MARK = "FLEET_OPERATION"
+MARK = "FLEET_CONTROLLER_OPERATION"  # not FLEET_OPERATION, which marks what runs on nodes: a manager may be a node too
 SOCKET = "FLEET_OPERATION_SOCKET"
 
 
@@ -46,7 +49,7 @@ class AnsiblePlays:
 
     async def run(self, operation_id: str, play: Play, checking: bool, told: Callable[[Told], None]) -> Outcome:
         """See :class:`Plays`."""
-        outcome = Outcome(code=1, hosts=dict.fromkeys(play.hosts, "ok"))
+        outcome = Outcome(code=1, hosts=dict.fromkeys(play.hosts, UNKNOWN))
         child: asyncio.subprocess.Process | None = None
         async with _folder() as folder:
             socket = folder / "inventory.sock"
@@ -62,7 +65,7 @@ class AnsiblePlays:
                     await _read(child, outcome, told)
                 finally:
                     await asyncio.shield(_stop(child))
-        (self._locks / f"{operation_id}.lock").unlink(missing_ok=True)
+                    (self._locks / f"{operation_id}.lock").unlink(missing_ok=True)
         return outcome
 
     async def end_survivors(self) -> list[str]:
@@ -148,12 +151,12 @@ async def _read(child: asyncio.subprocess.Process, outcome: Outcome, told: Calla
         while True:
             try:
                 line = await child.stdout.readline()
-            except ValueError:
-                told({"type": "note", "text": "An event was left out: it was larger than 8 MiB."})
+                word: Told | None = json.loads(line) if line else None
+            except ValueError:  # longer than a line may be, or the rest of such a one
+                told({"type": "note", "text": "An event was left out: it was too large."})
                 continue
-            if not line:
+            if word is None:
                 break
-            word: Told = json.loads(line)
             if word["type"] == "exit":
                 outcome.code, exited = word["code"], True
                 continue
@@ -176,17 +179,13 @@ def _note(outcome: Outcome, word: Told) -> None:
     elif word["type"] == "stats":
         outcome.stats = word["data"]["hosts"]
         for host, counts in outcome.stats.items():
-            if counts["dark"]:
-                outcome.hosts[host] = "unreachable"
-            elif counts["failures"]:
-                outcome.hosts[host] = "failed"
-            elif host in outcome.hosts and counts["rescued"]:
-                outcome.hosts[host] = "ok"
+            if host in outcome.hosts:
+                outcome.hosts[host] = "unreachable" if counts["dark"] else "failed" if counts["failures"] else "ok"
     elif word["type"] == "line" and word["text"].startswith(("ERROR", "[ERROR]", "fatal")):
         outcome.error = outcome.error or word["text"]
-    for name in ("fleet_facts", "fleet_report"):
-        if node is not None and name in word.get("data", {}):
-            outcome.results.setdefault(node, {})[name] = word["data"][name]
+    facts = word.get("data", {}).get("fleet_facts")
+    if node in outcome.hosts and facts is not None:
+        outcome.results[node] = {"fleet_facts": facts}
 
 
 async def _stop(child: asyncio.subprocess.Process) -> None:

@@ -90,6 +90,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operations")),
     )
     with op.batch_alter_table("operations", schema=None) as batch_op:
+        batch_op.create_index("ix_operations_created_at", ["created_at"], unique=False)
         batch_op.create_index("ix_operations_kind_created", ["kind", "created_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_operations_retry_of"), ["retry_of"], unique=False)
         batch_op.create_index(batch_op.f("ix_operations_parent_id"), ["parent_id"], unique=False)
@@ -126,6 +127,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_operations_retry_of"))
         batch_op.drop_index(batch_op.f("ix_operations_parent_id"))
         batch_op.drop_index("ix_operations_kind_created")
+        batch_op.drop_index("ix_operations_created_at")
 
     op.drop_table("operations")
     op.drop_table("operation_events")
