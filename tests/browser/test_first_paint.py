@@ -37,7 +37,7 @@ def test_without_javascript_nodes_queue_and_gallery_are_there(
 def test_the_browser_writes_as_the_server_did(visit: Callable[..., Visit], make: Callable[..., Any], queue: Callable[..., str]) -> None:
     make("a white   heart\non a red background " + "and so on " * 40)
     for prompt in ("a red cross on a white background", "a blue star on a red background"):
-        queue(prompt)
+        queue(prompt, steps=150, width=1024, height=1024)  # none of them ends while both pages are read
     parts = "(selector) => [...document.querySelectorAll(selector)].map((each) => each.textContent.trim())"
     painted = visit(java_script_enabled=False)
     painted.page.goto(painted.url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -132,7 +133,12 @@ def test_a_reader_that_was_too_slow_connects_again_and_reads_anew(visit: Callabl
         new MutationObserver(note).observe(line, {childList: true, characterData: true, subtree: true}); }"""
     )
     sockets[0].close(code=1013, reason="too slow")
+    deadline = time.monotonic() + 15
+    while len(sockets) < 2:
+        assert time.monotonic() < deadline, "it did not connect again"
+        page.wait_for_timeout(20)
     seen.settle("window.said.some((text) => text !== '') && document.querySelector('#connection').textContent === ''")
+    seen.settle("window.performance.getEntriesByType('resource').filter((each) => each.name.includes('/api/nodes')).length > 1")
     assert len(sockets) == 2
     assert {"/api/nodes", "/api/vision/gallery", "/api/vision/queue"} <= {urlsplit(each).path for each in seen.requests[read:]}
     job = queue("after the second connection")

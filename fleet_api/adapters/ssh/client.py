@@ -26,6 +26,7 @@ Channel = asyncssh.SSHClientChannel[bytes]
 SLOW_SHELL_SECONDS = 0.1
 LOOK_SECONDS = 2.0
 CLOSED = "SSH connection closed"  # asyncssh: there is no connection any more, though its end was not told yet
+ALONE_SECONDS = 1.0  # what a server may take to let go of the session before
 OPEN_SECONDS = 10.0  # how long a further session on a connection is tried for
 
 
