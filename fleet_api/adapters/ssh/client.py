@@ -137,7 +137,9 @@ class SshClient:
                 if kept.dead or error.reason == CLOSED:
                     self.pool.drop(kept)
                     raise _Stale(f"The connection to {target.name} ended just now; try again.") from None
-                if asyncio.get_running_loop().time() > deadline - 1 or kept.users < 2:
+                now = asyncio.get_running_loop().time()
+                alone = kept.users < 2 and now > deadline - OPEN_SECONDS + ALONE_SECONDS
+                if now > deadline - 1 or alone:
                     self.pool.drop(kept)
                     raise NoSshServer(
                         f"{target.name} opens no session for a command ({error.reason}); look at its SSH server's log."
