@@ -12,9 +12,13 @@ from tests.support.lab import Node, NoLabHere, fleet, lab_name, lab_up
 MakeLab = Callable[..., list[Node]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make_lab() -> Iterator[MakeLab]:
-    """``make_lab(of, nodes, *options)``: a lab of one's own; the same words give the same lab again."""
+    """``make_lab(of, nodes, *options)``: a lab of one's own; the same words give the same lab again.
+
+    It is gone with the file's last test: some sixteen nodes at once exhaust the kernel's usual 128 inotify instances of a user, and then
+    no further one starts.
+    """
     made: set[str] = set()
 
     def make(of: str, nodes: int = 1, *options: str) -> list[Node]:
@@ -32,7 +36,7 @@ def make_lab() -> Iterator[MakeLab]:
         fleet("lab", "down", "--name", name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(make_lab: MakeLab) -> list[Node]:
-    """Two fresh nodes without an engine, shared by the tests of a run."""
+    """Two fresh nodes without an engine, shared by the tests of a file."""
     return make_lab("nodes", 2)

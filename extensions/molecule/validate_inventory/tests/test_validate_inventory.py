@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from extensions.molecule.shared.outside import HOSTS
+from extensions.molecule.common.outside import HOSTS
 
 testinfra_hosts = HOSTS
 

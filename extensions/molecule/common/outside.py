@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import os
 
-from extensions.molecule.shared.instance import lab
+from extensions.molecule.common.instance import lab
 
 HOSTS = [f"docker://{lab(os.environ['MOLECULE_SCENARIO_NAME'])}-1"]
