@@ -169,6 +169,8 @@ async def running(state: State) -> AsyncIterator[State]:
         stack.callback(state.bus.close)
         await stack.enter_async_context(state.dispatcher.running())
         await state.operations.load()
+        at_work = {name for row in state.operations.unfinished() for name in (*row.node_ids, row.request.get("ip", ""))}
+        await state.nodes.free_cut_off(at_work)
         stack.push_async_callback(state.operations.stop)
         await stack.enter_async_context(state.schedule.running())
         for service in state.services:

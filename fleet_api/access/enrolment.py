@@ -15,7 +15,7 @@ from fleet_api.errors import Conflict, Unauthorized
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.crypto import fingerprint, new_secret
 from fleet_api.kit.db import Database
-from fleet_api.nodes.naming import RESERVED
+from fleet_api.nodes.naming import reserved
 from fleet_api.nodes.service import NodeService
 from gpu_inference.protocol import PROTOCOL_VERSION, EnrolReply, EnrolRequest
 
@@ -42,7 +42,7 @@ class Enrolment:
 
     async def token(self, node_id: str | None, lifetime: float) -> str:
         """Make a token for one enrolment. Raises Conflict for a node id that is reserved."""
-        if node_id in RESERVED:
+        if reserved(node_id):
             raise Conflict(f"node_id: {node_id!r} is a reserved word; choose another id.")
         return await create_token(self._db, self._clock, node_id, self._ca_hash(), lifetime)
 

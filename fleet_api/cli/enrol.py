@@ -48,10 +48,10 @@ def _here(settings: Settings, node_id: str | None, minutes: float) -> dict[str, 
     from fleet_api.access.schemas import TokenBody
     from fleet_api.kit.clock import SystemClock
     from fleet_api.kit.home import public_address
-    from fleet_api.nodes.naming import RESERVED
+    from fleet_api.nodes.naming import reserved
 
     checked(TokenBody, node_id=node_id, expires_in_minutes=minutes)
-    if node_id in RESERVED:
+    if reserved(node_id):
         fail(f"node_id: {node_id!r} is a reserved word; choose another id.", exit_codes.USAGE)
     url = public_address(settings.home) or public_url(settings, settings.port)
     with explained():

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from fleet_api.kit.allowed import plain_address
 from fleet_api.kit.fields import RequestBody, Text
+from fleet_api.nodes.naming import reserved
+
+ZONE = re.compile(r"[A-Za-z0-9._-]{1,15}")  # an interface's name
 
 
 def _address(value: str) -> str:
     try:
-        return str(ipaddress.ip_address(value))
+        address = plain_address(value)
     except ValueError:
         raise ValueError("must be an IP address such as 192.0.2.10") from None
+    if "%" in value and not ZONE.fullmatch(value.partition("%")[2]):
+        raise ValueError("must name an interface such as eth0 after its %")
+    return str(address)
+
+
+def _free_word(value: str) -> str:
+    if reserved(value):
+        raise ValueError(f"must not be {value!r}, which is a reserved word; choose another id")
+    return value
 
 
 Address = Annotated[Text, Field(max_length=45, examples=["192.0.2.10"]), AfterValidator(_address)]
-NodeName = Annotated[Text, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$", examples=["agx0"])]
+NodeName = Annotated[Text, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$", examples=["agx0"]), AfterValidator(_free_word)]
 LabelName = Annotated[Text, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
 Labels = Annotated[dict[LabelName, Annotated[Text, Field(max_length=200)]], Field(max_length=50, examples=[{"rack": "a1"}])]
 Cluster = Annotated[Text, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", examples=["vision"])]

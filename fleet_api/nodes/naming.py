@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 
-RESERVED = frozenset({"jetpack", "heartbeats"})
+RESERVED = frozenset({"jetpack", "heartbeats", "localhost", "all", "nodes", "ungrouped", "manager"})
+"""Words of the API's paths, and names that mean something else in an inventory: groups, and the control plane's own machine."""
+
+
+def reserved(name: str | None) -> bool:
+    """Return whether no node may have this id."""
+    return name in RESERVED
 
 
 def slug(hostname: str) -> str:
@@ -18,7 +24,7 @@ def free_id(hostname: str, taken: Container[str]) -> str:
     """Return the slug, with ``-2``, ``-3`` and so on while it is taken or reserved."""
     base = slug(hostname)
     candidate, number = base, 1
-    while candidate in taken or candidate in RESERVED:
+    while candidate in taken or reserved(candidate):
         number += 1
         candidate = f"{base}-{number}"
     return candidate

@@ -13,7 +13,9 @@ from fleet_api.access.enrolment import Enrolment
 from fleet_api.access.listening import public_url
 from fleet_api.access.vault.service import VaultService
 from fleet_api.adapters.ansible.play import Outcome, Play
+from fleet_api.adapters.ssh.errors import HostKeyChanged, Unreachable
 from fleet_api.errors import Conflict, FleetError, Unavailable
+from fleet_api.nodes import facts as facts_of
 from fleet_api.nodes import progress, sweep
 from fleet_api.nodes.bodies import JoinBody, NodeBody
 from fleet_api.nodes.live import LiveNode
@@ -89,11 +91,10 @@ class Onboarding:
         body = JoinBody.model_validate(work.request)
         contact = await self._contact(work, body)
         node = await self._identify(work, body, contact)
-        await work.lock(node.id)
         before = NodeState(node.row.state)
-        if not work.checking and before != NodeState.MANAGED:
-            node = await self._nodes.change(node.id, state=NodeState.INSTALLING, state_reason="")
         try:
+            if not work.checking and before != NodeState.MANAGED:
+                node = await self._nodes.change(node.id, state=NodeState.INSTALLING, state_reason="")
             await self._install(work, body, node)
         except OperationFailed as error:
             await self._unsettle(work, node.id, before, str(error))
@@ -120,7 +121,7 @@ class Onboarding:
             await self._remote.run(body.ip, body.ssh_port, body.credential_id, "true", become=True)
         except FleetError as error:
             known = self._nodes.at(body.ip, body.ssh_port)
-            if known is not None and "host_key_changed" in error.detail:
+            if known is not None and isinstance(error, HostKeyChanged):
                 await self._nodes.change(known.id, state=NodeState.HOST_KEY_CHANGED, state_reason=error.detail)
             raise OperationFailed(error.detail) from error
         work.tell("step", f"This is {contact.hostname}, {contact.arch}, with Python {'.'.join(map(str, contact.python or ()))}")
@@ -128,7 +129,7 @@ class Onboarding:
 
     async def _identify(self, work: Work, body: JoinBody, contact: Contact) -> LiveNode:
         """Return the node that this machine is: by its machine id, else by name and address, else a new one."""
-        known = self._nodes.of_machine(contact.machine_id) or self._nodes.at(body.ip, body.ssh_port)
+        known = self._nodes.at(body.ip, body.ssh_port) or await self._moved(work, contact)
         if known is not None and body.node_id not in (None, known.id):
             raise OperationFailed(f"This machine is node {known.id!r} already; join it under that name, or remove that node first.")
         values: dict[str, Any] = {"ip": body.ip, "ssh_port": body.ssh_port, "credential_id": body.credential_id}
@@ -147,7 +148,9 @@ class Onboarding:
                 known = await self._nodes.add(made)
             except FleetError as error:
                 raise OperationFailed(error.detail) from error
+            await work.lock(known.id)
         elif not work.checking:
+            await work.lock(known.id)
             if known.row.machine_id and known.row.machine_id != contact.machine_id:
                 work.tell("note", f"Another machine than before answers as node {known.id}: what was known of the old one is dropped.")
                 values["facts"] = {}
@@ -156,6 +159,25 @@ class Onboarding:
             known = await self._nodes.change(known.id, machine_id=contact.machine_id)
         work.nodes([known.id])
         return known
+
+    async def _moved(self, work: Work, contact: Contact) -> LiveNode | None:
+        """Return the node that this machine was at another address, where nothing answers any more; else None."""
+        for node in self._nodes.of_machine(contact.machine_id):
+            if node.row.hostname == contact.hostname and not await self._answers(node):
+                return node
+            work.tell("note", f"Node {node.id} has this machine's id too, as copied disks have; this machine becomes a node of its own.")
+        return None
+
+    async def _answers(self, node: LiveNode) -> bool:
+        if not node.row.ip or not node.row.credential_id:
+            return node.online
+        try:
+            await self._remote.run(node.row.ip, node.row.ssh_port, node.row.credential_id, "true")
+        except Unreachable:
+            return False
+        except FleetError:
+            return True
+        return True
 
     async def _install(self, work: Work, body: JoinBody, node: LiveNode) -> None:
         if not work.checking:
@@ -177,7 +199,11 @@ class Onboarding:
         await self._wait_for_agent(work, node.id)
         changes: dict[str, Any] = {"state": NodeState.MANAGED, "state_reason": ""}
         if facts:
-            changes["facts"] = {**self._nodes.get(node.id).row.facts, **facts}
+            looked, note = facts_of.kept(facts, work.journal.clean)
+            if note:
+                work.tell("note", note, node.id)
+            else:
+                changes["facts"] = looked
         await self._nodes.change(node.id, **changes)
 
     async def _play(self, work: Work, body: JoinBody, node: LiveNode) -> Play:

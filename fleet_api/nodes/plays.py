@@ -11,7 +11,7 @@ from fleet_api.access.listening import public_url
 from fleet_api.access.vault.service import VaultService
 from fleet_api.adapters.ansible.play import Outcome, Play
 from fleet_api.errors import Conflict, FleetError, InvalidValue
-from fleet_api.nodes import progress, sweep
+from fleet_api.nodes import facts, progress, sweep
 from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.remote import Remote
 from fleet_api.nodes.service import NodeService
@@ -56,6 +56,8 @@ class NodePlays:
             raise InvalidValue("Name either node_ids or cluster.")
         found = [self.nodes.get(each) for each in dict.fromkeys(node_ids)] if node_ids else self.nodes.of_cluster(cluster or "")
         for node in found:
+            if node.row.state == NodeState.RETIRED and playbook != "retire":
+                raise Conflict(f"Node {node.id!r} is retired; onboard it again first: POST /api/network/join.")
             self.credential_of(node)
         request = {"node_ids": [node.id for node in found]}
         return await self._operations.submit(playbook, request, caller=caller, node_ids=request["node_ids"], checking=checking)
@@ -75,7 +77,7 @@ class NodePlays:
     async def check_free(self, node_id: str) -> None:
         """Raise Conflict while an operation is at work on the node."""
         for row in self._operations.unfinished():
-            if node_id in row.node_ids and row.state == "running":
+            if row.state == "running" and node_id in row.node_ids and row.kind != "join_all":
                 raise Conflict(f"Node {node_id!r} is held by operation {row.id}; wait for its end, or cancel it.")
 
 
@@ -177,6 +179,12 @@ class NodePlay:
                 await self._plays.free_node(node_id)
             elif self.name in ("doctor", "site") and node.row.state == NodeState.MANAGED:
                 reason = "" if state == "ok" else outcome.reasons.get(node_id, "")
-                facts = outcome.results.get(node_id, {}).get("fleet_facts") or {}
-                if reason != node.row.state_reason or facts:
-                    await self._plays.nodes.change(node_id, state_reason=reason, facts={**node.row.facts, **facts})
+                values: dict[str, Any] = {"state_reason": work.journal.clean(reason)}
+                told = outcome.results.get(node_id, {}).get("fleet_facts")
+                if told:
+                    looked, note = facts.kept(told, work.journal.clean)
+                    if note:
+                        work.tell("note", note, node_id)
+                    else:
+                        values["facts"] = looked
+                await self._plays.nodes.change(node_id, **values)

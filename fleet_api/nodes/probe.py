@@ -33,10 +33,12 @@ class Contact:
     @classmethod
     def of(cls, output: str) -> Contact:
         """Read the command's output; what is missing is empty."""
-        said = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+        output = output.encode("utf-8", "replace").decode()
+        said = dict(line.split("=", 1) for line in output.split("\n") if "=" in line)
         major, _, minor = said.get("python", "").partition(".")
         python = (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
-        text = {name: said.get(name, "").strip()[:120] for name in ("hostname", "machine_id", "boot_id", "arch", "l4t")}
+        said = {name: "".join(filter(str.isprintable, value)).strip()[:120] for name, value in said.items()}
+        text = {name: said.get(name, "") for name in ("hostname", "machine_id", "boot_id", "arch", "l4t")}
         return cls(**text, python=python, systemd=said.get("systemd") == "yes", apt=bool(said.get("apt")))
 
     def refusal(self) -> str | None:

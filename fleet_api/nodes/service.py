@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterator
 from typing import Any
 
 import structlog
@@ -19,7 +19,7 @@ from fleet_api.nodes.bodies import NodeBody
 from fleet_api.nodes.discovery.devices import KnownNode
 from fleet_api.nodes.live import SILENT_SECONDS, LiveNode
 from fleet_api.nodes.models import Node
-from fleet_api.nodes.naming import RESERVED, free_id
+from fleet_api.nodes.naming import free_id, reserved
 from fleet_api.nodes.schemas import NodeView
 from fleet_api.nodes.states import NodeState
 from fleet_api.scheduling.types import Worker
@@ -27,6 +27,7 @@ from gpu_inference.protocol import Beat, Capabilities
 
 log = structlog.get_logger()
 
+CUT_OFF = "Its onboarding was cut off; retry it."
 SAVE_SECONDS = 30.0
 """Figures in the table may be this old; the ones in memory are always the last."""
 
@@ -47,6 +48,12 @@ class NodeService:
         """Read every node from the table."""
         for row in await self._db.read(repository.every):
             self._put(row)
+
+    async def free_cut_off(self, at_work: Container[str]) -> None:
+        """Set nodes back to discovered whose onboarding ended with the control plane; ``at_work`` are nodes and addresses in operations."""
+        for node in list(self._live.values()):
+            if node.row.state == NodeState.INSTALLING and node.id not in at_work and node.row.ip not in at_work:
+                await self.change(node.id, state=NodeState.DISCOVERED, state_reason=CUT_OFF)
 
     async def reload(self, node_id: str) -> None:
         """Read one node again after its row changed."""
@@ -173,7 +180,9 @@ class NodeService:
         def store(db: Connection) -> str:
             every = repository.every(db)
             taken = {node.id for node in every}
-            if body.id in taken or body.id in RESERVED:
+            if reserved(body.id):
+                raise Conflict(f"id: {body.id!r} is a reserved word; choose another id.")
+            if body.id in taken:
                 raise Conflict(f"id: there is a node {body.id!r} already; choose another id, or change that node with PATCH.")
             for node in every:
                 if node.ip == body.ip and node.ssh_port == body.ssh_port and node.state != NodeState.RETIRED:
@@ -212,9 +221,9 @@ class NodeService:
         there = (node for node in self.all() if node.row.ip and node.row.state != NodeState.RETIRED)
         return {node.row.ip: KnownNode(node.id, node.row.hostname, _is_jetson(node.row.facts)) for node in there}
 
-    def of_machine(self, machine_id: str) -> LiveNode | None:
-        """Return the node with this machine id; an empty id matches nothing."""
-        return next((node for node in self._live.values() if machine_id and node.row.machine_id == machine_id), None)
+    def of_machine(self, machine_id: str) -> list[LiveNode]:
+        """Return the nodes with this machine id, several where disks were copied; an empty id matches nothing."""
+        return [node for node in self._live.values() if machine_id and node.row.machine_id == machine_id]
 
     def of_cluster(self, cluster: str) -> list[LiveNode]:
         """Return the nodes of a cluster by name. Raises NotFound for a cluster without nodes."""
@@ -231,7 +240,7 @@ class NodeService:
         await self.change(node_id, state=NodeState.RETIRED, state_reason="", credential_hash=None, capabilities={})
 
     async def remove(self, node_id: str) -> None:
-        """Retire a node: its row and its agent's credential are gone when this returns. Raises NotFound."""
+        """Forget a node: its row and its agent's credential are gone when this returns. Raises NotFound."""
         self.get(node_id)
         await self._db.write(lambda db: repository.remove(db, node_id))
         self._live.pop(node_id, None)

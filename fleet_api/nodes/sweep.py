@@ -1,6 +1,7 @@
 """Ends what a cancelled or lost operation left running on a node, found by the mark in each process's environment.
 
-A package manager is let finish, with all below it: the next preflight repairs what it left. The script runs as root.
+A package manager is let finish, with all below it: the next preflight repairs what it left. The script runs as root. Where the node is
+the control plane's own machine, the processes of its other operations are there too; they bear a mark of their own and are left.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SECONDS = 15.0
 
 SCRIPT = r"""
 import json, os, signal, sys, time
-mark, keep = b"FLEET_OPERATION=", {each.encode() for each in sys.argv[1:]}
+mark, own, keep = b"FLEET_OPERATION=", b"FLEET_CONTROLLER_OPERATION=", {each.encode() for each in sys.argv[1:]}
 SPARED = {"apt", "apt-get", "dpkg", "dpkg-deb", "aptitude", "unattended-upgr"}
 def read(pid, name):
     try:
@@ -37,7 +38,10 @@ def left():
             continue
         names[pid] = stat[stat.find("(") + 1:stat.rfind(")")]
         above[pid] = int(stat.rpartition(")")[2].split()[1])
-        for item in read(pid, "environ").split(b"\0"):
+        items = read(pid, "environ").split(b"\0")
+        if any(item.startswith(own) for item in items):
+            continue
+        for item in items:
             if item.startswith(mark) and item != mark and item[len(mark):] not in keep:
                 ours.add(pid)
     def spared(pid):

@@ -56,7 +56,8 @@ async def get_operation(fleet: Fleet, operation_id: OperationId) -> OperationVie
 async def events(fleet: Fleet, operation_id: OperationId, after: After = None, last_event_id: LastEventId = None) -> StreamingResponse:
     """Stream events, numbered from 1 without gaps, until the operation ends; go on where you were with ``after`` or Last-Event-ID."""
     await fleet.operations.get(operation_id)
-    start_after = after if after is not None else int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
+    resumed = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) <= 16 else 0
+    start_after = after if after is not None else min(resumed, 2**53)
     return StreamingResponse(
         _stream(fleet, operation_id, start_after), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-RESERVED = ("jetpack", "heartbeats")
+RESERVED = ("jetpack", "heartbeats", "all", "nodes", "ungrouped", "manager")  # localhost may be set up by hand
 LONGEST = 48
 OWN = (
     "fleet_operation", "fleet_control_plane_url", "fleet_enrolment_token", "fleet_enrolment_renew", "fleet_status", "fleet_cluster",

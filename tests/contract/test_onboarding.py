@@ -186,7 +186,8 @@ def test_a_changed_host_key_stops_everything(bench: Bench) -> None:
 def test_a_board_that_moved_is_known_again_and_another_board_is_noticed(bench: Bench) -> None:
     bench.plays.outcome = Outcome(0, {"agx0": "ok"}, results={"agx0": {"fleet_facts": {"jetpack_version": "5.1.2"}}})
     bench.ended(bench.join())
-    bench.ssh.machines[SECOND] = bench.ssh.machines[FIRST]
+    bench.ssh.machines[SECOND] = Machine("agx0", "machine 0")
+    bench.ssh.machines[FIRST].error = Unreachable("No connection to 10.0.0.11 within 5 s.")
     bench.plays.outcome = None
     assert bench.ended(bench.join(SECOND))["node_ids"] == ["agx0"]
     assert bench.node("agx0")["ip"] == SECOND
