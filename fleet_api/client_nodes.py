@@ -6,8 +6,14 @@ import json
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol, cast
+from urllib.parse import quote
 
 import httpx
+
+
+def path(name: str) -> str:
+    """Return a name as one segment of a path. An empty one stays none: it is asked for as a name that nothing has."""
+    return quote(name, safe="") or "-"
 
 
 class _Calls(Protocol):
@@ -26,7 +32,7 @@ class NodeCalls:
 
     def change_node(self: _Calls, node_id: str, **fields: Any) -> dict[str, Any]:
         """Change a node."""
-        return self._json("PATCH", f"/api/nodes/{node_id}", json=fields)
+        return self._json("PATCH", f"/api/nodes/{path(node_id)}", json=fields)
 
     def credentials(self: _Calls) -> list[dict[str, Any]]:
         """Return every credential of the vault, without its secrets."""
@@ -38,7 +44,7 @@ class NodeCalls:
 
     def change_credential(self: _Calls, credential_id: str, **fields: str) -> dict[str, Any]:
         """Change a credential, or replace secrets of it."""
-        return self._json("PATCH", f"/api/vault/{credential_id}", json=fields)
+        return self._json("PATCH", f"/api/vault/{path(credential_id)}", json=fields)
 
     def join(self: _Calls, ip: str, credential_id: str, **more: Any) -> dict[str, Any]:
         """Onboard one machine; ``more`` are cluster, ssh_port, node_id and labels."""
@@ -63,15 +69,15 @@ class NodeCalls:
 
     def operation(self: _Calls, operation_id: str) -> dict[str, Any]:
         """Return one operation."""
-        return self._json("GET", f"/api/operations/{operation_id}")
+        return self._json("GET", f"/api/operations/{path(operation_id)}")
 
     def cancel_operation(self: _Calls, operation_id: str) -> dict[str, Any]:
         """Ask an operation to end."""
-        return self._json("POST", f"/api/operations/{operation_id}/cancel")
+        return self._json("POST", f"/api/operations/{path(operation_id)}/cancel")
 
     def retry_operation(self: _Calls, operation_id: str) -> dict[str, Any]:
         """Try an operation again where it did not succeed."""
-        return self._json("POST", f"/api/operations/{operation_id}/retry")
+        return self._json("POST", f"/api/operations/{path(operation_id)}/retry")
 
     def schedule(self: _Calls) -> list[dict[str, Any]]:
         """Return what runs by the clock."""
@@ -82,11 +88,11 @@ class NodeCalls:
         broken_at: float | None = None
         while True:
             try:
-                path = f"/api/operations/{operation_id}/events"
-                with self._http.stream("GET", path, params={"after": after}, timeout=httpx.Timeout(10, read=60)) as answer:
+                address = f"/api/operations/{path(operation_id)}/events"
+                with self._http.stream("GET", address, params={"after": after}, timeout=httpx.Timeout(10, read=60)) as answer:
                     if answer.is_error:
                         answer.read()
-                        self._json("GET", f"/api/operations/{operation_id}")  # raises what there is to say
+                        self._json("GET", f"/api/operations/{path(operation_id)}")  # raises what there is to say
                         return
                     name = ""
                     for line in answer.iter_lines():

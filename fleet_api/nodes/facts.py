@@ -10,6 +10,13 @@ from typing import Any
 LONGEST_KEY = 100
 DEEPEST = 6
 LARGEST = 64 * 1024  # bytes of all facts, as JSON
+TOLD_BY_AGENT = frozenset(
+    {
+        "hostname", "os", "os_release", "arch", "python", "cpu_count", "memory_total_mib", "disk_total_mib", "machine_id", "boot_time",
+        "agent_version",
+    }
+)  # fmt: skip
+"""As in gpu_inference/agent/telemetry.py."""
 
 
 def kept(facts: Any, clean: Callable[[str], str] = str) -> tuple[dict[str, Any], str | None]:
@@ -26,6 +33,17 @@ def kept(facts: Any, clean: Callable[[str], str] = str) -> tuple[dict[str, Any],
     if size > LARGEST:
         return {}, f"The machine's facts were left out: they take {size} bytes, and {LARGEST} are kept."
     return found, None
+
+
+def merged(known: dict[str, Any], looked: dict[str, Any]) -> dict[str, Any]:
+    """Return what a look found beside what the agent has told; an earlier look's facts are replaced as a whole."""
+    return {**{name: value for name, value in known.items() if name in TOLD_BY_AGENT}, **looked}
+
+
+def with_beat(known: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts with an agent's own beside them; no more than is kept of a machine."""
+    found = {**known, **told}
+    return found if len(json.dumps(found)) <= 2 * LARGEST else told
 
 
 def _plain(value: Any, depth: int, clean: Callable[[str], str]) -> Any:

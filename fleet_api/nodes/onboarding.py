@@ -135,6 +135,8 @@ class Onboarding:
         values: dict[str, Any] = {"ip": body.ip, "ssh_port": body.ssh_port, "credential_id": body.credential_id}
         if body.cluster:
             values["cluster"] = body.cluster
+        if body.labels:
+            values["labels"] = dict(body.labels)
         if known is None:
             taken = {node.id for node in self._nodes.all()}
             name = body.node_id or free_id(contact.hostname, taken)
@@ -203,7 +205,7 @@ class Onboarding:
             if note:
                 work.tell("note", note, node.id)
             else:
-                changes["facts"] = looked
+                changes["facts"] = facts_of.merged(self._nodes.get(node.id).row.facts, looked)
         await self._nodes.change(node.id, **changes)
 
     async def _play(self, work: Work, body: JoinBody, node: LiveNode) -> Play:

@@ -186,5 +186,5 @@ class NodePlay:
                     if note:
                         work.tell("note", note, node_id)
                     else:
-                        values["facts"] = looked
+                        values["facts"] = facts.merged(self._plays.nodes.get(node_id).row.facts, looked)
                 await self._plays.nodes.change(node_id, **values)

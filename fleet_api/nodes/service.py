@@ -17,6 +17,7 @@ from fleet_api.kit.db import Database, DatabaseUnusable
 from fleet_api.nodes import repository
 from fleet_api.nodes.bodies import NodeBody
 from fleet_api.nodes.discovery.devices import KnownNode
+from fleet_api.nodes.facts import with_beat
 from fleet_api.nodes.live import SILENT_SECONDS, LiveNode
 from fleet_api.nodes.models import Node
 from fleet_api.nodes.naming import free_id, reserved
@@ -148,7 +149,7 @@ class NodeService:
         if beat.metrics is not None:
             node.metrics = beat.metrics
         if beat.facts is not None:
-            node.row.facts = {**node.row.facts, **beat.facts}
+            node.row.facts = with_beat(node.row.facts, beat.facts)
         if beat.metrics is not None or before != (node.loaded_model, node.agent_state):
             self._announce(node)
         now = self._clock.monotonic()

@@ -53,11 +53,13 @@ async def jetpack(fleet: Fleet, node_id: NodeId) -> JetPackView:
     return JetPackView.of(fleet.nodes.get(node_id))
 
 
-@router.patch("/{node_id}", summary="Change a node", responses=documented(400, 404, 413))
+@router.patch("/{node_id}", summary="Change a node", responses=documented(400, 404, 409, 413))
 async def change_node(fleet: Fleet, node_id: NodeId, body: NodeChange) -> NodeDetail:
     """Change a node's address, credential, cluster or labels; labels are replaced as a whole."""
     fleet.nodes.get(node_id)
     values = body.model_dump(exclude_unset=True)
+    if {"ip", "ssh_port", "credential_id"} & values.keys():
+        await fleet.node_plays.check_free(node_id)  # an operation cleans up where it worked
     if "credential_id" in values:
         values["credential_id"] = await fleet.node_plays.known_credential(body.credential_id)
     if values.get("cluster") == "":

@@ -58,6 +58,7 @@ import json
 import os
 import re
 import socket
+import sys
 from urllib.error import HTTPError, URLError
 
 from ansible.errors import AnsibleParserError
@@ -65,6 +66,7 @@ from ansible.module_utils.urls import open_url
 from ansible.plugins.inventory import BaseInventoryPlugin
 
 SOCKET = "FLEET_OPERATION_SOCKET"
+RESERVED = ("localhost", "all", "ungrouped", "nodes", "manager")
 DEFAULT_URL = "http://127.0.0.1:8765"
 
 
@@ -98,21 +100,34 @@ class InventoryModule(BaseInventoryPlugin):
             found = json.loads(b"".join(pieces))
         except (OSError, ValueError) as error:
             raise AnsibleParserError(f"The operation's inventory could not be read: {error}") from error
+        names = {*found["groups"], *RESERVED}
+        for host in found["hosts"]:
+            if host in names:  # its variables would be every host's, or the controller's
+                raise AnsibleParserError(f"The node's name {host!r} has a meaning of its own to Ansible; rename the node.")
+        self._add_controller()
         for group, hosts in found["groups"].items():
             self.inventory.add_group(group)
             for host in hosts:
                 self.inventory.add_host(host, group=group)
         for name, value in found["variables"].items():
-            self.inventory.set_variable("nodes", name, value)
+            self.inventory.groups["nodes"].set_variable(name, value)
         for host, variables in found["hosts"].items():
             self.inventory.add_host(host)
             for name, value in variables.items():
-                self.inventory.set_variable(host, name, value)
+                self.inventory.hosts[host].set_variable(name, value)
+
+    def _add_controller(self) -> None:
+        """Say what ``localhost`` is, so that tasks for the controller go nowhere else, whatever nodes are called."""
+        self.inventory.add_host("localhost")
+        self.inventory.hosts["localhost"].set_variable("ansible_connection", "local")
+        self.inventory.hosts["localhost"].set_variable("ansible_python_interpreter", sys.executable)
 
     def _of_fleet(self) -> None:
         """Ask the control plane for its nodes."""
         self.inventory.add_group("nodes")
         for node in self._get("/api/nodes?details=true")["nodes"]:
+            if node["id"] in RESERVED:
+                continue
             host = self.inventory.add_host(node["id"], group="nodes")
             for group in groups_of(node):
                 self.inventory.add_group(group)

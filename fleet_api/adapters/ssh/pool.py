@@ -16,7 +16,7 @@ import asyncssh
 
 from fleet_api.access.vault.secret import FIELDS, Secret
 from fleet_api.adapters.ssh.connect import PinnedKeys, open_connection
-from fleet_api.adapters.ssh.errors import TooManyConnections
+from fleet_api.adapters.ssh.errors import ConnectionBroke, TooManyConnections
 from fleet_api.adapters.ssh.types import Target
 from fleet_api.kit.allowed import AllowedNetworks
 from fleet_api.kit.clock import Clock
@@ -102,13 +102,22 @@ class Pool:
             kept = self._open(key, target)
         kept.users += 1
         try:
-            await asyncio.shield(kept.opening)
+            await self._opened_or_told(kept, target)
             yield kept
         finally:
             kept.users -= 1
             kept.last_used = self._clock.monotonic()
             if kept.dead and self._kept.get(key) is kept:
                 del self._kept[key]
+
+    async def _opened_or_told(self, kept: Kept, target: Target) -> None:
+        """Wait for the connection. Raises ConnectionBroke where somebody closed it meanwhile, as when its credential was changed."""
+        try:
+            await asyncio.shield(kept.opening)
+        except asyncio.CancelledError:
+            if kept.opening.cancelled():  # else it is the caller who was cancelled
+                raise ConnectionBroke(f"The connection to {target.name} was closed while it was being opened; try again.") from None
+            raise
 
     def drop(self, kept: Kept) -> None:
         """Close a connection that turned out to be of no use."""

@@ -207,12 +207,46 @@ async def test_secrets_that_begin_alike_and_as_json_writes_them(tmp_path: Path) 
         assert "quo" not in text
 
 
-async def test_a_play_that_never_ran_says_nothing_of_its_hosts(tmp_path: Path) -> None:
+def real_plays(root: Path, **playbooks: str) -> AnsiblePlays:
+    """Return the real thing, with these playbooks."""
     for name in ("playbooks", "inventory"):
-        (tmp_path / name).mkdir()
-    shutil.copy(collection.root() / "ansible.cfg", tmp_path / "ansible.cfg")
-    shutil.copy(collection.root() / "inventory" / "fleet.yml", tmp_path / "inventory" / "fleet.yml")
-    plays = AnsiblePlays(tmp_path, tmp_path / "locks")
+        (root / name).mkdir()
+    for name, text in playbooks.items():
+        (root / "playbooks" / f"{name}.yml").write_text(text)
+    shutil.copy(collection.root() / "ansible.cfg", root / "ansible.cfg")
+    shutil.copy(collection.root() / "inventory" / "fleet.yml", root / "inventory" / "fleet.yml")
+    return AnsiblePlays(root, root / "locks")
+
+
+DELEGATED = """
+- name: On the controller
+  hosts: nodes
+  gather_facts: false
+  tasks:
+    - name: Here
+      ansible.builtin.command: "true"
+      delegate_to: localhost
+"""
+NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+
+
+async def test_what_is_for_the_controller_runs_there(tmp_path: Path) -> None:
+    plays = real_plays(tmp_path, here=DELEGATED)
+    outcome = await plays.run("here", Play("here", {"a": NOWHERE}), False, lambda _: None)
+    assert (outcome.hosts, outcome.error) == ({"a": "ok"}, "")
+
+
+@pytest.mark.parametrize("name", ["localhost", "nodes", "all", "cluster_vision"])
+async def test_a_host_that_is_called_like_a_group_runs_nothing(tmp_path: Path, name: str) -> None:
+    plays = real_plays(tmp_path, here=DELEGATED)
+    play = Play("here", {name: NOWHERE, "b": NOWHERE}, groups={"cluster_vision": ["b"]})
+    outcome = await plays.run("here", play, False, lambda _: None)
+    assert not outcome.good
+    assert set(outcome.hosts.values()) == {UNKNOWN}
+
+
+async def test_a_play_that_never_ran_says_nothing_of_its_hosts(tmp_path: Path) -> None:
+    plays = real_plays(tmp_path)
     outcome = await plays.run("none", Play("no-such-playbook", {"a": {"ansible_connection": "local"}}), False, lambda _: None)
     assert outcome.hosts == {"a": UNKNOWN}
     assert not outcome.good
