@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from fleet_api.cli.common import Json, Url, calling, fail, print_json, print_tab
 from fleet_api.cli.following import follow
 from fleet_api.client import FleetClient
 from fleet_api.nodes.naming import slug
-from fleet_api.nodes.plain_inventory import InventoryUnreadable, Listed, read, resolved
+from fleet_api.nodes.plain_inventory import InventoryUnreadable, Listed, check_addresses, node_names, read, resolved
 
 EXAMPLES = (
     "Examples: fleet import inventory.yml --credential jetsons; fleet import hosts.ini --dry-run; "
@@ -37,27 +38,28 @@ def import_inventory(
     try:
         hosts = read(path)
         addresses = {host.name: resolved(host) for host in hosts}
+        names = node_names(hosts)
+        check_addresses(hosts, addresses)
     except InventoryUnreadable as error:
         fail(str(error), exit_codes.USAGE)
     for host in hosts:
         if host.left_out and not as_json:
             say(f"{host.name}: not taken over: {', '.join(host.left_out)}")
     if dry_run:
-        _show(hosts, addresses, credential, as_json)
+        _show(hosts, addresses, names, credential, as_json)
         return
     with calling(url) as client:
-        opened = {host.name: credential for host in hosts} if credential else _keep_credentials(client, hosts, path.stem)
+        opened = {host.name: credential for host in hosts} if credential else _keep_credentials(client, hosts, path)
         started = []
         for host in hosts:
             fields: dict[str, Any] = {"cluster": host.cluster or cluster, "ssh_port": host.port, "labels": host.labels or None}
             if register_only:
                 given = {name: value for name, value in fields.items() if value is not None}
-                name = slug(host.name)
-                started.append(
-                    client.add_node(id=name, hostname=host.name, ip=addresses[host.name], credential_id=opened[host.name], **given)
-                )
+                if names[host.name] is not None:
+                    given["id"] = names[host.name]
+                started.append(client.add_node(hostname=host.name, ip=addresses[host.name], credential_id=opened[host.name], **given))
             else:
-                started.append(client.join(addresses[host.name], opened[host.name], node_id=slug(host.name), **fields))
+                started.append(client.join(addresses[host.name], opened[host.name], node_id=names[host.name], **fields))
         if not register_only and wait:
             follow(client, [each["operation_id"] for each in started], as_json)
             return
@@ -68,11 +70,12 @@ def import_inventory(
             say(f"{host.name}: {each.get('message') or each['status']}")
 
 
-def _keep_credentials(client: FleetClient, hosts: list[Listed], stem: str) -> dict[str, str]:
+def _keep_credentials(client: FleetClient, hosts: list[Listed], path: Path) -> dict[str, str]:
     """Keep what the inventory says of users in the vault, once for each user and secret; return the ids by host.
 
-    They are called after the file, so that reading it again changes them and makes no second ones.
+    They are called after the file, with a digest of where it is, so that reading it again changes its own and makes no second ones.
     """
+    stem = f"{slug(path.stem)} {hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:6]}"
     known = {each["name"]: each["id"] for each in client.credentials()}
     made: dict[tuple[str, ...], str] = {}
     found: dict[str, str] = {}
@@ -80,7 +83,7 @@ def _keep_credentials(client: FleetClient, hosts: list[Listed], stem: str) -> di
         user, secrets = host.user or getpass.getuser(), _secrets(host)
         same = (user, *secrets.values())
         if same not in made:
-            name = f"{slug(stem)} {user}{f' {len(made) + 1}' if made else ''}"
+            name = f"{stem} {user}{f' {len(made) + 1}' if made else ''}"
             if name in known:
                 made[same] = client.change_credential(known[name], username=user, **secrets)["id"]
             else:
@@ -102,10 +105,11 @@ def _secrets(host: Listed) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
-def _show(hosts: list[Listed], addresses: dict[str, str], credential: str | None, as_json: bool) -> None:
+def _show(hosts: list[Listed], addresses: dict[str, str], names: dict[str, str | None], credential: str | None, as_json: bool) -> None:
     found: list[dict[str, Any]] = [
         {
-            "name": slug(host.name), "ip": addresses[host.name], "port": host.port, "cluster": host.cluster, "labels": host.labels,
+            "name": names[host.name] or "its host name", "ip": addresses[host.name], "port": host.port, "cluster": host.cluster,
+            "labels": host.labels,
             "credential": credential or f"{host.user or getpass.getuser()}, from the inventory",
         }
         for host in hosts

@@ -6,6 +6,7 @@ Ansible works in a process of its own. What is taken over of a host: its address
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import socket
@@ -15,6 +16,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from fleet_api.nodes.naming import slug
 
 PARSER_SECONDS = 60
 TAKEN = {
@@ -103,6 +106,42 @@ def _listed(name: str, variables: dict[str, Any], groups: list[str]) -> Listed:
         cluster=text("fleet_cluster") or (clusters[0] if clusters else None),
         labels={str(key): str(value) for key, value in labels.items()}, left_out=tuple(left_out),
     )  # fmt: skip
+
+
+def node_names(hosts: list[Listed]) -> dict[str, str | None]:
+    """Return a node's name for each host: its first label, its whole name where that is not enough, None for one called by an address.
+
+    Raises InventoryUnreadable where two hosts would still have one name. Pure.
+    """
+    found: dict[str, str | None] = {host.name: None if _is_address(host.name) else slug(host.name) for host in hosts}
+    twice = {name for name in found.values() if name is not None and list(found.values()).count(name) > 1}
+    for host, name in found.items():
+        if name in twice:
+            found[host] = slug(host.replace(".", "-"))
+    named = [name for name in found.values() if name is not None]
+    again = next((name for name in named if named.count(name) > 1), None)
+    if again is not None:
+        both = ", ".join(host for host, name in found.items() if name == again)
+        raise InventoryUnreadable(f"{both} would all be node {again!r}; give them other names.")
+    return found
+
+
+def check_addresses(hosts: list[Listed], addresses: dict[str, str]) -> None:
+    """Raise InventoryUnreadable where two hosts are at one address and port. Pure."""
+    seen: dict[tuple[str, int], str] = {}
+    for host in hosts:
+        place = addresses[host.name], host.port
+        if place in seen:
+            raise InventoryUnreadable(f"{seen[place]} and {host.name} are both at {place[0]} port {place[1]}; leave one of them out.")
+        seen[place] = host.name
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def resolved(host: Listed) -> str:
