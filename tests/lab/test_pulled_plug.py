@@ -148,7 +148,8 @@ def shown_by_files(secrets: set[str], roots: Iterable[Path]) -> set[str]:
     """Return which files hold a secret."""
     found = set()
     for root in roots:
-        for path in [root, *root.rglob("*")] if root.is_dir() else [root]:
+        inside = [Path(folder) / name for folder, _, names in os.walk(root) for name in names]  # what goes meanwhile is no error to it
+        for path in [root, *inside]:
             try:
                 text = path.read_bytes().decode(errors="replace") if path.is_file() and not path.is_symlink() else ""
             except OSError:
