@@ -18,7 +18,7 @@ import structlog
 
 from fleet_api.adapters.ssh.errors import BecomeRefused
 from fleet_api.adapters.ssh.types import Ssh, Target
-from fleet_api.errors import Conflict, FleetError
+from fleet_api.errors import Conflict, FleetError, NotFound
 from fleet_api.kit.background import in_background
 from fleet_api.kit.bus import BACKLOG, Bus, Subscription
 from fleet_api.kit.clock import Clock, rfc3339
@@ -26,6 +26,8 @@ from fleet_api.nodes.commands import NodeCommands
 from fleet_api.nodes.journal import command, event
 
 log = structlog.get_logger()
+
+GONE = "Node {} is gone: it was removed from the fleet."
 
 LINES = 100
 """How many lines of before a watcher gets."""
@@ -103,6 +105,11 @@ class NodeLogs:
         except Exception:
             log.exception("log_broke", node=node_id)
             reason = f"The log of {node_id} broke off; connect again."
+        with contextlib.suppress(Conflict):
+            try:
+                self._commands.target(node_id)
+            except NotFound:
+                reason = GONE.format(node_id)
         followed = self._followed.pop(node_id, None)
         for watcher in followed.watchers if followed else ():
             watcher.offer("log", self.line(node_id, "error", reason))
@@ -128,7 +135,7 @@ class NodeLogs:
                 if told["data"].get("node_id") != node_id:
                     continue
                 if told["type"] == "node_removed":
-                    watcher.offer("log", self.line(node_id, "error", f"Node {node_id} is gone: it was removed from the fleet."))
+                    watcher.offer("log", self.line(node_id, "error", GONE.format(node_id)))
                     watcher.end()
                     return
                 watcher.offer("log", _json({"type": "log", **told["data"]}))
