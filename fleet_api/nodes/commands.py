@@ -100,13 +100,9 @@ class NodeCommands:
             await self._nodes.change(node.id, state=NodeState.MANAGED, state_reason="")
         return place[0]
 
-    async def forget(self, node_id: str) -> None:
-        """Close what is open to a node that goes, and forget its host key, so that the machine may come back installed anew.
-
-        Raises NotFound.
-        """
-        row = self._nodes.get(node_id).row
-        others = [node for node in self._nodes.all() if node.id != node_id and (node.row.ip, node.row.ssh_port) == (row.ip, row.ssh_port)]
+    async def forget(self, row: Node) -> None:
+        """Close what is open to a node that was removed, and forget its host key, so that the machine may come back installed anew."""
+        others = [node for node in self._nodes.all() if node.id != row.id and (node.row.ip, node.row.ssh_port) == (row.ip, row.ssh_port)]
         if row.ip and not others:
             await self._host_keys.forget(row.ip, row.ssh_port)
             self._ssh.forget(row.ip, row.ssh_port)

@@ -74,9 +74,10 @@ async def remove_node(fleet: Fleet, node_id: NodeId) -> Response:
     Nothing changes on the machine itself; ``POST /api/nodes/{node_id}/retire`` leaves it as it was found.
     """
     await fleet.node_plays.check_free(node_id)
-    await fleet.commands.forget(node_id)
+    row = fleet.nodes.get(node_id).row
     await fleet.nodes.remove(node_id)
     await fleet.leases.free_node(node_id)
+    await fleet.commands.forget(row)
     return Response(status_code=204)
 
 
