@@ -13,6 +13,7 @@ from fleet_api.adapters.ssh.errors import CommandTimeout, HostKeyChanged
 from fleet_api.adapters.ssh.types import Result, Ssh, Target
 from fleet_api.errors import Conflict, FleetError
 from fleet_api.kit.allowed import plain_address
+from fleet_api.nodes.models import Node
 from fleet_api.nodes.service import NodeService
 from fleet_api.nodes.states import NodeState
 
