@@ -35,9 +35,15 @@ def kept(facts: Any, clean: Callable[[str], str] = str) -> tuple[dict[str, Any],
     return found, None
 
 
-def merged(known: dict[str, Any], looked: dict[str, Any]) -> dict[str, Any]:
-    """Return what a look found beside what the agent has told; an earlier look's facts are replaced as a whole."""
-    return {**{name: value for name, value in known.items() if name in TOLD_BY_AGENT}, **looked}
+def after_look(known: dict[str, Any], told: Any, clean: Callable[[str], str]) -> tuple[dict[str, Any], str | None]:
+    """Return the facts after a look, beside what the agent has told; an earlier look's are replaced as a whole.
+
+    Where the look's facts cannot be kept the known ones stay, and the note says why.
+    """
+    looked, note = kept(told, clean)
+    if note is not None:
+        return known, note
+    return {**{name: value for name, value in known.items() if name in TOLD_BY_AGENT}, **looked}, None
 
 
 def with_beat(known: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,9 @@ from fleet_api.operations.work import OperationFailed, Work
 from fleet_api.settings import Settings
 
 ONBOARD = "onboard"
-STEPS = ("validate_inventory", "node_baseline", "ssh_trust", "docker_engine", "jetson", "node_agent")
+STEPS = ("validate_inventory", "node_baseline", "ssh_trust", "jetson", "docker_engine", "node_agent")
+"""The roles of the playbook, in its order."""
+
 TOKEN_SECONDS = 3600.0
 AGENT_SECONDS = 60.0
 """How long the agent may take to its first beat: it starts in 2 s here, on a Jetson from a card in some 15."""
@@ -128,7 +130,7 @@ class Onboarding:
         return contact
 
     async def _identify(self, work: Work, body: JoinBody, contact: Contact) -> LiveNode:
-        """Return the node that this machine is: by its machine id, else by name and address, else a new one."""
+        """Return the node that this machine is: the one at its address, else one that has moved here, else a new one."""
         known = self._nodes.at(body.ip, body.ssh_port) or await self._moved(work, contact)
         if known is not None and body.node_id not in (None, known.id):
             raise OperationFailed(f"This machine is node {known.id!r} already; join it under that name, or remove that node first.")
@@ -201,11 +203,9 @@ class Onboarding:
         await self._wait_for_agent(work, node.id)
         changes: dict[str, Any] = {"state": NodeState.MANAGED, "state_reason": ""}
         if facts:
-            looked, note = facts_of.kept(facts, work.journal.clean)
+            changes["facts"], note = facts_of.after_look(self._nodes.get(node.id).row.facts, facts, work.journal.clean)
             if note:
                 work.tell("note", note, node.id)
-            else:
-                changes["facts"] = facts_of.merged(self._nodes.get(node.id).row.facts, looked)
         await self._nodes.change(node.id, **changes)
 
     async def _play(self, work: Work, body: JoinBody, node: LiveNode) -> Play:

@@ -182,9 +182,7 @@ class NodePlay:
                 values: dict[str, Any] = {"state_reason": work.journal.clean(reason)}
                 told = outcome.results.get(node_id, {}).get("fleet_facts")
                 if told:
-                    looked, note = facts.kept(told, work.journal.clean)
+                    values["facts"], note = facts.after_look(node.row.facts, told, work.journal.clean)
                     if note:
                         work.tell("note", note, node_id)
-                    else:
-                        values["facts"] = facts.merged(self._plays.nodes.get(node_id).row.facts, looked)
                 await self._plays.nodes.change(node_id, **values)

@@ -6,6 +6,7 @@ are never templates.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,10 +45,6 @@ def secrets_of(secret: Secret) -> frozenset[str]:
 
 
 def groups(cluster: str | None, labels: Mapping[str, str], node_id: str) -> dict[str, list[str]]:
-    """Return the groups of a node within an operation: its cluster's."""
-    name = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in cluster or "")
-    found = {f"cluster_{name}": [node_id]} if cluster else {}
-    if "role" in labels:
-        role = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in labels["role"])
-        found[f"role_{role}"] = [node_id]
-    return found
+    """Return the groups of a node within an operation: by its cluster and role, called as the dynamic inventory calls them."""
+    named = (("cluster", cluster), ("role", labels.get("role")))
+    return {re.sub(r"[^A-Za-z0-9_]", "_", f"{kind}_{name}"): [node_id] for kind, name in named if name}

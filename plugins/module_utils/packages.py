@@ -132,7 +132,7 @@ def planned(simulation: str) -> tuple[list[str], list[str]]:
 def sentence(output: str, what: str) -> str:
     """Return what went wrong as one sentence, given the output of apt or dpkg. Pure."""
     if re.search(r"No space left on device|enough free space", output):
-        return f"{what}: the disk is full; free some space (fleet.commander.disk_audit shows where it went) and try again."
+        return f"{what}: the disk is full; free some space (df -h and du show where it went) and try again."
     if re.search(r"Temporary failure resolving|Could not resolve|Failed to fetch|Unable to fetch|Could not connect", output):
         return f"{what}: its package sources cannot be reached; check the node's network and /etc/apt/sources.list."
     found = re.search(r"Unable to locate package (\S+)", output)

@@ -10,7 +10,7 @@ short_description: Enrol a node's agent, once
 description:
   - Gives the agent a single-use token in a file that only it can read, starts it, waits until it has an identity, and removes the file.
   - Does nothing on a node that is enrolled.
-  - Without a token, the controller asks the control plane for one, by C(FLEET_URL) and C(FLEET_API_KEY) in its environment.
+  - Without a token, the controller asks the control plane for one, by C(FLEET_URL) and C(FLEET_KEY) in its environment.
 author:
   - Fleet Commander maintainers
 options:

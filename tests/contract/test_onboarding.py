@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from fleet_api import collection
 from fleet_api.adapters.ansible.fake import FakePlays
 from fleet_api.adapters.ansible.play import Outcome
 from fleet_api.adapters.ssh.errors import BecomeRefused, HostKeyChanged, LoginRefused, Unreachable
@@ -323,3 +325,8 @@ def test_the_schedule(bench: Bench) -> None:
     outcome = bench.api.post("/api/schedule/doctor/run").json()["outcome"]
     assert bench.ended(outcome.split()[-1])["caller"] == "schedule"
     assert bench.api.post("/api/schedule/nothing/run").status_code == 404
+
+
+def test_the_steps_are_the_playbooks_roles_in_its_order() -> None:
+    text = (collection.root() / "playbooks" / "onboard.yml").read_text()
+    assert tuple(re.findall(r"name: fleet\.commander\.(\w+)\n", text)) == onboarding.STEPS
