@@ -74,15 +74,16 @@ def _subprotocol(websocket: WebSocket) -> str | None:
 
 async def _until_closed(websocket: WebSocket, sending: Coroutine[Any, Any, None]) -> None:
     """Run ``sending`` until it ends or the client closes; what the client sends is read and dropped."""
-    sender = asyncio.create_task(sending)
-    reader = asyncio.create_task(_read(websocket))
+    tasks = [asyncio.create_task(sending), asyncio.create_task(_read(websocket))]
     try:
-        await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (sender, reader):
+        for task in tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
-                await task
+        await asyncio.wait(tasks)  # unlike awaiting each, this cannot take a cancel of its own for one of theirs
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+            task.result()
 
 
 async def _read(websocket: WebSocket) -> None:

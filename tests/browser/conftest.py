@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 
 from tests.browser.visit import Visit
@@ -95,3 +98,24 @@ def queue(api: httpx.Client) -> Iterator[Callable[..., str]]:
 
     yield queued
     api.post("/api/vision/jobs/stop-all")
+
+
+@pytest.fixture
+def hold(product: Product, api: httpx.Client, queue: Callable[..., str]) -> Iterator[Callable[..., None]]:
+    """``hold(job_id, beyond=5)``: stop the engine in the midst of a job, beyond 5 %; nothing moves until the test has ended."""
+    held: list[psutil.Process] = []
+
+    def hold_at(job_id: str, beyond: float = 0) -> None:
+        deadline = time.monotonic() + 15
+        while (job := api.get(f"/api/vision/jobs/{job_id}").json()).get("progress", -1) <= beyond:
+            assert job["status"] in ("queued", "processing"), job
+            assert time.monotonic() < deadline, job
+            time.sleep(0.02)
+        held.append(product.children()["engine"])
+        held[-1].suspend()
+        time.sleep(0.5)  # what the engine said before is told by the agent's next beat
+
+    yield hold_at
+    for engine in held:
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that did not obey a cancel was ended
+            engine.resume()

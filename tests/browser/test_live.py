@@ -17,12 +17,13 @@ pytestmark = pytest.mark.browser
 
 
 def test_a_job_queued_elsewhere_appears_moves_and_can_be_cancelled(
-    visit: Callable[..., Visit], queue: Callable[..., str], api: httpx.Client
+    visit: Callable[..., Visit], queue: Callable[..., str], hold: Callable[..., None], api: httpx.Client
 ) -> None:
     seen = visit()
     page = seen.open()
     first = queue("a red triangle on a white background")
     second = queue("a blue triangle on a white background")
+    hold(first, beyond=5)
     page.wait_for_selector(f'.job[data-key="{first}"][data-state="processing"]')
     page.wait_for_selector(f'.job[data-key="{second}"] >> text=position 1')
     seen.settle(f"document.querySelector('.job[data-key=\"{first}\"] progress').value > 5")
@@ -38,9 +39,11 @@ def test_a_job_queued_elsewhere_appears_moves_and_can_be_cancelled(
     assert page.locator("text=Nothing waits and nothing runs.").is_visible()
 
 
-def test_a_long_queue_shows_its_head_and_counts_the_rest(visit: Callable[..., Visit], queue: Callable[..., str], api: httpx.Client) -> None:
+def test_a_long_queue_shows_its_head_and_counts_the_rest(
+    visit: Callable[..., Visit], queue: Callable[..., str], hold: Callable[..., None], api: httpx.Client
+) -> None:
     body = {"jobs": [{"job_type": "image_gen", "payload": {"prompt": f"circle {n}", "steps": 150}} for n in range(40)]}
-    queue("keeps the node busy")
+    hold(queue("keeps the node busy"))
     assert api.post("/api/queue/jobs/batch", json=body).status_code == 201
     seen = visit()
     page = seen.open()
@@ -54,7 +57,7 @@ def test_a_long_queue_shows_its_head_and_counts_the_rest(visit: Callable[..., Vi
     assert page.inner_text("#queue-more") == ""
 
 
-def test_a_result_is_cancelled_where_it_was_asked_for(visit: Callable[..., Visit], api: httpx.Client) -> None:
+def test_a_result_is_cancelled_where_it_was_asked_for(visit: Callable[..., Visit], hold: Callable[..., None], api: httpx.Client) -> None:
     seen = visit()
     page = seen.open()
     page.fill("#prompt", "a slow circle")
@@ -62,7 +65,7 @@ def test_a_result_is_cancelled_where_it_was_asked_for(visit: Callable[..., Visit
     page.fill("[name=steps]", "150")
     page.fill("[name=count]", "2")
     page.locator("#composer [type=submit]").click()
-    page.wait_for_selector('.result[data-state="processing"]')
+    hold(page.wait_for_selector('.result[data-state="processing"]').get_attribute("data-key"))
     assert seen.count(".result") == 2
     for _ in range(2):
         page.locator('.result:not([data-state="cancelled"]) [data-action=close]').first.click()
@@ -74,7 +77,7 @@ def test_a_result_is_cancelled_where_it_was_asked_for(visit: Callable[..., Visit
 
 
 def test_connection_lost_and_back(
-    visit: Callable[..., Visit], queue: Callable[..., str], make: Callable[..., Any], product: Product
+    visit: Callable[..., Visit], queue: Callable[..., str], hold: Callable[..., None], make: Callable[..., Any], product: Product
 ) -> None:
     seen = visit()
     page = seen.open()
@@ -91,6 +94,7 @@ def test_connection_lost_and_back(
         make("after the break", steps=1)
         seen.settle("document.querySelector('.picture').textContent.includes('after the break')")
         after = queue("live again")
+        hold(after)
         page.wait_for_selector(f'.job[data-key="{after}"][data-state="processing"]')
         page.wait_for_selector('.node:not([data-status="offline"])')
     assert page.input_value("#prompt") == "kept through the break"
@@ -115,7 +119,9 @@ def test_events_missed_while_away_are_in_the_snapshot(
     seen.complaints.clear()
 
 
-def test_a_reader_that_was_too_slow_connects_again_and_reads_anew(visit: Callable[..., Visit], queue: Callable[..., str]) -> None:
+def test_a_reader_that_was_too_slow_connects_again_and_reads_anew(
+    visit: Callable[..., Visit], queue: Callable[..., str], hold: Callable[..., None]
+) -> None:
     seen = visit()
     sockets: list[Any] = []
 
@@ -142,6 +148,7 @@ def test_a_reader_that_was_too_slow_connects_again_and_reads_anew(visit: Callabl
     assert len(sockets) == 2
     assert {"/api/nodes", "/api/vision/gallery", "/api/vision/queue"} <= {urlsplit(each).path for each in seen.requests[read:]}
     job = queue("after the second connection")
+    hold(job)
     page.wait_for_selector(f'.job[data-key="{job}"][data-state="processing"]')
 
 

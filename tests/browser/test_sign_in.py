@@ -56,10 +56,15 @@ def test_a_wrong_key_is_told_in_the_apis_words(visit: Callable[..., Visit]) -> N
 
 
 def test_a_viewer_looks_and_changes_nothing(
-    visit: Callable[..., Visit], key: Callable[[str], dict[str, str]], make: Callable[..., Any], queue: Callable[..., str]
+    visit: Callable[..., Visit],
+    key: Callable[[str], dict[str, str]],
+    make: Callable[..., Any],
+    queue: Callable[..., str],
+    hold: Callable[..., None],
 ) -> None:
     make("a red circle on a blue background")
     job = queue("a red square on a blue background")
+    hold(job)
     seen = visit(extra_http_headers=ELSEWHERE)
     page = sign_in(seen, key("viewer")["key"])
     page.wait_for_selector(f'.job[data-key="{job}"][data-state="processing"]')

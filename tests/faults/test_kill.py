@@ -17,7 +17,7 @@ from tests.support.tiny_model import make_tiny_model
 SEED = 20_260_101
 KILLS = 30
 STEPS = 110
-DELAY = 900  # makes a step last about 12 ms on two idle cores, so that a job takes well over a second
+STEP_SECONDS = 0.015  # so that a job takes well over a second
 ROLES = ("api", "agent", "engine")
 EXPECTED = {
     "api": ["completed"],  # the agent goes on, and delivers once the API is back
@@ -78,7 +78,7 @@ def ended(product: Product, job_id: str, deadline: float) -> dict[str, Any]:
 
 def test_thirty_kills_in_mid_job_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     chance = random.Random(SEED)
-    model = make_tiny_model(tmp_path / "model", delay_size=DELAY, name="fleet-shapes")
+    model = make_tiny_model(tmp_path / "model", step_seconds=STEP_SECONDS, name="fleet-shapes")
     with running(tmp_path / "home", FLEET_AGENT_MODELS=str(model)) as product:
         jobs: list[dict[str, Any]] = []
         for number in range(KILLS):

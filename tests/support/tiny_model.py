@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -17,6 +20,7 @@ from gpu_inference.builtin.training.safetensors import write_safetensors
 
 LENGTH, WIDTH_1, WIDTH_2, POOLED, CHANNELS, FACTOR = 16, 8, 12, 10, 4, 8
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+PRODUCT_SIDE = 512
 
 
 def _weight(name: str, shape: Sequence[int], rng: np.random.Generator, scale: float = 0.3) -> onnx.TensorProto:
@@ -48,8 +52,29 @@ def _text_encoder(path: Path, vocabulary: int, width: int, pooled: bool, rng: np
     _save(path, nodes, [helper.make_tensor_value_info("input_ids", INT64, ["B", "L"])], outputs, weights)
 
 
-def _unet(path: Path, rng: np.random.Generator, delay_size: int) -> None:
-    """A convolution plus a bias per channel from text, time ids and timestep; ``delay_size`` adds a product to take time."""
+@functools.cache
+def _seconds_a_product() -> float:
+    """How long this machine takes for one product of two square matrices, at its quickest."""
+    shape = [PRODUCT_SIDE, PRODUCT_SIDE]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["a", "a"], ["b"])],
+        "product",
+        [helper.make_tensor_value_info("a", FLOAT, shape)],
+        [helper.make_tensor_value_info("b", FLOAT, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    feed = {"a": np.full(shape, 1e-3, dtype=np.float32)}
+    taken = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        session.run(None, feed)
+        taken.append(time.perf_counter() - begun)
+    return min(taken)
+
+
+def _unet(path: Path, rng: np.random.Generator, step_seconds: float) -> None:
+    """A convolution plus a bias per channel from text, time ids and timestep; ``step_seconds`` adds products to take time."""
     nodes = [
         helper.make_node("Conv", ["sample", "kernel"], ["felt"], pads=[1, 1, 1, 1]),
         helper.make_node("ReduceMean", ["encoder_hidden_states"], ["text"], axes=[1], keepdims=0),
@@ -72,15 +97,16 @@ def _unet(path: Path, rng: np.random.Generator, delay_size: int) -> None:
         _constant("axes", [2, 3]),
     ]
     last = "sum"
-    if delay_size:
+    if step_seconds:
         weights += [
-            numpy_helper.from_array(np.full((delay_size, delay_size), 1e-9, dtype=np.float32), "big"),
+            numpy_helper.from_array(np.full((PRODUCT_SIDE, PRODUCT_SIDE), 1 / PRODUCT_SIDE, dtype=np.float32), "average"),
             numpy_helper.from_array(np.zeros((1,), dtype=np.float32), "nought"),
         ]
+        nodes.append(helper.make_node("Add", ["average", "timestep"], ["product_0"]))
+        products = max(1, round(step_seconds / _seconds_a_product()))
+        nodes += [helper.make_node("MatMul", [f"product_{n}", "average"], [f"product_{n + 1}"]) for n in range(products)]
         nodes += [
-            helper.make_node("Add", ["big", "timestep"], ["big_now"]),
-            helper.make_node("MatMul", ["big_now", "big_now"], ["product"]),
-            helper.make_node("ReduceMean", ["product"], ["mean_product"], keepdims=0),
+            helper.make_node("ReduceMean", [f"product_{products}"], ["mean_product"], keepdims=0),
             helper.make_node("Mul", ["mean_product", "nought"], ["nothing"]),
             helper.make_node("Add", ["sum", "nothing"], ["late"]),
         ]
@@ -195,10 +221,10 @@ def make_tiny_lora(path: Path, tensors: dict[str, Any] | None = None, **metadata
     return path
 
 
-def make_tiny_model(folder: Path, seed: int = 0, delay_size: int = 0, **changes: Any) -> Path:
+def make_tiny_model(folder: Path, seed: int = 0, step_seconds: float = 0.0, **changes: Any) -> Path:
     """Writes a model of random weights into ``folder``; ``changes`` go into its manifest.
 
-    ``delay_size`` makes every step multiply two square matrices of this side, for tests that need a step to last.
+    ``step_seconds`` makes every step multiply matrices for about that long on this machine, for tests that need a step to last.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -206,7 +232,7 @@ def make_tiny_model(folder: Path, seed: int = 0, delay_size: int = 0, **changes:
     encoders: list[tuple[str, int, bool]] = [("text_encoder.onnx", WIDTH_1, False), ("text_encoder_2.onnx", WIDTH_2, True)]
     for name, width, pooled in encoders:
         _text_encoder(folder / name, vocabulary, width, pooled, rng)
-    _unet(folder / "unet.onnx", rng, delay_size)
+    _unet(folder / "unet.onnx", rng, step_seconds)
     (folder / "unet.weights.json").write_text(json.dumps(_weight_map(folder / "unet.onnx")), encoding="utf-8")
     _decoder(folder / "vae_decoder.onnx", rng)
     (folder / "manifest.json").write_text(json.dumps(manifest_for(folder, **changes)), encoding="utf-8")

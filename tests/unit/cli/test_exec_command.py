@@ -67,7 +67,10 @@ def test_who_hangs_up_ends_the_command(nodes: Live, path: str) -> None:
 def test_it_would_be_seen() -> None:
     with subprocess.Popen(["sleep", "7801"]) as process:
         try:
-            assert "sleep 7801" in running()
+            deadline = time.monotonic() + 5
+            while "sleep 7801" not in running():  # a process that has just begun may show no arguments yet
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
         finally:
             process.kill()
 

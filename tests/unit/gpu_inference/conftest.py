@@ -19,8 +19,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose steps last some hundredths of a second."""
-    return make_tiny_model(tmp_path_factory.mktemp("models") / "slow", delay_size=900, name="slow")
+    """A model whose steps last some hundredths of a second, on whatever machine."""
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "slow", step_seconds=0.03, name="slow")
 
 
 @pytest.fixture
