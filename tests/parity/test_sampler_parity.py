@@ -108,7 +108,7 @@ def test_every_state_equals_diffusers(
     lost = 0.0
     for index, timestep in enumerate(scheduler.timesteps):
         shown = own.model_input(latents, index)
-        close(shown, scheduler.scale_model_input(other, timestep))
+        close(shown, scheduler.scale_model_input(other, timestep), lost)
         # A prediction that follows the input, as a model's does, so that errors would add up.
         prediction = np.tanh(shown * 0.7 + rng.standard_normal(SHAPE).astype(np.float32) * 0.5).astype(np.float32)
         # A step from sigma 4096 to 1 subtracts numbers of 10,000 and leaves one of 4: both are off by a unit in the last place of the
