@@ -157,6 +157,11 @@ class Settings(BaseSettings):
         return self.home / "vault"
 
     @property
+    def registry_folder(self) -> Path:
+        """Folder of the registry's certificate and sign-in."""
+        return self.home / "registry"
+
+    @property
     def operation_locks(self) -> Path:
         """Folder of the lock files of operations at work."""
         return self.home / "operations"

@@ -20,6 +20,7 @@ from fleet_api.cli import (
     lab,
     nodes,
     operations,
+    registry,
     scan,
     schedule,
     status,
@@ -33,7 +34,7 @@ EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exi
 
 ORDER = (
     "up", "serve", "status", "generate", "jobs", "nodes", "vault", "scan", "join", "import", "exec", "doctor", "run", "retire",
-    "operations", "schedule", "keys", "enrol", "tls", "audit", "lab",
+    "operations", "schedule", "registry", "keys", "enrol", "tls", "audit", "lab",
 )  # fmt: skip
 
 
@@ -71,6 +72,7 @@ app.command("scan", epilog=scan.EXAMPLES)(scan.scan)
 app.add_typer(vault.app, name="vault")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tls.app, name="tls")
+app.add_typer(registry.app, name="registry")
 app.add_typer(lab.app, name="lab")
 app.command("status", epilog=status.EXAMPLES)(status.status)
 
