@@ -30,7 +30,7 @@ from fleet_api.kit.middleware import Normalise
 from fleet_api.kit.openapi import without_default_422
 from fleet_api.kit.shortcut import Shortcut
 from fleet_api.kit.validation import sentence
-from fleet_api.lifespan import build, running
+from fleet_api.lifespan import KeptEngines, build, running
 from fleet_api.routes import (
     agents,
     audit,
@@ -72,12 +72,15 @@ Times are RFC 3339 in UTC.
 """
 
 
-def create_app(settings: Settings, clock: Clock | None = None, plays: Plays | None = None, machines: Ssh | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, clock: Clock | None = None, plays: Plays | None = None, machines: Ssh | None = None,
+    engines: KeptEngines | None = None,
+) -> FastAPI:  # fmt: skip
     """Return the application; its state is built when it starts. What else is given stands in for the real thing in tests."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = build(settings, clock, plays, machines)
+        state = build(settings, clock, plays, machines, engines)
         app.state.fleet = state
         async with running(state):
             yield

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from fleet_api import collection
 from fleet_api.access import certificates
@@ -18,10 +19,13 @@ from fleet_api.access.vault.keyring import Keyring
 from fleet_api.access.vault.service import VaultService
 from fleet_api.adapters.ansible.play import Plays
 from fleet_api.adapters.ansible.runner import AnsiblePlays
+from fleet_api.adapters.docker.engines import DockerEngines, Swept
+from fleet_api.adapters.docker.types import Engines
 from fleet_api.adapters.scan import NetworkProber
 from fleet_api.adapters.ssh.client import SshClient
 from fleet_api.adapters.ssh.pool import Pool
 from fleet_api.adapters.ssh.types import Ssh
+from fleet_api.adapters.ssh.wire import SshWires
 from fleet_api.jobs.dispatcher import Dispatcher
 from fleet_api.jobs.doors import Doors
 from fleet_api.jobs.held import OpenLeases
@@ -55,7 +59,12 @@ from fleet_api.settings import Settings
 
 KEY_USE_SECONDS = 10.0
 SSH_IDLE_SECONDS = 30.0
+ENGINES_IDLE_SECONDS = 15.0
 WATCH_SECONDS = 0.5  # a node is offline, and a lease lapses, at most this long after its time
+
+
+class KeptEngines(Engines, Swept, Protocol):
+    """Engines that are closed when they are idle."""
 
 
 @dataclass(slots=True)
@@ -85,6 +94,7 @@ class State:
     vault: VaultService
     ssh: SshClient
     host_keys: HostKeys
+    engines: KeptEngines
     commands: NodeCommands
     scanner: Scanner
     node_logs: NodeLogs
@@ -96,7 +106,10 @@ class State:
     services: list[LoopService]
 
 
-def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = None, machines: Ssh | None = None) -> State:
+def build(
+    settings: Settings, clock: Clock | None = None, plays: Plays | None = None, machines: Ssh | None = None,
+    engines: KeptEngines | None = None,
+) -> State:  # fmt: skip
     """Put the parts together; nothing runs yet but the database's threads. ``machines`` stands in for SSH in plays and onboarding."""
     clock = clock or SystemClock()
     db = Database(settings.database)
@@ -119,6 +132,7 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
     vault.on_change.append(ssh.pool.forget_credential)
     remote = OverSsh(machines or ssh, host_keys)
     commands = NodeCommands(nodes, machines or ssh, host_keys)
+    engines = engines or DockerEngines(settings.docker_host, SshWires(ssh), commands.target)
     plays = plays or AnsiblePlays(collection.root(), settings.operation_locks, {"FLEET_HOME": str(settings.home)})
     operations = OperationService(db, clock, bus, plays, settings.operations_limit)
     onboarding = Onboarding(settings, nodes, operations, vault, enrolment, remote)
@@ -132,7 +146,7 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
         dispatcher=dispatcher, enrolment=enrolment, keys=keys,
         audit=AuditLog(db, clock), metrics=Metrics(),
         limits=RateLimits(clock, settings.create_per_minute, settings.create_burst), catalogue=catalogue, doors=Doors(catalogue),
-        views=JobViews(jobs, open_leases), vault=vault, ssh=ssh, host_keys=host_keys,
+        views=JobViews(jobs, open_leases), vault=vault, ssh=ssh, host_keys=host_keys, engines=engines,
         commands=commands, node_logs=NodeLogs(commands, machines or ssh, bus, clock),
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
@@ -143,6 +157,7 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
             LoopService("reaper", WATCH_SECONDS, leases.reap),
             LoopService("key_use", KEY_USE_SECONDS, keys.flush),
             LoopService("ssh_idle", SSH_IDLE_SECONDS, ssh.pool.sweep),
+            LoopService("engines_idle", ENGINES_IDLE_SECONDS, engines.sweep),
         ],
     )  # fmt: skip
 
@@ -165,6 +180,7 @@ async def running(state: State) -> AsyncIterator[State]:
         stack.push_async_callback(state.audit.settled)
         stack.push_async_callback(state.keys.flush)
         stack.push_async_callback(state.ssh.pool.close)
+        stack.push_async_callback(state.engines.close)
         stack.push_async_callback(state.scanner.close)
         stack.callback(state.bus.close)
         await stack.enter_async_context(state.dispatcher.running())

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     allowed_origins: Names = Field([], description="Origins of browser apps that may call the API; * allows every origin")
     allowed_networks: Names = Field(list(PRIVATE), description="Networks that this machine may call: nodes over SSH, scans")
     scan_ports: Ports = Field([22, 8080, 2375, 2376, 2377, 5000, 7946, 8765, 9100], min_length=1, description="Ports that a scan looks at")
+    docker_host: str = Field("unix:///var/run/docker.sock", description="The Docker Engine of this machine, as unix://<path of its socket>")
     vault_key_file: Path | None = Field(None, description="A file of the vault's master keys, one a line; else they are in the data folder")
     create_per_minute: float = Field(600, gt=0, description="How often one key may create (jobs, keys) a minute")
     exec_per_minute: float = Field(300, gt=0, description="How often one key may run a command on nodes a minute")
@@ -86,6 +87,13 @@ class Settings(BaseSettings):
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("docker_host")
+    @classmethod
+    def _socket(cls, value: str) -> str:
+        if not value.startswith("unix:///"):
+            raise ValueError("must be unix:// and the absolute path of a socket, such as unix:///var/run/docker.sock")
+        return value
 
     @field_validator("allowed_origins")
     @classmethod
