@@ -53,14 +53,17 @@ from fleet_api.routes import (
     vision,
     websocket,
 )
+from fleet_api.routes import (
+    build as building,
+)
 from fleet_api.settings import Settings
 from fleet_api.version import __version__
 
 log = structlog.get_logger()
 
 CHAPTERS = (
-    queue, agents, vision, gallery, fleet, nodes, network, joining, install_queue, operations, schedule, ssh, vault, health, websocket,
-    session, keys, audit, metrics, dashboard,
+    queue, agents, vision, gallery, fleet, nodes, network, joining, install_queue, building, operations, schedule, ssh, vault, health,
+    websocket, session, keys, audit, metrics, dashboard,
 )  # fmt: skip
 EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After"]
 

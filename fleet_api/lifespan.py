@@ -55,6 +55,8 @@ from fleet_api.outputs.service import OutputService
 from fleet_api.retention import Retention
 from fleet_api.scheduled import scheduled
 from fleet_api.scheduling.affinity import assign
+from fleet_api.services.builds.registry import FleetRegistry
+from fleet_api.services.builds.service import Builds
 from fleet_api.settings import Settings
 
 KEY_USE_SECONDS = 10.0
@@ -102,6 +104,8 @@ class State:
     onboarding: Onboarding
     joining_all: JoiningAll
     node_plays: NodePlays
+    registry: FleetRegistry
+    builds: Builds
     schedule: Schedule
     services: list[LoopService]
 
@@ -140,6 +144,8 @@ def build(
     operations.kinds.add(onboarding)
     operations.kinds.add(joining_all)
     node_plays = NodePlays(settings, nodes, operations, vault, remote, leases.free_node)
+    registry = FleetRegistry(settings, vault, allowed)
+    builds = Builds(settings, nodes, operations, engines, registry)
     return State(
         settings=settings, clock=clock, db=db, bus=bus, nodes=nodes, figures=FiguresStream(nodes, clock),
         outputs=outputs, jobs=jobs, leases=leases, open_leases=open_leases,
@@ -150,7 +156,7 @@ def build(
         commands=commands, node_logs=NodeLogs(commands, machines or ssh, bus, clock),
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
-        onboarding=onboarding, joining_all=joining_all, node_plays=node_plays,
+        onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, registry=registry, builds=builds,
         schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)),
         services=[
             LoopService("silence", WATCH_SECONDS, nodes.check_silence),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
@@ -48,6 +49,12 @@ class Settings(BaseSettings):
     allowed_networks: Names = Field(list(PRIVATE), description="Networks that this machine may call: nodes over SSH, scans")
     scan_ports: Ports = Field([22, 8080, 2375, 2376, 2377, 5000, 7946, 8765, 9100], min_length=1, description="Ports that a scan looks at")
     docker_host: str = Field("unix:///var/run/docker.sock", description="The Docker Engine of this machine, as unix://<path of its socket>")
+    registry: str | None = Field(None, description="Host and port of the image registry; else the one that the playbook 'registry' made")
+    registry_credential: str | None = Field(
+        None, max_length=100, description="A credential of the vault for it; else what the playbook made"
+    )
+    build_roots: Names = Field([], description="Folders of this machine that images may be built from, with all that is in them")
+    build_context_limit: int = Field(2 * 1024**3, ge=1024, description="Largest build context, in bytes")
     vault_key_file: Path | None = Field(None, description="A file of the vault's master keys, one a line; else they are in the data folder")
     create_per_minute: float = Field(600, gt=0, description="How often one key may create (jobs, keys) a minute")
     exec_per_minute: float = Field(300, gt=0, description="How often one key may run a command on nodes a minute")
@@ -83,7 +90,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be an IP address of this machine; 0.0.0.0 is all of them") from None
 
-    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", "scan_ports", mode="before")
+    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", "build_roots", "scan_ports", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -94,6 +101,21 @@ class Settings(BaseSettings):
         if not value.startswith("unix:///"):
             raise ValueError("must be unix:// and the absolute path of a socket, such as unix:///var/run/docker.sock")
         return value
+
+    @field_validator("registry")
+    @classmethod
+    def _registry(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?:[1-9][0-9]{0,4}", value):
+            raise ValueError("must be a host and a port, such as 192.0.2.10:5000")
+        return value
+
+    @field_validator("build_roots")
+    @classmethod
+    def _folders(cls, value: list[str]) -> list[str]:
+        folders = [Path(text).expanduser() for text in value]
+        if not all(folder.is_absolute() and len(folder.parts) > 1 for folder in folders):
+            raise ValueError("must be absolute paths of folders, such as /srv/images, and not all of the disk")
+        return [str(folder) for folder in folders]
 
     @field_validator("allowed_origins")
     @classmethod

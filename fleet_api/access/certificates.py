@@ -90,7 +90,9 @@ def sign_for(folder: Path, names: Iterable[str], now: float) -> dict[str, bytes]
     given = list(names)
     wanted = normal_names(given)
     if len(wanted) < len(set(given)) or not wanted:
-        raise InvalidValue(f"{', '.join(map(repr, given)) or 'No name'} cannot be in a certificate; give host names and IP addresses, each once.")
+        raise InvalidValue(
+            f"{', '.join(map(repr, given)) or 'No name'} cannot be in a certificate; give host names and IP addresses, each once."
+        )
     with files.changing(folder):
         own = authorities.ready(folder, date(now).timestamp())
     return {**authorities.sign(own, wanted, date(now).timestamp()), "authority": authorities.pem(own.certificate)}

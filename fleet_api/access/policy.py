@@ -76,6 +76,9 @@ ROLES: dict[str, Wanted] = {
     "GET /api/network/scan-status": VIEWER,
     "POST /api/network/join": ADMIN,
     "POST /api/network/auto-join-all": ADMIN,
+    # build
+    "GET /api/build/registry/images": VIEWER,
+    "POST /api/build/build": ADMIN,
     # operations
     "GET /api/operations": VIEWER,
     "POST /api/operations": ADMIN,
@@ -131,6 +134,7 @@ CREATES = frozenset(
         "POST /api/install-queue/queue/{job_id}/retry",
         "POST /api/network/join",
         "POST /api/network/auto-join-all",
+        "POST /api/build/build",
         "POST /api/nodes",
         "POST /api/nodes/{node_id}/retire",
         "POST /api/operations",

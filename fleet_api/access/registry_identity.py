@@ -1,7 +1,8 @@
 """Who the fleet's registry is: its certificate and its password, made once in the data folder and kept there.
 
-``registry/`` holds what the registry's machine gets (``registry.crt``, ``registry.key``, ``htpasswd``), what others trust it by (``ca.crt``),
-and the sign-in, for this control plane (``login.json``) and for engines (``docker.json``). The authority's key does not leave ``tls/``.
+``registry/`` holds what the registry's machine gets (``registry.crt``, ``registry.key``, ``htpasswd``), what others trust it by
+(``ca.crt``), and the sign-in, for this control plane (``login.json``) and for engines (``docker.json``). The authority's key does not
+leave ``tls/``.
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ def images(
 @app.command("identity", epilog="Example: fleet registry identity 192.0.2.10:5000 registry.example.invalid")
 def identity(
     address: Annotated[str, typer.Argument(help="Host and port by which engines reach it", metavar="HOST:PORT")],
-    names: Annotated[list[str] | None, typer.Argument(help="Further names for its certificate", metavar="NAME...", show_default=False)] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Further names for its certificate", metavar="NAME...", show_default=False)
+    ] = None,
     username: Annotated[str, typer.Option(help="Who signs in")] = "fleet",
     check: Annotated[bool, typer.Option("--check", help="Say what would be made, and make nothing")] = False,
     home: Home = None,

@@ -22,7 +22,12 @@ class ActionModule(ActionBase):
         """Return the folder, and what was made. Raises AnsibleActionFail."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = self._task.args
-        words = [str(given["address"]), *(str(name) for name in given.get("names") or []), "--username", str(given.get("username", "fleet"))]
+        words = [
+            str(given["address"]),
+            *(str(name) for name in given.get("names") or []),
+            "--username",
+            str(given.get("username", "fleet")),
+        ]
         if self._task.check_mode:
             words.append("--check")
         if given.get("home"):
@@ -42,7 +47,9 @@ def identity(words: list[str]) -> dict[str, Any]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AnsibleActionFail(f"The registry's certificate could not be made on the controller: {error}.") from None
     if "No module named fleet_api" in done.stderr:
-        raise AnsibleActionFail("The controller has no fleet_api to make the registry's certificate with: pip install fleet-commander there.")
+        raise AnsibleActionFail(
+            "The controller has no fleet_api to make the registry's certificate with: pip install fleet-commander there."
+        )
     try:
         if done.returncode:
             raise ValueError

@@ -169,7 +169,7 @@ def test_progress_comes_over_the_websocket(product: Product) -> None:
 
     address = product.url.replace("http", "ws") + "/ws?types=job_progress,job_complete"
     with connect(address, proxy=None) as events, product.client() as client:
-        job_id = client.post("/api/vision/generate", json={"prompt": PROMPT, "steps": 60}).json()["job_id"]
+        job_id = client.post("/api/vision/generate", json={"prompt": PROMPT, "steps": 150}).json()["job_id"]
         seen = []
         while not seen or seen[-1]["type"] != "job_complete":
             event = json.loads(events.recv(timeout=60))
@@ -184,7 +184,7 @@ def test_progress_comes_over_the_websocket(product: Product) -> None:
 def test_a_hung_engine_is_ended_and_the_job_goes_on(product: Product, tmp_path: Path) -> None:
     """SIGSTOP makes an engine hang as a stuck driver would; here the step's watchdog is set to 2 s."""
     with running(tmp_path / "home", FLEET_AGENT_STEP_TIMEOUT="2") as own, own.client() as client:
-        job_id = client.post("/api/vision/generate", json={"prompt": PROMPT, "steps": 100}).json()["job_id"]
+        job_id = client.post("/api/vision/generate", json={"prompt": PROMPT, "steps": 150}).json()["job_id"]
         while client.get(f"/api/vision/jobs/{job_id}").json().get("progress", 0) < 2:
             time.sleep(0.02)
         hung = own.children()["engine"]

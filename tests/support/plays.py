@@ -34,23 +34,31 @@ class Played:
 class Plays:
     """Plays against some nodes, with an inventory and known host keys of their own."""
 
-    def __init__(self, folder: Path, nodes: list[Node], root: Path = ROOT, **variables: Any) -> None:
+    def __init__(self, folder: Path, nodes: list[Node], root: Path = ROOT, managers: list[Node] | None = None, **variables: Any) -> None:
         self.folder = folder
         self.root = root
         self.variables = variables
         self.environment: dict[str, str] = {}
-        hosts = {
-            node.name: {
-                "ansible_host": node.ip,
-                "ansible_user": node.user,
-                "ansible_password": node.password,
-                "ansible_become_password": node.password,
+        self.inventory(nodes, nodes if managers is None else managers)
+
+    def inventory(self, nodes: list[Node], managers: list[Node]) -> None:
+        """Write down which machines are nodes and which are managers."""
+        groups = {
+            name: {
+                "hosts": {
+                    node.name: {
+                        "ansible_host": node.ip,
+                        "ansible_user": node.user,
+                        "ansible_password": node.password,
+                        "ansible_become_password": node.password,
+                    }
+                    for node in members
+                }
             }
-            for node in nodes
+            for name, members in (("nodes", nodes), ("manager", managers))
         }
-        inventory = {"nodes": {"hosts": hosts}, "manager": {"hosts": dict.fromkeys(hosts)}}
-        (folder / "hosts.json").write_text(json.dumps(inventory))
-        (folder / "hosts.json").chmod(0o600)
+        (self.folder / "hosts.json").write_text(json.dumps(groups))
+        (self.folder / "hosts.json").chmod(0o600)
 
     def play(self, playbook: Path | str, *words: str) -> Played:
         """Run a playbook, one of the collection's by its name."""
