@@ -120,7 +120,7 @@ def _ignored(source: Source) -> PatternMatcher:
 def _entries(top: Path, ignored: PatternMatcher) -> Iterator[tuple[str, int, str]]:
     """Yield (path in the context, the open folder that it is in, name) for all that goes along."""
     kept_below = [pattern.cleaned_pattern for pattern in ignored.patterns if pattern.exclusion]
-    for folder, folders, names, handle in os.fwalk(top, follow_symlinks=False):
+    for folder, folders, names, handle in os.fwalk(top, onerror=_refuse, follow_symlinks=False):
         inner = os.path.relpath(folder, top)
         prefix = "" if inner == "." else f"{inner}/"
         for name in sorted(folders + names):
@@ -130,6 +130,11 @@ def _entries(top: Path, ignored: PatternMatcher) -> Iterator[tuple[str, int, str
                 folders.remove(name)
             if not left_out:
                 yield path, handle, name
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise InvalidValue(f"context_path: the folder {error.filename} cannot be read: {error.strerror}.")
 
 
 def _add(tar: tarfile.TarFile, path: str, folder: int, name: str) -> int:
