@@ -21,6 +21,20 @@ attributes:
     support: full
 """
 
+    ONCE = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Can tell that it would make something without making it.
+    support: full
+  diff_mode:
+    description: Has nothing that may be shown.
+    support: N/A
+  idempotent:
+    description: Makes another one each time; call it only where one is needed.
+    support: none
+"""
+
     INFO = r"""
 options: {}
 attributes:

@@ -29,7 +29,8 @@ def manager(orin: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ma
 def test_a_jetson_joins_by_rest(orin: Node, manager: Manager) -> None:
     credential = manager.credential(orin)
     with manager.client() as api:
-        devices = {each["ip"]: each for each in ok(api.get("/api/network/scan", params={"subnet": f"{orin.ip}/32"}))["devices"]}
+        here = {"subnet": f"{orin.ip}/32", "refresh": True}
+        devices = {each["ip"]: each for each in ok(api.get("/api/network/scan", params=here))["devices"]}
         assert devices[orin.ip]["is_jetson"] is None, "what it is cannot be told from outside"
         manager.succeeded(manager.join(orin, credential, cluster="vision"))
         facts = manager.nodes()[orin.name]["facts"]
@@ -38,9 +39,7 @@ def test_a_jetson_joins_by_rest(orin: Node, manager: Manager) -> None:
         expected = {"jetpack_version": "6.2", "l4t_version": "36.4.3", "cuda_version": "12.6.68", "cudnn_version": "9.3.0.75"}
         assert ok(api.get(f"/api/nodes/{orin.name}/jetpack")) == expected
         assert ok(api.get("/api/nodes/jetpack")) == {orin.name: expected}
-        devices = {
-            each["ip"]: each for each in ok(api.get("/api/network/scan?refresh=true", params={"subnet": f"{orin.ip}/32"}))["devices"]
-        }
+        devices = {each["ip"]: each for each in ok(api.get("/api/network/scan", params=here))["devices"]}
         assert devices[orin.ip]["is_jetson"] is True, "it was seen from inside"
 
 

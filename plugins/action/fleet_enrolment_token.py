@@ -1,0 +1,20 @@
+# Copyright: Fleet Commander contributors. Apache-2.0.
+"""The controller's part of ``fleet_enrolment_token``: its result is kept from every callback, its failure is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """A token is good for whoever reads it."""
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        result.update(self._execute_module("fleet.commander.fleet_enrolment_token", module_args=self._task.args, task_vars=task_vars))
+        if not result.get("failed"):
+            result["_ansible_no_log"] = True
+        return result
