@@ -141,7 +141,7 @@ def test_it_wants_tls_and_the_password(place: Place, registry: Played) -> None:
 
 def test_built_on_a_node_pushed_listed_and_pulled(place: Place, registry: Played) -> None:
     place.builder.shell(BASE)
-    place.dockerfile("team-hello", GOOD, greeting="hello", secret="not for the image", **{".dockerignore": "secret\n"})
+    place.dockerfile("team-hello", GOOD, greeting="hello\n", secret="not for the image", **{".dockerignore": "secret\n"})
     operation = place.start("team-hello", build_args={"WORD": "world"}, platform="linux/amd64")
     row = place.manager.succeeded(operation)
     image = f"{place.address}/team-hello:v1"
@@ -214,7 +214,8 @@ def test_over_its_limit_it_is_read_and_not_written(place: Place, registry: Playe
 def test_the_way_back(place: Place, registry: Played, found: dict[str, dict[str, Any]]) -> None:
     assert place.plays.play("retire").changed(place.keeper) > 0
     for node in (place.keeper, place.builder):
-        assert differences(found[node.name], snapshot(node)) == []
+        changed = differences(found[node.name], snapshot(node))
+        assert [line for line in changed if "/var/lib/containerd/" not in line] == []  # of the engine that was there, and has run something
 
 
 def until(true: Any, seconds: float = 20.0) -> None:

@@ -15,6 +15,7 @@ PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 IMAGE_NAME = re.compile(rf"{PART}(/{PART}){{0,7}}")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 ARGUMENT = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
+LONGEST_ARGUMENT = 4_096
 Platform = Literal["linux/amd64", "linux/arm64", "linux/arm64/v8", "linux/arm/v7"]
 
 
@@ -36,9 +37,15 @@ def _a_tag(value: str) -> str:
     return value
 
 
+def _short(value: str) -> str:
+    if len(value) > LONGEST_ARGUMENT:
+        raise ValueError(f"must be at most {LONGEST_ARGUMENT} characters long")
+    return value
+
+
 PathText = Annotated[Text, AfterValidator(_a_path)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ARGUMENT)]
-ArgumentValue = Annotated[Text, StringConstraints(max_length=4_096)]
+ArgumentValue = Annotated[Text, AfterValidator(_short)]
 
 
 class BuildBody(RequestBody):
