@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import posixpath
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
@@ -48,6 +49,12 @@ class Settings(BaseSettings):
     allowed_networks: Names = Field(list(PRIVATE), description="Networks that this machine may call: nodes over SSH, scans")
     scan_ports: Ports = Field([22, 8080, 2375, 2376, 2377, 5000, 7946, 8765, 9100], min_length=1, description="Ports that a scan looks at")
     docker_host: str = Field("unix:///var/run/docker.sock", description="The Docker Engine of this machine, as unix://<path of its socket>")
+    swarm_manager: str = Field(
+        "local", pattern=r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$", description="Where a swarm is looked for at first: local, or a node's id"
+    )
+    mount_roots: Names = Field(
+        ["/mnt", "/srv", "/data"], description="Folders of nodes that containers and services may mount, with all that is in them"
+    )
     vault_key_file: Path | None = Field(None, description="A file of the vault's master keys, one a line; else they are in the data folder")
     create_per_minute: float = Field(600, gt=0, description="How often one key may create (jobs, keys) a minute")
     exec_per_minute: float = Field(300, gt=0, description="How often one key may run a command on nodes a minute")
@@ -83,7 +90,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be an IP address of this machine; 0.0.0.0 is all of them") from None
 
-    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", "scan_ports", mode="before")
+    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", "scan_ports", "mount_roots", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -94,6 +101,13 @@ class Settings(BaseSettings):
         if not value.startswith("unix:///"):
             raise ValueError("must be unix:// and the absolute path of a socket, such as unix:///var/run/docker.sock")
         return value
+
+    @field_validator("mount_roots")
+    @classmethod
+    def _folders(cls, value: list[str]) -> list[str]:
+        if any(not each.startswith("/") or ".." in each.split("/") or posixpath.normpath(each) == "/" for each in value):
+            raise ValueError("must be absolute folders such as /mnt, separated by commas, and not the root")
+        return [posixpath.normpath(each) for each in value]
 
     @field_validator("allowed_origins")
     @classmethod
