@@ -34,6 +34,8 @@ from fleet_api.lifespan import KeptEngines, build, running
 from fleet_api.routes import (
     agents,
     audit,
+    clusters,
+    containers,
     dashboard,
     fleet,
     gallery,
@@ -47,8 +49,10 @@ from fleet_api.routes import (
     operations,
     queue,
     schedule,
+    services,
     session,
     ssh,
+    swarm,
     vault,
     vision,
     websocket,
@@ -63,7 +67,7 @@ log = structlog.get_logger()
 
 CHAPTERS = (
     queue, agents, vision, gallery, fleet, nodes, network, joining, install_queue, building, operations, schedule, ssh, vault, health,
-    websocket, session, keys, audit, metrics, dashboard,
+    websocket, session, keys, audit, metrics, dashboard, swarm, services, containers, clusters,
 )  # fmt: skip
 EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After"]
 

@@ -57,11 +57,25 @@ from fleet_api.scheduled import scheduled
 from fleet_api.scheduling.affinity import assign
 from fleet_api.services.builds.registry import FleetRegistry
 from fleet_api.services.builds.service import Builds
+from fleet_api.services.clusters.service import Clusters
+from fleet_api.services.clusters.work import ClusterWork
+from fleet_api.services.containers.deploying import ContainerDeploying
+from fleet_api.services.containers.service import Containers
+from fleet_api.services.mounts import MountRules
+from fleet_api.services.running.deploying import Deploying
+from fleet_api.services.running.logs import ServiceLogReader
+from fleet_api.services.running.service import RunningServices
+from fleet_api.services.running.watching import ServiceWatch
+from fleet_api.services.swarm.joining import SwarmJoining
+from fleet_api.services.swarm.managers import Managers
+from fleet_api.services.swarm.membership import Membership
+from fleet_api.services.swarm.service import SwarmService
 from fleet_api.settings import Settings
 
 KEY_USE_SECONDS = 10.0
 SSH_IDLE_SECONDS = 30.0
 ENGINES_IDLE_SECONDS = 15.0
+SERVICES_SECONDS = 2.0
 WATCH_SECONDS = 0.5  # a node is offline, and a lease lapses, at most this long after its time
 
 
@@ -107,6 +121,15 @@ class State:
     registry: FleetRegistry
     builds: Builds
     schedule: Schedule
+    swarm: SwarmService
+    swarm_joining: SwarmJoining
+    running: RunningServices
+    deploying: Deploying
+    service_logs: ServiceLogReader
+    containers: Containers
+    container_deploying: ContainerDeploying
+    clusters: Clusters
+    cluster_work: ClusterWork
     services: list[LoopService]
 
 
@@ -143,6 +166,18 @@ def build(
     joining_all = JoiningAll(operations, onboarding, vault)
     operations.kinds.add(onboarding)
     operations.kinds.add(joining_all)
+    mounts = MountRules.of(settings.mount_roots, str(settings.home))
+    swarm = SwarmService(Managers(db, clock, engines, settings.swarm_manager))
+    membership = Membership(swarm, nodes)
+    onboarding.afterwards = membership.after_onboarding
+    swarm_joining = SwarmJoining(nodes, operations, vault, onboarding, membership)
+    service = RunningServices(swarm, nodes, mounts)
+    deploying = Deploying(service, operations)
+    container_deploying = ContainerDeploying(engines, nodes, operations, mounts)
+    clusters = Clusters(db, clock, nodes, swarm)
+    cluster_work = ClusterWork(clusters, nodes, operations, membership, swarm)
+    for kind in (swarm_joining, deploying, container_deploying, cluster_work):
+        operations.kinds.add(kind)
     node_plays = NodePlays(settings, nodes, operations, vault, remote, leases.free_node)
     registry = FleetRegistry(settings, vault, allowed)
     builds = Builds(settings, nodes, operations, engines, registry)
@@ -157,12 +192,15 @@ def build(
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
         onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, registry=registry, builds=builds,
-        schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)),
+        schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)), swarm=swarm, swarm_joining=swarm_joining, running=service,
+        deploying=deploying, service_logs=ServiceLogReader(service), containers=Containers(engines, swarm.managers),
+        container_deploying=container_deploying, clusters=clusters, cluster_work=cluster_work,
         services=[
             LoopService("silence", WATCH_SECONDS, nodes.check_silence),
             LoopService("reaper", WATCH_SECONDS, leases.reap),
             LoopService("key_use", KEY_USE_SECONDS, keys.flush),
             LoopService("ssh_idle", SSH_IDLE_SECONDS, ssh.pool.sweep),
+            LoopService("service_watch", SERVICES_SECONDS, ServiceWatch(service, bus).look),
             LoopService("engines_idle", ENGINES_IDLE_SECONDS, engines.sweep),
         ],
     )  # fmt: skip
@@ -180,6 +218,7 @@ async def running(state: State) -> AsyncIterator[State]:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(state.db.close)
         await state.nodes.load()
+        await state.swarm.managers.load()
         await state.outputs.load()
         await state.jobs.load()
         await state.leases.load()

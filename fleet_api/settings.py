@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import posixpath
 import re
 import socket
 from pathlib import Path
@@ -55,6 +56,12 @@ class Settings(BaseSettings):
     )
     build_roots: Names = Field([], description="Folders of this machine that images may be built from, with all that is in them")
     build_context_limit: int = Field(2 * 1024**3, ge=1024, description="Largest build context, in bytes")
+    swarm_manager: str = Field(
+        "local", pattern=r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$", description="Where a swarm is looked for at first: local, or a node's id"
+    )
+    mount_roots: Names = Field(
+        ["/mnt", "/srv", "/data"], description="Folders of nodes that containers and services may mount, with all that is in them"
+    )
     vault_key_file: Path | None = Field(None, description="A file of the vault's master keys, one a line; else they are in the data folder")
     create_per_minute: float = Field(600, gt=0, description="How often one key may create (jobs, keys) a minute")
     exec_per_minute: float = Field(300, gt=0, description="How often one key may run a command on nodes a minute")
@@ -90,7 +97,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be an IP address of this machine; 0.0.0.0 is all of them") from None
 
-    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", "build_roots", "scan_ports", mode="before")
+    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", "scan_ports", "mount_roots", "build_roots", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -109,13 +116,12 @@ class Settings(BaseSettings):
             raise ValueError("must be a host and a port, such as 192.0.2.10:5000")
         return value
 
-    @field_validator("build_roots")
+    @field_validator("mount_roots", "build_roots")
     @classmethod
     def _folders(cls, value: list[str]) -> list[str]:
-        folders = [Path(text).expanduser() for text in value]
-        if not all(folder.is_absolute() and len(folder.parts) > 1 for folder in folders):
-            raise ValueError("must be absolute paths of folders, such as /srv/images, and not all of the disk")
-        return [str(folder) for folder in folders]
+        if any(not each.startswith("/") or ".." in each.split("/") or posixpath.normpath(each) == "/" for each in value):
+            raise ValueError("must be absolute folders such as /mnt, separated by commas, and not the root")
+        return [posixpath.normpath(each) for each in value]
 
     @field_validator("allowed_origins")
     @classmethod

@@ -7,6 +7,7 @@ play installs and configures; the agent's first beat is the proof.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fleet_api.access.enrolment import Enrolment
@@ -60,6 +61,8 @@ class Onboarding:
         self._vault = vault
         self._enrolment = enrolment
         self._remote = remote
+        self.afterwards: Callable[[Work, str], Awaitable[None]] | None = None
+        """What else is done with a node once it is managed, such as bringing it into the swarm."""
 
     async def join(self, body: JoinBody, caller: str, *, checking: bool = False, parent_id: str | None = None) -> Operation:
         """Queue a machine. Raises NotFound for an unknown credential, Conflict while it is on its way, Unavailable for a loopback API."""
@@ -107,6 +110,8 @@ class Onboarding:
         except asyncio.CancelledError:
             await self._unsettle(work, node.id, before, "Its onboarding was cut off; retry it.")
             raise
+        if self.afterwards is not None and not work.checking:
+            await self.afterwards(work, node.id)
 
     async def _contact(self, work: Work, body: JoinBody) -> Contact:
         work.step("connect", 1)

@@ -10,11 +10,9 @@ from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
-import docker
-
 from fleet_api.adapters.docker.client import CONNECT_SECONDS, Client
 from fleet_api.adapters.docker.errors import EngineAway, refusal
-from fleet_api.adapters.docker.types import CALL_SECONDS
+from fleet_api.adapters.docker.types import CALL_SECONDS, Api
 from fleet_api.errors import FleetError
 
 T = TypeVar("T")
@@ -43,7 +41,7 @@ class SocketEngine:
         self._client: Client | None = None
         self._streams: set[Client] = set()
 
-    async def call(self, fn: Callable[[docker.APIClient], T], timeout: float = CALL_SECONDS) -> T:
+    async def call(self, fn: Callable[[Api], T], timeout: float = CALL_SECONDS) -> T:
         """See :class:`Engine`."""
         loop = asyncio.get_running_loop()
         self.users += 1
@@ -70,7 +68,7 @@ class SocketEngine:
             self.last_used = loop.time()
 
     @asynccontextmanager
-    async def stream(self, fn: Callable[[docker.APIClient], Iterable[T]]) -> AsyncIterator[AsyncIterator[T]]:
+    async def stream(self, fn: Callable[[Api], Iterable[T]]) -> AsyncIterator[AsyncIterator[T]]:
         """See :class:`Engine`."""
         self.users += 1
         flow: _Flow[T] = _Flow()
@@ -93,7 +91,7 @@ class SocketEngine:
             if each is not None:
                 each.cut()
 
-    def _do(self, path: str, fn: Callable[[docker.APIClient], T], timeout: float) -> T:
+    def _do(self, path: str, fn: Callable[[Api], T], timeout: float) -> T:
         if not self._making.acquire(timeout=timeout):
             raise EngineAway(f"The Docker Engine of {self.name} did not answer within {timeout:g} s; try again.")
         try:
@@ -105,7 +103,7 @@ class SocketEngine:
         client.patience(timeout)
         return fn(client)
 
-    def _pour(self, path: str, fn: Callable[[docker.APIClient], Iterable[T]], flow: _Flow[T]) -> None:
+    def _pour(self, path: str, fn: Callable[[Api], Iterable[T]], flow: _Flow[T]) -> None:
         """In a thread: put each piece into the flow, then its end."""
         error: Exception | None = None
         try:

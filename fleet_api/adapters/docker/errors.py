@@ -57,6 +57,10 @@ def _refused(error: docker.errors.APIError, name: str) -> FleetError:
         )
     if "not a swarm manager" in said or "not part of a swarm" in said:
         return NotAManager(f"The Docker Engine of {name} does not manage a swarm.")
+    if "update out of sequence" in said:
+        return Conflict("Somebody else changed this at the same time; look at it again, and try again.")
+    if "already in use by service" in said:
+        return Conflict(_sentence(error))
     rpc = RPC.search(text)
     kind: type[FleetError] | None = REFUSED.get(rpc[1]) if rpc else None
     if kind is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
-
-import docker
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+Api = Any
+"""A ``docker.APIClient``; its types are known in part only."""
 
 CALL_SECONDS = 10.0
 
@@ -21,11 +22,11 @@ class Engine(Protocol):
         """How sentences name it."""
         ...
 
-    async def call(self, fn: Callable[[docker.APIClient], T], timeout: float = CALL_SECONDS) -> T:
+    async def call(self, fn: Callable[[Api], T], timeout: float = CALL_SECONDS) -> T:
         """Run ``fn`` in a thread with a client of the engine; the client waits no longer than ``timeout`` for any answer."""
         ...
 
-    def stream(self, fn: Callable[[docker.APIClient], Iterable[T]]) -> AbstractAsyncContextManager[AsyncIterator[T]]:
+    def stream(self, fn: Callable[[Api], Iterable[T]]) -> AbstractAsyncContextManager[AsyncIterator[T]]:
         """Run ``fn`` in a thread of its own and yield what it yields, no faster than it is taken.
 
         What it waits for is cut off when the context closes. For logs, builds, pulls and pushes.
