@@ -9,7 +9,7 @@ from fleet_api.app import create_app
 from fleet_api.settings import Settings
 
 CHAPTERS = (
-    "health", "fleet", "nodes", "network", "install_queue", "build", "operations", "schedule", "ssh", "vision", "queue", "vault", "keys",
+    "health", "fleet", "nodes", "swarm", "clusters", "network", "install_queue", "build", "operations", "schedule", "ssh", "vision", "queue", "vault", "keys",
     "session", "audit", "agents",
 )  # fmt: skip
 

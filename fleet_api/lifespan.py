@@ -171,16 +171,16 @@ def build(
     membership = Membership(swarm, nodes)
     onboarding.afterwards = membership.after_onboarding
     swarm_joining = SwarmJoining(nodes, operations, vault, onboarding, membership)
-    service = RunningServices(swarm, nodes, mounts)
+    registry = FleetRegistry(settings, vault, allowed)
+    service = RunningServices(swarm, nodes, mounts, registry.auth_for)
     deploying = Deploying(service, operations)
-    container_deploying = ContainerDeploying(engines, nodes, operations, mounts)
+    container_deploying = ContainerDeploying(engines, nodes, operations, mounts, registry.auth_for)
     clusters = Clusters(db, clock, nodes, swarm)
     cluster_work = ClusterWork(clusters, nodes, operations, membership, swarm)
     for kind in (swarm_joining, deploying, container_deploying, cluster_work):
         operations.kinds.add(kind)
     node_plays = NodePlays(settings, nodes, operations, vault, remote, leases.free_node)
-    registry = FleetRegistry(settings, vault, allowed)
-    builds = Builds(settings, nodes, operations, engines, registry)
+    builds = Builds(settings, nodes, operations, engines, registry, deploying)
     return State(
         settings=settings, clock=clock, db=db, bus=bus, nodes=nodes, figures=FiguresStream(nodes, clock),
         outputs=outputs, jobs=jobs, leases=leases, open_leases=open_leases,

@@ -79,6 +79,8 @@ ROLES: dict[str, Wanted] = {
     # build
     "GET /api/build/registry/images": VIEWER,
     "POST /api/build/build": ADMIN,
+    "POST /api/build/deploy": ADMIN,
+    "POST /api/build/build-and-deploy": ADMIN,
     # operations
     "GET /api/operations": VIEWER,
     "POST /api/operations": ADMIN,
@@ -167,6 +169,8 @@ CREATES = frozenset(
         "POST /api/network/join",
         "POST /api/network/auto-join-all",
         "POST /api/build/build",
+        "POST /api/build/deploy",
+        "POST /api/build/build-and-deploy",
         "POST /api/nodes",
         "POST /api/nodes/{node_id}/retire",
         "POST /api/operations",

@@ -146,6 +146,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "POST /api/fleet/exec/{node_id}": {"json": {"command": "true"}},
         "POST /api/nodes/{node_id}/accept-host-key": {"json": {"fingerprint": "SHA256:" + "A" * 43}},
         "POST /api/build/build": {"json": {"image_name": "nope", "tag": "v1", "dockerfile_path": "/nope/Dockerfile"}},
+        "POST /api/build/deploy": {"json": {"image": "nope", "service_name": "nope", "cluster": "nope"}},
         "POST /api/vault": {"json": {"name": f"credential-{uuid.uuid4()}", "username": "jetson", "password": "x"}},
         "PATCH /api/vault/{cred_id}": {"json": {"name": "other"}},
         "POST /api/agents/tokens": {"json": {}},

@@ -62,7 +62,7 @@ class ImageBuild:
             at = f"it hung at {work.operation.step}" if work.operation.step else "it was not ready"
             raise OperationFailed(f"The build was ended after {seconds} s: {at}; mend it, or give it more with timeout_seconds.") from None
         except FleetError as error:
-            raise OperationFailed(error.detail) from error
+            raise work.failed(error) from error
 
     async def _run(self, work: Work) -> None:
         request = work.request
@@ -79,7 +79,7 @@ class ImageBuild:
                 return
             engine = await self._engines.of(request["node_id"])
             told = await self._build(work, engine, access, source, packed)
-        about: dict[str, Any] = await engine.call(lambda client: client.inspect_image(request["image"]))  # type: ignore[no-untyped-call]
+        about: dict[str, Any] = await engine.call(lambda client: client.inspect_image(request["image"]))
         platform = f"{about.get('Os')}/{about.get('Architecture')}"
         if request["platform"] and not f"{request['platform']}/".startswith(f"{platform}/"):
             await engine.call(lambda client: client.remove_image(request["image"]))

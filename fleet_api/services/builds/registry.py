@@ -66,6 +66,11 @@ class FleetRegistry:
         except RegistryUnset:
             return None
 
+    async def auth_for(self, image: str) -> dict[str, str] | None:
+        """Return the sign-in with which engines fetch an image; None for one that is not of the fleet's registry."""
+        access = await self.known()
+        return auth_of(access) if access is not None and image.startswith(f"{access.address}/") else None
+
     async def images(self, limit: int, offset: int) -> tuple[list[tuple[str, list[str]]], int, str]:
         """Return a page of (name, tags) by name, the number of all, and the registry's address."""
         access = await self.access()

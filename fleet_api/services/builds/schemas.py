@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from fleet_api.kit.fields import Integer, RequestBody, Text
 from fleet_api.operations.models import Operation
 from fleet_api.operations.schemas import Started
+from fleet_api.services.fields import Image, ServiceName
+from fleet_api.services.running.schemas import Replicas, ServiceBody
 
 PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 IMAGE_NAME = re.compile(rf"{PART}(/{PART}){{0,7}}")
@@ -73,6 +75,28 @@ class BuildBody(RequestBody):
     )
     push: bool | None = Field(None, description="Whether the registry gets it  [default: where there is one]")
     timeout_seconds: Integer = Field(7_200, ge=1, le=86_400, description="After so long the build is ended")
+
+
+class Placed(RequestBody):
+    """Where an image runs, and as what."""
+
+    service_name: ServiceName
+    cluster: Text = Field(min_length=1, max_length=100, description="Whose nodes run it", examples=["vision"])
+    replicas: Replicas = 1
+
+    def service(self, image: str) -> ServiceBody:
+        """Return the service that runs an image there."""
+        return ServiceBody(name=self.service_name, image=image, cluster=self.cluster, replicas=self.replicas)
+
+
+class DeployBody(Placed):
+    """Which image to deploy."""
+
+    image: Image
+
+
+class BuildAndDeployBody(BuildBody, Placed):
+    """What to build and where to run it; the fleet's registry brings it to the nodes, so it is always pushed."""
 
 
 class BuildStarted(Started):

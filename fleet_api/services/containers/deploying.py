@@ -14,6 +14,7 @@ from fleet_api.operations.work import Work
 from fleet_api.services.containers.schemas import DeployBody
 from fleet_api.services.mounts import MountRules
 from fleet_api.services.running import l4t
+from fleet_api.services.sign_in import SignIn
 
 CONTAINER_DEPLOY = "container_deploy"
 WATCHED_SECONDS = 1.5
@@ -32,11 +33,14 @@ class ContainerDeploying:
     name = CONTAINER_DEPLOY
     waits_only = False
 
-    def __init__(self, engines: Engines, nodes: NodeService, operations: OperationService, mounts: MountRules) -> None:
+    def __init__(
+        self, engines: Engines, nodes: NodeService, operations: OperationService, mounts: MountRules, sign_in: SignIn | None = None
+    ) -> None:
         self._engines = engines
         self._nodes = nodes
         self._operations = operations
         self._mounts = mounts
+        self._sign_in = sign_in
 
     async def start(self, body: DeployBody, caller: str) -> Operation:
         """Queue it. Raises NotFound for an unknown node, InvalidValue for mounts that are not allowed, Conflict for one without SSH."""
@@ -91,7 +95,8 @@ class ContainerDeploying:
         if not tag:
             head, colon, last = name.rpartition(":")
             name, tag = (head, last) if colon and "/" not in last else (name, "latest")
-        async with engine.stream(lambda client: client.pull(name, tag=tag, stream=True, decode=True)) as lines:
+        auth = await self._sign_in(body.image) if self._sign_in else None
+        async with engine.stream(lambda client: client.pull(name, tag=tag, stream=True, decode=True, auth_config=auth)) as lines:
             async for line in lines:
                 if line.get("error"):
                     raise NotFound(f"image: {body.node_id} could not fetch {body.image}: {str(line['error'])[:200].rstrip('.')}.")

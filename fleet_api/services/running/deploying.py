@@ -62,13 +62,21 @@ class Deploying:
         request = work.request
         try:
             if request["action"] == "create":
-                found = await self.deploy(ServiceBody.model_validate(request["service"]), work, force=request["force"])
-            elif request["action"] == "update":
+                await self.deploy_and_tell(ServiceBody.model_validate(request["service"]), work, force=request["force"])
+                return
+            if request["action"] == "update":
                 found = await self.update(request["name"], ServiceChange.model_validate(request["change"]), work, force=request["force"])
             else:
                 found = await self.rollback(request["name"], work)
         except FleetError as error:
             raise work.failed(error) from error
+        self._tell(found, work)
+
+    async def deploy_and_tell(self, body: ServiceBody, work: Work, *, force: bool = False) -> None:
+        """Deploy as a part of an operation. Raises OperationFailed, and FleetError for what is refused."""
+        self._tell(await self.deploy(body, work, force=force), work)
+
+    def _tell(self, found: Deployed, work: Work) -> None:
         work.result.update(found.model_dump(exclude={"operation_id"}))
         if found.status != "completed":
             code = f" (exit code {found.exit_code})" if found.exit_code is not None else ""

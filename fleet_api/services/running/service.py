@@ -16,6 +16,7 @@ from fleet_api.services.running import views
 from fleet_api.services.running.kernel import has_ip_vs
 from fleet_api.services.running.placement import refusal
 from fleet_api.services.running.schemas import ServiceBody, ServiceChange, ServiceDetail, ServiceView
+from fleet_api.services.sign_in import SignIn, headers_for
 from fleet_api.services.swarm.errors import NoSwarm
 from fleet_api.services.swarm.labels import NODE
 from fleet_api.services.swarm.managers import Answer
@@ -33,11 +34,12 @@ class Unplaceable(Conflict):
 class RunningServices:
     """One instance a process, used on the event loop only."""
 
-    def __init__(self, swarm: SwarmService, nodes: NodeService, mounts: MountRules) -> None:
+    def __init__(self, swarm: SwarmService, nodes: NodeService, mounts: MountRules, sign_in: SignIn | None = None) -> None:
         self.swarm = swarm
         self._managers = swarm.managers
         self._nodes = nodes
         self._mounts = mounts
+        self._sign_in = sign_in
 
     async def every(self) -> Answer[list[ServiceView]]:
         """Return every service by name; none where there is no swarm."""
@@ -71,7 +73,8 @@ class RunningServices:
         """Make a service. Raises InvalidValue, Unplaceable, Conflict for a name or port that is taken."""
         spec = specs.made(body, self._mounts)
         await self.check_placeable(spec, force)
-        made = await self._managers.write(lambda client: _post(client, "/services/create", spec))
+        headers = await headers_for(self._sign_in, body.image)
+        made = await self._managers.write(lambda client: _post(client, "/services/create", spec, headers))
         return (await self.get(str(made["ID"]))).value
 
     def check_new(self, body: ServiceBody) -> None:
@@ -141,7 +144,8 @@ class RunningServices:
     async def _update(self, service: Raw, spec: Raw, **query: str) -> Raw:
         path = f"/services/{service['ID']}/update"
         version = service["Version"]["Index"]
-        await self._managers.write(lambda client: _post(client, path, spec, version=version, **query))
+        headers = await headers_for(self._sign_in, spec["TaskTemplate"]["ContainerSpec"]["Image"])
+        await self._managers.write(lambda client: _post(client, path, spec, headers, version=version, **query))
         return service
 
 
@@ -168,9 +172,9 @@ def _inspect(client: Api, name: str) -> Raw:
         raise NotFound(f"There is no service {name!r}; see GET /api/swarm/services.") from None
 
 
-def _post(client: Any, path: str, spec: Raw, **query: Any) -> Raw:
+def _post(client: Any, path: str, spec: Raw, headers: dict[str, str], **query: Any) -> Raw:
     """Send a specification as Docker's API has it: the library has no words for all of it."""
-    answer = client._post_json(client._url(path), data=spec, params=query)
+    answer = client._post_json(client._url(path), data=spec, params=query, headers=dict(headers))
     return dict(client._result(answer, True) or {})
 
 
