@@ -110,7 +110,3 @@ class NodeCalls:
                 if time.monotonic() - broken_at > patience:
                     raise
                 time.sleep(0.5)
-
-    def registry_images(self: _Calls, limit: int = 100, offset: int = 0) -> dict[str, Any]:
-        """Return a page of what the fleet's registry holds."""
-        return self._json("GET", f"/api/build/registry/images?limit={limit}&offset={offset}")

@@ -78,6 +78,7 @@ ROLES: dict[str, Wanted] = {
     "POST /api/network/auto-join-all": ADMIN,
     # build
     "GET /api/build/registry/images": VIEWER,
+    "GET /api/build/catalogue": VIEWER,
     "POST /api/build/build": ADMIN,
     "POST /api/build/deploy": ADMIN,
     "POST /api/build/build-and-deploy": ADMIN,

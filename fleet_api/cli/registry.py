@@ -9,7 +9,7 @@ import typer
 from fleet_api.cli.common import Json, Url, calling, out, print_json, print_table
 from fleet_api.cli.local import Home, explained, settings_of
 
-app = typer.Typer(no_args_is_help=True, help="The fleet's registry: what it holds, and who it is.")
+app = typer.Typer(no_args_is_help=True, help="The fleet's registry: what it holds, and who it is.", epilog="Example: fleet registry images")
 
 
 @app.command("images", epilog="Examples: fleet registry images; fleet registry images --json")

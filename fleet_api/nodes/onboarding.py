@@ -21,6 +21,7 @@ from fleet_api.nodes import progress, sweep
 from fleet_api.nodes.bodies import JoinBody, NodeBody
 from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.naming import free_id
+from fleet_api.nodes.play_variables import play_variables
 from fleet_api.nodes.probe import COMMAND, Contact
 from fleet_api.nodes.remote import Remote
 from fleet_api.nodes.service import NodeService
@@ -226,7 +227,7 @@ class Onboarding:
             playbook=ONBOARD,
             hosts={node.id: variables},
             groups=groups(node.row.cluster, node.row.labels, node.id),
-            variables={"fleet_operation": work.id, "fleet_control_plane_url": public_url(self._settings, self._settings.port)},
+            variables=play_variables(self._settings, work.id),
             known_hosts=await self._remote.known_hosts(body.ip, body.ssh_port),
             steps=STEPS,
             secrets=secrets_of(secret) | ({token} if token else frozenset()),

@@ -10,6 +10,7 @@ from fleet_api.deps import CallerNamed, Fleet, Limit, Offset
 from fleet_api.errors import documented
 from fleet_api.operations.schemas import Started
 from fleet_api.services.builds.schemas import BuildAndDeployBody, BuildBody, BuildStarted, DeployBody, RegistryImage, RegistryImages
+from fleet_api.services.catalogue.service import ServiceCatalogue, catalogue
 
 router = APIRouter(prefix="/api/build", tags=["build"])
 
@@ -23,6 +24,12 @@ async def registry_images(fleet: Fleet, limit: Limit = 100, offset: Offset = 0) 
     found, total, address = await fleet.registry.images(limit, offset)
     images = [RegistryImage(name=name, tags=tags, full_image=f"{address}/{name}") for name, tags in found]
     return RegistryImages(images=images, registry=address, total=total)
+
+
+@router.get("/catalogue", summary="Services that a fleet may run")
+async def service_catalogue() -> ServiceCatalogue:
+    """Return the list of services: image, ports, variables, mounts, health check, what each needs, and whether its image was ever run."""
+    return catalogue()
 
 
 @router.post("/build", status_code=201, summary="Build an image", responses=documented(400, 404, 413, 429, 503))

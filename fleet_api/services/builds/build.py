@@ -113,7 +113,7 @@ class ImageBuild:
             await asyncio.wait({packing})  # the file is closed after this
             packing.exception()
             raise
-        work.tell("context", f"{packed.files} files, {packed.size:,} bytes, from {source.folder}.")
+        work.tell("note", f"{packed.files} files, {packed.size:,} bytes, from {source.folder}.")
         return source
 
     async def _build(self, work: Work, engine: Engine, access: Access | None, source: context.Source, packed: IO[bytes]) -> Told:
@@ -178,13 +178,13 @@ async def follow(work: Work, engine: Engine, do: Callable[[APIClient], Iterable[
         try:
             async for piece in pieces:
                 for line in told.read(piece):
-                    work.tell("output", line, node_id)
+                    work.tell("line", line, node_id)
                 progress(told)
         except Refused as error:
             raise _GaveUp(str(error), told) from None
         finally:
             for line in told.finish():
-                work.tell("output", line, node_id)
+                work.tell("line", line, node_id)
     return told
 
 
