@@ -155,6 +155,27 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             "timeout_seconds": numbers("from 1 to 86400", 0, 86_401, -1, 10**30),
         },
     ),
+    "/api/build/deploy": (
+        {"image": "x:v1", "service_name": "x", "cluster": "vision"},
+        {
+            "image": [
+                *texts(300)[:5],
+                *(Bad(value, value[:20], "an image such as") for value in ("X", "a b", "-x", "x:", "x@sha256:1", "../x")),
+            ],
+            "service_name": [*texts(63)[:5], *(Bad(value, value[:20], "pattern") for value in ("-x", "a b", "a/b", "x_", "$(id)"))],
+            "cluster": texts(100),
+            "replicas": numbers("from 0 to 1000", -1, 1_001, 10_000, 2**63),
+        },
+    ),
+    "/api/build/build-and-deploy": (
+        {**IMAGE, "service_name": "x", "cluster": "vision"},
+        {
+            "image_name": [Bad("Upper", "Upper", "lower-case letters")],
+            "service_name": [Bad("a b", "a b", "pattern")],
+            "cluster": texts(100)[:5],
+            "replicas": numbers("from 0 to 1000", 10_000),
+        },
+    ),
     "/api/session": ({}, {"key": texts(500)}),
     "/api/agents/tokens": ({}, {"node_id": [Bad("A B", "'A B'", "pattern"), Bad("../x", "'../x'", "pattern"), Bad(5, "5", "text")]}),
 }
