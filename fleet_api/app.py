@@ -30,10 +30,12 @@ from fleet_api.kit.middleware import Normalise
 from fleet_api.kit.openapi import without_default_422
 from fleet_api.kit.shortcut import Shortcut
 from fleet_api.kit.validation import sentence
-from fleet_api.lifespan import build, running
+from fleet_api.lifespan import KeptEngines, build, running
 from fleet_api.routes import (
     agents,
     audit,
+    clusters,
+    containers,
     dashboard,
     fleet,
     gallery,
@@ -47,11 +49,16 @@ from fleet_api.routes import (
     operations,
     queue,
     schedule,
+    services,
     session,
     ssh,
+    swarm,
     vault,
     vision,
     websocket,
+)
+from fleet_api.routes import (
+    build as building,
 )
 from fleet_api.settings import Settings
 from fleet_api.version import __version__
@@ -59,8 +66,8 @@ from fleet_api.version import __version__
 log = structlog.get_logger()
 
 CHAPTERS = (
-    queue, agents, vision, gallery, fleet, nodes, network, joining, install_queue, operations, schedule, ssh, vault, health, websocket,
-    session, keys, audit, metrics, dashboard,
+    queue, agents, vision, gallery, fleet, nodes, network, joining, install_queue, building, operations, schedule, ssh, vault, health,
+    websocket, session, keys, audit, metrics, dashboard, swarm, services, containers, clusters,
 )  # fmt: skip
 EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After"]
 
@@ -72,12 +79,15 @@ Times are RFC 3339 in UTC.
 """
 
 
-def create_app(settings: Settings, clock: Clock | None = None, plays: Plays | None = None, machines: Ssh | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, clock: Clock | None = None, plays: Plays | None = None, machines: Ssh | None = None,
+    engines: KeptEngines | None = None,
+) -> FastAPI:  # fmt: skip
     """Return the application; its state is built when it starts. What else is given stands in for the real thing in tests."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = build(settings, clock, plays, machines)
+        state = build(settings, clock, plays, machines, engines)
         app.state.fleet = state
         async with running(state):
             yield

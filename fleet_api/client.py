@@ -17,6 +17,7 @@ import httpx
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from fleet_api.client_build import BuildCalls
 from fleet_api.client_nodes import NodeCalls
 from fleet_api.client_remote import RemoteCalls
 
@@ -86,7 +87,7 @@ class FleetUnreachable(Exception):
     """Nobody answers at the address."""
 
 
-class FleetClient(NodeCalls, RemoteCalls):
+class FleetClient(NodeCalls, RemoteCalls, BuildCalls):
     """A synchronous client. Every method returns the API's JSON.
 
     Raises:

@@ -131,6 +131,11 @@ _BY_STATUS: dict[int, type[FleetError]] = {
 }  # fmt: skip
 
 
+def error_of(status: object) -> type[FleetError]:
+    """Return the error of a status; a Conflict for one that is none of ours."""
+    return _BY_STATUS.get(status, Conflict) if isinstance(status, int) else Conflict
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's ``responses`` for the given error statuses, each with its meaning."""
     return {status: {"model": ErrorBody, "description": _BY_STATUS[status].meaning} for status in statuses}

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from fleet_api import collection
 from fleet_api.access import certificates
@@ -18,10 +19,13 @@ from fleet_api.access.vault.keyring import Keyring
 from fleet_api.access.vault.service import VaultService
 from fleet_api.adapters.ansible.play import Plays
 from fleet_api.adapters.ansible.runner import AnsiblePlays
+from fleet_api.adapters.docker.engines import DockerEngines, Swept
+from fleet_api.adapters.docker.types import Engines
 from fleet_api.adapters.scan import NetworkProber
 from fleet_api.adapters.ssh.client import SshClient
 from fleet_api.adapters.ssh.pool import Pool
 from fleet_api.adapters.ssh.types import Ssh
+from fleet_api.adapters.ssh.wire import SshWires
 from fleet_api.jobs.dispatcher import Dispatcher
 from fleet_api.jobs.doors import Doors
 from fleet_api.jobs.held import OpenLeases
@@ -51,11 +55,32 @@ from fleet_api.outputs.service import OutputService
 from fleet_api.retention import Retention
 from fleet_api.scheduled import scheduled
 from fleet_api.scheduling.affinity import assign
+from fleet_api.services.builds.registry import FleetRegistry
+from fleet_api.services.builds.service import Builds
+from fleet_api.services.clusters.service import Clusters
+from fleet_api.services.clusters.work import ClusterWork
+from fleet_api.services.containers.deploying import ContainerDeploying
+from fleet_api.services.containers.service import Containers
+from fleet_api.services.mounts import MountRules
+from fleet_api.services.running.deploying import Deploying
+from fleet_api.services.running.logs import ServiceLogReader
+from fleet_api.services.running.service import RunningServices
+from fleet_api.services.running.watching import ServiceWatch
+from fleet_api.services.swarm.joining import SwarmJoining
+from fleet_api.services.swarm.managers import Managers
+from fleet_api.services.swarm.membership import Membership
+from fleet_api.services.swarm.service import SwarmService
 from fleet_api.settings import Settings
 
 KEY_USE_SECONDS = 10.0
 SSH_IDLE_SECONDS = 30.0
+ENGINES_IDLE_SECONDS = 15.0
+SERVICES_SECONDS = 2.0
 WATCH_SECONDS = 0.5  # a node is offline, and a lease lapses, at most this long after its time
+
+
+class KeptEngines(Engines, Swept, Protocol):
+    """Engines that are closed when they are idle."""
 
 
 @dataclass(slots=True)
@@ -85,6 +110,7 @@ class State:
     vault: VaultService
     ssh: SshClient
     host_keys: HostKeys
+    engines: KeptEngines
     commands: NodeCommands
     scanner: Scanner
     node_logs: NodeLogs
@@ -92,11 +118,25 @@ class State:
     onboarding: Onboarding
     joining_all: JoiningAll
     node_plays: NodePlays
+    registry: FleetRegistry
+    builds: Builds
     schedule: Schedule
+    swarm: SwarmService
+    swarm_joining: SwarmJoining
+    running: RunningServices
+    deploying: Deploying
+    service_logs: ServiceLogReader
+    containers: Containers
+    container_deploying: ContainerDeploying
+    clusters: Clusters
+    cluster_work: ClusterWork
     services: list[LoopService]
 
 
-def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = None, machines: Ssh | None = None) -> State:
+def build(
+    settings: Settings, clock: Clock | None = None, plays: Plays | None = None, machines: Ssh | None = None,
+    engines: KeptEngines | None = None,
+) -> State:  # fmt: skip
     """Put the parts together; nothing runs yet but the database's threads. ``machines`` stands in for SSH in plays and onboarding."""
     clock = clock or SystemClock()
     db = Database(settings.database)
@@ -119,30 +159,49 @@ def build(settings: Settings, clock: Clock | None = None, plays: Plays | None = 
     vault.on_change.append(ssh.pool.forget_credential)
     remote = OverSsh(machines or ssh, host_keys)
     commands = NodeCommands(nodes, machines or ssh, host_keys)
+    engines = engines or DockerEngines(settings.docker_host, SshWires(ssh), commands.target)
     plays = plays or AnsiblePlays(collection.root(), settings.operation_locks, {"FLEET_HOME": str(settings.home)})
     operations = OperationService(db, clock, bus, plays, settings.operations_limit)
     onboarding = Onboarding(settings, nodes, operations, vault, enrolment, remote)
     joining_all = JoiningAll(operations, onboarding, vault)
     operations.kinds.add(onboarding)
     operations.kinds.add(joining_all)
+    mounts = MountRules.of(settings.mount_roots, str(settings.home))
+    swarm = SwarmService(Managers(db, clock, engines, settings.swarm_manager))
+    membership = Membership(swarm, nodes)
+    onboarding.afterwards = membership.after_onboarding
+    swarm_joining = SwarmJoining(nodes, operations, vault, onboarding, membership)
+    registry = FleetRegistry(settings, vault, allowed)
+    service = RunningServices(swarm, nodes, mounts, registry.auth_for)
+    deploying = Deploying(service, operations)
+    container_deploying = ContainerDeploying(engines, nodes, operations, mounts, registry.auth_for)
+    clusters = Clusters(db, clock, nodes, swarm)
+    cluster_work = ClusterWork(clusters, nodes, operations, membership, swarm)
+    for kind in (swarm_joining, deploying, container_deploying, cluster_work):
+        operations.kinds.add(kind)
     node_plays = NodePlays(settings, nodes, operations, vault, remote, leases.free_node)
+    builds = Builds(settings, nodes, operations, engines, registry, deploying)
     return State(
         settings=settings, clock=clock, db=db, bus=bus, nodes=nodes, figures=FiguresStream(nodes, clock),
         outputs=outputs, jobs=jobs, leases=leases, open_leases=open_leases,
         dispatcher=dispatcher, enrolment=enrolment, keys=keys,
         audit=AuditLog(db, clock), metrics=Metrics(),
         limits=RateLimits(clock, settings.create_per_minute, settings.create_burst), catalogue=catalogue, doors=Doors(catalogue),
-        views=JobViews(jobs, open_leases), vault=vault, ssh=ssh, host_keys=host_keys,
+        views=JobViews(jobs, open_leases), vault=vault, ssh=ssh, host_keys=host_keys, engines=engines,
         commands=commands, node_logs=NodeLogs(commands, machines or ssh, bus, clock),
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
-        onboarding=onboarding, joining_all=joining_all, node_plays=node_plays,
-        schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)),
+        onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, registry=registry, builds=builds,
+        schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)), swarm=swarm, swarm_joining=swarm_joining, running=service,
+        deploying=deploying, service_logs=ServiceLogReader(service), containers=Containers(engines, swarm.managers),
+        container_deploying=container_deploying, clusters=clusters, cluster_work=cluster_work,
         services=[
             LoopService("silence", WATCH_SECONDS, nodes.check_silence),
             LoopService("reaper", WATCH_SECONDS, leases.reap),
             LoopService("key_use", KEY_USE_SECONDS, keys.flush),
             LoopService("ssh_idle", SSH_IDLE_SECONDS, ssh.pool.sweep),
+            LoopService("service_watch", SERVICES_SECONDS, ServiceWatch(service, bus).look),
+            LoopService("engines_idle", ENGINES_IDLE_SECONDS, engines.sweep),
         ],
     )  # fmt: skip
 
@@ -159,12 +218,14 @@ async def running(state: State) -> AsyncIterator[State]:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(state.db.close)
         await state.nodes.load()
+        await state.swarm.managers.load()
         await state.outputs.load()
         await state.jobs.load()
         await state.leases.load()
         stack.push_async_callback(state.audit.settled)
         stack.push_async_callback(state.keys.flush)
         stack.push_async_callback(state.ssh.pool.close)
+        stack.push_async_callback(state.engines.close)
         stack.push_async_callback(state.scanner.close)
         stack.callback(state.bus.close)
         await stack.enter_async_context(state.dispatcher.running())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import posixpath
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,6 +49,19 @@ class Settings(BaseSettings):
     allowed_origins: Names = Field([], description="Origins of browser apps that may call the API; * allows every origin")
     allowed_networks: Names = Field(list(PRIVATE), description="Networks that this machine may call: nodes over SSH, scans")
     scan_ports: Ports = Field([22, 8080, 2375, 2376, 2377, 5000, 7946, 8765, 9100], min_length=1, description="Ports that a scan looks at")
+    docker_host: str = Field("unix:///var/run/docker.sock", description="The Docker Engine of this machine, as unix://<path of its socket>")
+    registry: str | None = Field(None, description="Host and port of the image registry; else the one that the playbook 'registry' made")
+    registry_credential: str | None = Field(
+        None, max_length=100, description="A credential of the vault for it; else what the playbook made"
+    )
+    build_roots: Names = Field([], description="Folders of this machine that images may be built from, with all that is in them")
+    build_context_limit: int = Field(2 * 1024**3, ge=1024, description="Largest build context, in bytes")
+    swarm_manager: str = Field(
+        "local", pattern=r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$", description="Where a swarm is looked for at first: local, or a node's id"
+    )
+    mount_roots: Names = Field(
+        ["/mnt", "/srv", "/data"], description="Folders of nodes that containers and services may mount, with all that is in them"
+    )
     vault_key_file: Path | None = Field(None, description="A file of the vault's master keys, one a line; else they are in the data folder")
     create_per_minute: float = Field(600, gt=0, description="How often one key may create (jobs, keys) a minute")
     exec_per_minute: float = Field(300, gt=0, description="How often one key may run a command on nodes a minute")
@@ -82,10 +97,31 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be an IP address of this machine; 0.0.0.0 is all of them") from None
 
-    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", "scan_ports", mode="before")
+    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", "scan_ports", "mount_roots", "build_roots", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("docker_host")
+    @classmethod
+    def _socket(cls, value: str) -> str:
+        if not value.startswith("unix:///"):
+            raise ValueError("must be unix:// and the absolute path of a socket, such as unix:///var/run/docker.sock")
+        return value
+
+    @field_validator("registry")
+    @classmethod
+    def _registry(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?:[1-9][0-9]{0,4}", value):
+            raise ValueError("must be a host and a port, such as 192.0.2.10:5000")
+        return value
+
+    @field_validator("mount_roots", "build_roots")
+    @classmethod
+    def _folders(cls, value: list[str]) -> list[str]:
+        if any(not each.startswith("/") or ".." in each.split("/") or posixpath.normpath(each) == "/" for each in value):
+            raise ValueError("must be absolute folders such as /mnt, separated by commas, and not the root")
+        return [posixpath.normpath(each) for each in value]
 
     @field_validator("allowed_origins")
     @classmethod
@@ -155,6 +191,11 @@ class Settings(BaseSettings):
     def vault_folder(self) -> Path:
         """Folder of the vault's master keys."""
         return self.home / "vault"
+
+    @property
+    def registry_folder(self) -> Path:
+        """Folder of the registry's certificate and sign-in."""
+        return self.home / "registry"
 
     @property
     def operation_locks(self) -> Path:

@@ -10,9 +10,11 @@ from fleet_api.kit.table import Table
 from fleet_api.nodes.models import Node
 from fleet_api.operations.models import NodeLock, Operation, OperationEvent, ScheduledRun
 from fleet_api.outputs.models import Output
+from fleet_api.services.clusters.models import Cluster
+from fleet_api.services.swarm.models import Swarm
 
 TABLES = (
-    ApiKey, Attempt, AuditEntry, BrowserSession, Credential, EnrolmentToken, HostKey, IdempotencyKey, JobTable, JobTally, Node, NodeLock,
-    Operation, OperationEvent, Output, ScheduledRun,
+    ApiKey, Attempt, AuditEntry, BrowserSession, Cluster, Credential, EnrolmentToken, HostKey, IdempotencyKey, JobTable, JobTally, Node,
+    NodeLock, Operation, OperationEvent, Output, ScheduledRun, Swarm,
 )  # fmt: skip
 metadata = Table.metadata

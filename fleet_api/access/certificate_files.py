@@ -103,9 +103,18 @@ def switch(folder: Path, made: Path) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file at once or not at all; keys are for their owner alone."""
+    _write(path, content, MODES.get(path.name, 0o644))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file for its owner alone, at once or not at all."""
+    _write(path, content, 0o600)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODES.get(path.name, 0o644)), "wb") as file:
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

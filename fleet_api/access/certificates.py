@@ -82,6 +82,22 @@ def issue(folder: Path, names: Iterable[str], now: float) -> None:
         _issue(folder, normal_names(names), date(now).timestamp())
 
 
+def sign_for(folder: Path, names: Iterable[str], now: float) -> dict[str, bytes]:
+    """Return a certificate of the fleet's own authority for another machine: ``certificate``, ``key`` and ``authority``, as PEM.
+
+    What is served here stays as it is. Raises InvalidValue for what can be no name in a certificate, Unavailable.
+    """
+    given = list(names)
+    wanted = normal_names(given)
+    if len(wanted) < len(set(given)) or not wanted:
+        raise InvalidValue(
+            f"{', '.join(map(repr, given)) or 'No name'} cannot be in a certificate; give host names and IP addresses, each once."
+        )
+    with files.changing(folder):
+        own = authorities.ready(folder, date(now).timestamp())
+    return {**authorities.sign(own, wanted, date(now).timestamp()), "authority": authorities.pem(own.certificate)}
+
+
 def bring(folder: Path, certificate: Path, key: Path, authority: Path | None, now: float) -> None:
     """Serve with a certificate from elsewhere. Raises InvalidValue, and changes nothing, unless it can be served and trusted now."""
     given = _given(certificate, key, authority, now)

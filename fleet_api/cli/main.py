@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from fleet_api.cli import (
     audit,
+    build,
     enrol,
     execute,
     exit_codes,
@@ -20,6 +21,7 @@ from fleet_api.cli import (
     lab,
     nodes,
     operations,
+    registry,
     scan,
     schedule,
     status,
@@ -33,7 +35,7 @@ EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exi
 
 ORDER = (
     "up", "serve", "status", "generate", "jobs", "nodes", "vault", "scan", "join", "import", "exec", "doctor", "run", "retire",
-    "operations", "schedule", "keys", "enrol", "tls", "audit", "lab",
+    "operations", "schedule", "build", "catalogue", "deploy", "registry", "keys", "enrol", "tls", "audit", "lab",
 )  # fmt: skip
 
 
@@ -63,6 +65,9 @@ app.command("operations", epilog=operations.EXAMPLES)(operations.operations)
 app.command("run", epilog=operations.RUN_EXAMPLES)(operations.run)
 app.command("retire", epilog=operations.RETIRE_EXAMPLES)(operations.retire)
 app.command("doctor", epilog=operations.DOCTOR_EXAMPLES)(operations.doctor)
+app.command("build", epilog=build.BUILD_EXAMPLES)(build.build)
+app.command("catalogue", epilog=build.CATALOGUE_EXAMPLES)(build.catalogue)
+app.command("deploy", epilog=build.DEPLOY_EXAMPLES)(build.deploy)
 app.command("schedule", epilog=schedule.EXAMPLES)(schedule.schedule)
 app.command("enrol", epilog=enrol.EXAMPLES)(enrol.enrol)
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
@@ -71,6 +76,7 @@ app.command("scan", epilog=scan.EXAMPLES)(scan.scan)
 app.add_typer(vault.app, name="vault")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tls.app, name="tls")
+app.add_typer(registry.app, name="registry")
 app.add_typer(lab.app, name="lab")
 app.command("status", epilog=status.EXAMPLES)(status.status)
 

@@ -86,3 +86,24 @@ def use(
         make(settings.home)
         certificates.bring(settings.tls_folder, cert, key, authority, SystemClock().now())
     out.print(f"In use. {LIVE}")
+
+
+@app.command("issue", epilog="Example: fleet tls issue registry.example.invalid 192.0.2.10 --out registry-tls")
+def issue(
+    names: Annotated[list[str], typer.Argument(help="Names and addresses by which the other machine is called", metavar="NAME...")],
+    to: Annotated[Path, typer.Option("--out", help="A folder for server.crt, server.key and ca.crt; made if it is not there")],
+    home: Home = None,
+) -> None:
+    """Make a certificate of the fleet's own authority for another machine; the authority's key stays here."""
+    from fleet_api.access import authority, certificate_files, certificates
+    from fleet_api.kit.clock import SystemClock
+    from fleet_api.kit.home import make
+
+    settings = settings_of(home)
+    with explained():
+        make(settings.home)
+        made = certificates.sign_for(settings.tls_folder, names, SystemClock().now())
+        to.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, part in (("server.crt", "certificate"), ("server.key", "key"), ("ca.crt", "authority")):
+            certificate_files.write(to / name, made[part])
+    say(f"Written to {to}. It is good for {authority.DAYS} days; run this again before.")

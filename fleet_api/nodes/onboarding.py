@@ -7,6 +7,7 @@ play installs and configures; the agent's first beat is the proof.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fleet_api.access.enrolment import Enrolment
@@ -20,6 +21,7 @@ from fleet_api.nodes import progress, sweep
 from fleet_api.nodes.bodies import JoinBody, NodeBody
 from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.naming import free_id
+from fleet_api.nodes.play_variables import play_variables
 from fleet_api.nodes.probe import COMMAND, Contact
 from fleet_api.nodes.remote import Remote
 from fleet_api.nodes.service import NodeService
@@ -60,6 +62,8 @@ class Onboarding:
         self._vault = vault
         self._enrolment = enrolment
         self._remote = remote
+        self.afterwards: Callable[[Work, str], Awaitable[None]] | None = None
+        """What else is done with a node once it is managed, such as bringing it into the swarm."""
 
     async def join(self, body: JoinBody, caller: str, *, checking: bool = False, parent_id: str | None = None) -> Operation:
         """Queue a machine. Raises NotFound for an unknown credential, Conflict while it is on its way, Unavailable for a loopback API."""
@@ -107,6 +111,8 @@ class Onboarding:
         except asyncio.CancelledError:
             await self._unsettle(work, node.id, before, "Its onboarding was cut off; retry it.")
             raise
+        if self.afterwards is not None and not work.checking:
+            await self.afterwards(work, node.id)
 
     async def _contact(self, work: Work, body: JoinBody) -> Contact:
         work.step("connect", 1)
@@ -221,7 +227,7 @@ class Onboarding:
             playbook=ONBOARD,
             hosts={node.id: variables},
             groups=groups(node.row.cluster, node.row.labels, node.id),
-            variables={"fleet_operation": work.id, "fleet_control_plane_url": public_url(self._settings, self._settings.port)},
+            variables=play_variables(self._settings, work.id),
             known_hosts=await self._remote.known_hosts(body.ip, body.ssh_port),
             steps=STEPS,
             secrets=secrets_of(secret) | ({token} if token else frozenset()),

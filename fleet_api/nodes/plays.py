@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from fleet_api.access.listening import public_url
 from fleet_api.access.vault.service import VaultService
 from fleet_api.adapters.ansible.play import Outcome, Play
 from fleet_api.errors import Conflict, FleetError, InvalidValue
 from fleet_api.nodes import facts, progress, sweep
 from fleet_api.nodes.live import LiveNode
+from fleet_api.nodes.play_variables import play_variables
 from fleet_api.nodes.remote import Remote
 from fleet_api.nodes.service import NodeService
 from fleet_api.nodes.states import NodeState
@@ -161,7 +161,7 @@ class NodePlay:
                 work.tell("unreachable", error.detail, node.id)
 
         await asyncio.gather(*(contact(plays.nodes.get(node_id)) for node_id in work.request["node_ids"]))
-        variables = {"fleet_operation": work.id, "fleet_control_plane_url": public_url(plays.settings, plays.settings.port)}
+        variables = play_variables(plays.settings, work.id)
         play = Play(self.name, hosts, in_groups, variables, "\n".join(known_hosts), secrets=secrets)
         return play, unreached
 

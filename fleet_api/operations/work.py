@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fleet_api.adapters.ansible.play import Outcome, Play
+from fleet_api.errors import FleetError
 from fleet_api.operations.journal import Journal
 from fleet_api.operations.models import Operation
 
@@ -13,6 +14,9 @@ from fleet_api.operations.models import Operation
 class OperationFailed(Exception):
     """The operation did not succeed; the text is a sentence for people that says what to do."""
 
+
+ERROR_STATUS = "error_status"
+"""Where an operation's result says which status a row gives that waited for it."""
 
 PlayRunner = Callable[["Work", Play], Awaitable[Outcome]]
 Locker = Callable[[str, str], Awaitable[str | None]]
@@ -54,6 +58,11 @@ class Work:
     def nodes(self, node_ids: list[str]) -> None:
         """Note which nodes it is about, where the request could not say."""
         self.operation.node_ids = node_ids
+
+    def failed(self, error: FleetError) -> OperationFailed:
+        """Note what went wrong, and return what to raise."""
+        self.result[ERROR_STATUS] = error.status
+        return OperationFailed(error.detail)
 
     async def lock(self, name: str) -> None:
         """Hold one more node. Raises OperationFailed while another operation does."""

@@ -61,6 +61,7 @@ def among(words: str) -> list[Bad]:
 PICTURE = {"prompt": "x"}
 JOB = {"job_type": "image_gen", "payload": {"prompt": "x"}}
 KEY = {"name": "x", "role": "viewer"}
+IMAGE = {"image_name": "x", "tag": "v1", "dockerfile_path": "x"}
 FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
     "/api/vision/generate": (
         PICTURE,
@@ -117,6 +118,64 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             "expires_in_days": numbers("", 0, -1, 3651, whole=False)[:3],
         },
     ),
+    "/api/build/build": (
+        IMAGE,
+        {
+            "image_name": [
+                *texts(200),
+                *(
+                    Bad(value, value[:20], "lower-case letters")
+                    for value in ("Upper", "../x", "a//b", "a/", "-a", "a:b", "a b", "a.-b", "x;rm")
+                ),
+                Bad("registry.invalid:5000/x", "registry.invalid", "lower-case letters"),
+                Bad("a\n", "a\\n", "lower-case letters"),
+            ],
+            "tag": [
+                *texts(128),
+                *(Bad(value, value[:20], "such as v1.0") for value in ("-v1", ".x", "a/b", "a:b", "v 1", "$(id)", "@sha256")),
+            ],
+            "dockerfile_path": [*texts(1_000), Bad("a\nb", "a\\nb", "control characters")],
+            "context_path": [*texts(1_000), Bad("\x1b[2J", "x1b", "control characters")],
+            "build_args": [
+                Bad("A=b", "'A=b'", "JSON object"),
+                Bad(["A=b"], "['A=b']", "JSON object"),
+                Bad({"A": 5}, "5", "text"),
+                Bad({"A": None}, "None", "text"),
+                Bad({"A": {"b": "c"}}, "{'b': 'c'}", "text"),
+                Bad({"a b": "c"}, "a b", "pattern"),
+                Bad({"A=": "c"}, "A=", "pattern"),
+                Bad({"": "c"}, "", "pattern"),
+                Bad({"A": "x" * 5_000}, "characters)", "4096"),
+                Bad({"A": "a\x00b"}, "x00", "NUL"),
+                Bad({f"A{n}": "x" for n in range(101)}, "A0", "at most 100"),
+            ],
+            "platform": among("linux/amd64, linux/arm64"),
+            "node_id": texts(100)[:5],
+            "push": [Bad("maybe", "'maybe'", "true or false"), Bad([], "[]", "true or false"), Bad(7, "7", "true or false")],
+            "timeout_seconds": numbers("from 1 to 86400", 0, 86_401, -1, 10**30),
+        },
+    ),
+    "/api/build/deploy": (
+        {"image": "x:v1", "service_name": "x", "cluster": "vision"},
+        {
+            "image": [
+                *texts(300)[:5],
+                *(Bad(value, value[:20], "an image such as") for value in ("X", "a b", "-x", "x:", "x@sha256:1", "../x")),
+            ],
+            "service_name": [*texts(63)[:5], *(Bad(value, value[:20], "pattern") for value in ("-x", "a b", "a/b", "x_", "$(id)"))],
+            "cluster": texts(100),
+            "replicas": numbers("from 0 to 1000", -1, 1_001, 10_000, 2**63),
+        },
+    ),
+    "/api/build/build-and-deploy": (
+        {**IMAGE, "service_name": "x", "cluster": "vision"},
+        {
+            "image_name": [Bad("Upper", "Upper", "lower-case letters")],
+            "service_name": [Bad("a b", "a b", "pattern")],
+            "cluster": texts(100)[:5],
+            "replicas": numbers("from 0 to 1000", 10_000),
+        },
+    ),
     "/api/session": ({}, {"key": texts(500)}),
     "/api/agents/tokens": ({}, {"node_id": [Bad("A B", "'A B'", "pattern"), Bad("../x", "'../x'", "pattern"), Bad(5, "5", "text")]}),
 }
@@ -140,6 +199,8 @@ QUERIES += [
     ("/api/vision/jobs", "status", SCRIPT, "queued, processing"),
     ("/api/queue/jobs", "status", "QUEUED", "queued, processing"),
     ("/api/queue/jobs", "job_type", "' OR 1=1 --", "image_gen"),
+    ("/api/build/registry/images", "limit", "0", "from 1 to 500"),
+    ("/api/build/registry/images", "offset", "-1", "from 0"),
     ("/api/audit", "since", "yesterday", "date"),
     ("/api/audit", "before", "0", "from 1 to"),
     ("/api/audit", "limit", "-7", "from 1 to 500"),

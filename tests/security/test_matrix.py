@@ -145,6 +145,8 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "POST /api/ssh/exec": {"json": {"node_ids": ["nope"], "command": "true"}},
         "POST /api/fleet/exec/{node_id}": {"json": {"command": "true"}},
         "POST /api/nodes/{node_id}/accept-host-key": {"json": {"fingerprint": "SHA256:" + "A" * 43}},
+        "POST /api/build/build": {"json": {"image_name": "nope", "tag": "v1", "dockerfile_path": "/nope/Dockerfile"}},
+        "POST /api/build/deploy": {"json": {"image": "nope", "service_name": "nope", "cluster": "nope"}},
         "POST /api/vault": {"json": {"name": f"credential-{uuid.uuid4()}", "username": "jetson", "password": "x"}},
         "PATCH /api/vault/{cred_id}": {"json": {"name": "other"}},
         "POST /api/agents/tokens": {"json": {}},
@@ -211,7 +213,7 @@ def test_the_policy_is_what_the_design_says() -> None:
         method, path = row.split(" ", 1)
         if wanted == AGENT:
             assert path.startswith("/api/agents/")
-        elif any(word in path for word in ("/exec", "/vault", "/keys", "/tokens", "/build", "/deploy", "/audit")):
+        elif any(word in path for word in ("/exec", "/vault", "/keys", "/tokens", "/build/build", "/deploy", "/audit")):
             assert wanted == Role.ADMIN, row
         elif method not in ("GET", "WS") and path not in ("/api/fleet/connect", "/api/session", "/api/agents/enrol"):
             assert wanted >= Role.OPERATOR, row

@@ -22,6 +22,7 @@ from tests.support.lab import Node
 
 FLEET = [sys.executable, "-m", "fleet_api"]
 READY_SECONDS = 60.0
+KEPT = ("FLEET_ALLOWED_NETWORKS", "FLEET_DOCKER_HOST")
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Manager:
 
     @property
     def env(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_") or name == "FLEET_ALLOWED_NETWORKS"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_") or name in KEPT}
         return {**kept, "FLEET_HOME": str(self.home), "FLEET_HOST": self.address, "FLEET_PORT": str(self.port)}
 
     def start(self) -> None:

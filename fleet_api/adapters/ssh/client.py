@@ -46,7 +46,7 @@ class SshClient:
         for last in (False, True):
             try:
                 async with self.pool.lent(target) as kept:
-                    sudo = await self._sudo(target) if become else None
+                    sudo = await self.sudo(target) if become else None
                     return await self._run(kept, target, command, timeout, stdin, sudo)
             except _Stale as error:  # it had ended before the command was sent: nothing has run, and a new one may do
                 if last:
@@ -57,7 +57,7 @@ class SshClient:
     async def lines(self, target: Target, command: str, *, become: bool = False) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield the lines that a command prints, as they come; it is ended when the context closes. Raises as :meth:`run`."""
         async with self.pool.lent(target) as kept:
-            sudo = await self._sudo(target) if become else None
+            sudo = await self.sudo(target) if become else None
             session = LineSession()
             try:
                 channel = await self._start(kept, target, command, session, sudo, None)
@@ -72,14 +72,14 @@ class SshClient:
         """Close what is open to an address."""
         self.pool.forget(address, port)
 
-    async def _sudo(self, target: Target) -> Sudo | None:
+    async def sudo(self, target: Target) -> Sudo | None:
         """Return what talks with sudo; None for who is root already."""
         secret = target.secret or await self.pool.vault.open(target.credential_id)
         return None if secret.username == "root" else Sudo(secret.become_password or secret.password)
 
     async def _run(self, kept: Kept, target: Target, command: str, timeout: float, stdin: bytes | None, sudo: Sudo | None) -> Result:
         loop = asyncio.get_running_loop()
-        async with self._session_of(kept, target):
+        async with self.session_of(kept, target):
             started, session = loop.time(), Session()
             channel = await self._start(kept, target, command, session, sudo, stdin)
             try:
@@ -107,7 +107,7 @@ class SshClient:
         return replace(_result(session, took), note=kept.slow)
 
     @asynccontextmanager
-    async def _session_of(self, kept: Kept, target: Target) -> AsyncIterator[None]:
+    async def session_of(self, kept: Kept, target: Target) -> AsyncIterator[None]:
         """Take one of the connection's sessions. Raises TooManyConnections where none becomes free."""
         try:
             async with asyncio.timeout(OPEN_SECONDS):
@@ -162,7 +162,7 @@ class SshClient:
         if sudo is not None and sudo.started:
             with contextlib.suppress(Exception):  # a signal from the user does not reach what runs as root
                 async with self.pool.lent(target) as kept:
-                    await self._run_briefly(kept, target, ending(sudo.mark), await self._sudo(target))
+                    await self._run_briefly(kept, target, ending(sudo.mark), await self.sudo(target))
         return await end(channel, session)
 
     async def _run_briefly(self, kept: Kept, target: Target, command: str, sudo: Sudo | None = None) -> Session:

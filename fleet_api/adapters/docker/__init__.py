@@ -1,0 +1,1 @@
+"""Docker engines: this machine's own, and those of nodes, whose sockets come over kept SSH connections."""

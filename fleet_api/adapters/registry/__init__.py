@@ -1,0 +1,1 @@
+"""An image registry, by Docker's HTTP API V2."""

@@ -1,0 +1,1 @@
+"""What runs on the fleet: the swarm, its services, containers, clusters."""

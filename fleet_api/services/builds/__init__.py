@@ -1,0 +1,1 @@
+"""Images: built from folders of this machine, kept in the fleet's registry."""

@@ -1,0 +1,1 @@
+"""The services that a fleet may run, as data."""

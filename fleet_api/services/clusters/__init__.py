@@ -1,0 +1,1 @@
+"""Clusters: nodes under one name, which services are placed by."""

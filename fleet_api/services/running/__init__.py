@@ -1,0 +1,1 @@
+"""Services of the swarm: created, scaled, updated, rolled back, watched."""

@@ -1,0 +1,177 @@
+"""A service on its way to where Swarm has it at the end: the operation ``deploy``.
+
+``create`` makes a service or, where there is one of that name, changes it; ``update`` and ``rollback`` want one. It succeeds where Swarm
+says completed; a rollback by Swarm itself is a failure that is told as what it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fleet_api.errors import Conflict, FleetError, NotFound
+from fleet_api.operations.models import Operation
+from fleet_api.operations.service import OperationService
+from fleet_api.operations.work import OperationFailed, Work
+from fleet_api.services.running import terminal
+from fleet_api.services.running.schemas import Deployed, ServiceBody, ServiceChange
+from fleet_api.services.running.service import Raw, RunningServices
+from fleet_api.services.running.terminal import Verdict
+
+DEPLOY = "deploy"
+LOOK_SECONDS = 0.5
+PENDING_SECONDS = 20.0
+"""A task that no node takes for so long is not going to be taken."""
+
+LONGEST_SECONDS = 1800.0
+
+
+class Deploying:
+    """The kind ``deploy``, and the doors that ask for it."""
+
+    name = DEPLOY
+    waits_only = True  # Swarm does the work
+
+    def __init__(self, services: RunningServices, operations: OperationService) -> None:
+        self._services = services
+        self._operations = operations
+
+    async def start(self, action: str, name: str, request: dict[str, Any], caller: str, *, force: bool = False) -> Operation:
+        """Queue a deploy. Raises Conflict while another one of the same service is at work."""
+        for row in self._operations.unfinished():
+            if row.kind == DEPLOY and row.request["name"] == name:
+                raise Conflict(f"Service {name} is being deployed already, by operation {row.id}; wait for its end, or cancel it.")
+        wanted = {"action": action, "name": name, "force": force, **request}
+        return await self._operations.submit(DEPLOY, wanted, caller=caller)
+
+    def title(self, request: dict[str, Any]) -> str:
+        """See :class:`Kind`."""
+        verb = {"create": "Deploy", "update": "Update", "rollback": "Roll back"}[request["action"]]
+        return f"{verb} {request['name']}"
+
+    def locks(self, request: dict[str, Any]) -> list[str]:
+        """See :class:`Kind`."""
+        return []
+
+    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        """See :class:`Kind`."""
+        return request
+
+    async def run(self, work: Work) -> None:
+        """See :class:`Kind`."""
+        request = work.request
+        try:
+            if request["action"] == "create":
+                await self.deploy_and_tell(ServiceBody.model_validate(request["service"]), work, force=request["force"])
+                return
+            if request["action"] == "update":
+                found = await self.update(request["name"], ServiceChange.model_validate(request["change"]), work, force=request["force"])
+            else:
+                found = await self.rollback(request["name"], work)
+        except FleetError as error:
+            raise work.failed(error) from error
+        self._tell(found, work)
+
+    async def deploy_and_tell(self, body: ServiceBody, work: Work, *, force: bool = False) -> None:
+        """Deploy as a part of an operation. Raises OperationFailed, and FleetError for what is refused."""
+        self._tell(await self.deploy(body, work, force=force), work)
+
+    def _tell(self, found: Deployed, work: Work) -> None:
+        work.result.update(found.model_dump(exclude={"operation_id"}))
+        if found.status != "completed":
+            code = f" (exit code {found.exit_code})" if found.exit_code is not None else ""
+            cause = f": {found.error}{code}" if found.error else f": {found.message}"
+            how = "was rolled back" if found.status == "rolled_back" else "failed"
+            raise OperationFailed(f"The deploy of {found.name} {how}{cause.rstrip('.')}.")
+
+    async def deploy(self, body: ServiceBody, work: Work, *, force: bool = False) -> Deployed:
+        """Make a service, or bring the one of that name to a new image, and wait for Swarm's word. A service that never ran is removed."""
+        try:
+            there, _ = await self._services.raw(body.name)
+        except NotFound:
+            made = await self._services.create(body, force=force)
+            work.tell("step", f"Service {body.name} is there; waiting for its tasks")
+            found = await self._created(made.id, work)
+            if found.status == "failed":
+                await self._services.remove(made.id)
+                work.tell("note", f"Service {body.name} never ran, so it was removed")
+            return found
+        change = ServiceChange(image=body.image, replicas=body.replicas if body.mode == "replicated" else None, env=body.env or None)
+        return await self.update(there["ID"], change, work, force=force)
+
+    async def update(self, name: str, change: ServiceChange, work: Work, *, force: bool = False) -> Deployed:
+        """Change a service and wait for Swarm's word."""
+        before = await self._services.change(name, change, force=force)
+        work.tell("step", f"Service {before['Spec']['Name']} is being updated")
+        return await self._updated(before, work)
+
+    async def rollback(self, name: str, work: Work) -> Deployed:
+        """Take the last update back and wait for Swarm's word."""
+        before = await self._services.rollback(name)
+        work.tell("step", f"Service {before['Spec']['Name']} goes back to what it was")
+        found = await self._updated(before, work)
+        if found.status == "rolled_back":  # as was asked for
+            return found.model_copy(update={"status": "completed", "error": None, "exit_code": None})
+        return found
+
+    async def _created(self, service_id: str, work: Work) -> Deployed:
+        nodes = sum(
+            each["Status"]["State"] == "ready" and each["Spec"]["Availability"] == "active"
+            for each in (await self._services.swarm.raw_nodes()).value
+        )
+        return await self._settled(service_id, work, lambda service, tasks: terminal.of_creation(service, tasks, nodes))
+
+    async def _updated(self, before: Raw, work: Work) -> Deployed:
+        started = (before.get("UpdateStatus") or {}).get("StartedAt")
+        template = before["Spec"]["TaskTemplate"]
+        known = {task["ID"] for task in (await self._services.raw(before["ID"]))[1] if terminal.last_failure([task])[0]}
+
+        def judge(service: Raw, tasks: list[Raw]) -> Verdict:
+            fresh = [task for task in tasks if task["ID"] not in known]
+            verdict = terminal.of_update(service, fresh, started)
+            if not verdict.state and service["Spec"]["TaskTemplate"] == template and not _updating(service, started):
+                return terminal.of_creation(service, fresh, 0)  # nothing of the tasks was changed: Swarm makes no update of it
+            return verdict
+
+        return await self._settled(before["ID"], work, judge)
+
+    async def _settled(self, service_id: str, work: Work, judge: Any) -> Deployed:
+        loop = asyncio.get_running_loop()
+        started, pending_since, said = loop.time(), None, ""
+        while True:
+            try:
+                service, tasks = await self._services.raw(service_id)
+            except NotFound:
+                raise Conflict("The service was removed while it was being deployed.") from None
+            except FleetError as error:  # the swarm is without a leader for a moment, or for good
+                if error.status not in (503, 504) or loop.time() - started > LONGEST_SECONDS:
+                    raise
+                await asyncio.sleep(LOOK_SECONDS)
+                continue
+            verdict: Verdict = judge(service, tasks)
+            waits = terminal.waits_for(tasks)
+            pending_since = (pending_since or loop.time()) if waits else None
+            if not verdict.state and pending_since is not None and loop.time() - pending_since > PENDING_SECONDS:
+                verdict = Verdict("failed", "no node takes its tasks", waits)
+            if not verdict.state and loop.time() - started > LONGEST_SECONDS:
+                verdict = Verdict("failed", f"it did not settle within {LONGEST_SECONDS:g} s", *terminal.last_failure(tasks))
+            if verdict.state:
+                return Deployed(
+                    status=verdict.state, service_id=service["ID"], name=service["Spec"]["Name"], message=verdict.message,
+                    error=verdict.error, exit_code=verdict.exit_code,
+                )  # fmt: skip
+            states = _counted(tasks)
+            if states != said:
+                said = states
+                work.tell("progress", states)
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+def _updating(service: Raw, started: str | None) -> bool:
+    status = service.get("UpdateStatus") or {}
+    return bool(status.get("State")) and status.get("StartedAt") != started
+
+
+def _counted(tasks: list[Raw]) -> str:
+    live = [task["Status"]["State"] for task in tasks if task.get("DesiredState") in ("running", "ready")]
+    return ", ".join(f"{live.count(state)} {state}" for state in sorted(set(live))) or "no tasks yet"

@@ -1,0 +1,18 @@
+"""What can be wrong with the swarm."""
+
+from __future__ import annotations
+
+from fleet_api.errors import Conflict
+
+
+class NoSwarm(Conflict):
+    """There is none yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no swarm yet: POST /api/clusters forms one on its manager, and POST /api/swarm/join-remote on the first node."
+        )
+
+
+class OtherSwarm(Conflict):
+    """The node is in a swarm that is not this fleet's."""

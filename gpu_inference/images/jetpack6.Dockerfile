@@ -1,0 +1,24 @@
+# The agent of a node as an image, for Jetsons with JetPack 6.1 and later (L4T r36.4, Python 3.10, CUDA 12.6, TensorRT 10.3).
+# Unverified: the base image was never pulled by the project. Build it on a machine of that kind, from the folder gpu_inference:
+#   ansible-playbook playbooks/build_image.yml -e image_build_name=fleet-agent -e image_build_context=$PWD/gpu_inference \
+#       -e image_build_tag=jetpack6 -e image_build_dockerfile=images/jetpack6.Dockerfile
+ARG BASE_IMAGE=nvcr.io/nvidia/l4t-jetpack:r36.4.0
+FROM ${BASE_IMAGE}
+ARG REQUIREMENTS=requirements.lock
+ARG DEBIAN_FRONTEND=noninteractive
+RUN apt-get update -q \
+ && apt-get install -qy --no-install-recommends ca-certificates python3 python3-venv \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --create-home --home-dir /var/lib/fleet-agent --shell /usr/sbin/nologin fleet-agent
+COPY requirements.lock requirements-py38.lock /opt/fleet/
+RUN python3 -m venv --system-site-packages /opt/fleet/agent \
+ && /opt/fleet/agent/bin/pip install --no-cache-dir --require-hashes -r /opt/fleet/${REQUIREMENTS}
+COPY . /opt/fleet/source
+RUN /opt/fleet/agent/bin/pip install --no-cache-dir --no-deps /opt/fleet/source \
+ && rm -rf /opt/fleet/source
+ENV FLEET_AGENT_STATE_DIR=/var/lib/fleet-agent
+VOLUME /var/lib/fleet-agent
+USER fleet-agent
+EXPOSE 8080
+ENTRYPOINT ["/opt/fleet/agent/bin/fleet-worker"]
+CMD ["run"]

@@ -1,0 +1,126 @@
+# Copyright: Fleet Commander contributors. Apache-2.0.
+"""Services of a swarm, by the command of one of its managers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+
+from ansible_collections.fleet.commander.plugins.module_utils.images import ImageFailed, docker, inspect, last_word, pushed_digest
+
+WANTED = "fleet.wanted"
+"""The label that says what a service was asked to be, as a hash: some of it, such as values of variables, is not for showing."""
+
+GPU = "NVIDIA-GPU"
+LOOK_SECONDS = 0.5
+
+
+class ServiceFailed(ImageFailed):
+    """The swarm did not do it; the text is a sentence."""
+
+
+def look(name: str) -> dict[str, Any] | None:
+    """Return a service as the swarm has it, or None. Raises ServiceFailed."""
+    done = docker("service", "inspect", name)
+    if done.returncode:
+        said = done.stdout.lower()
+        if "no such service" in said or "not found" in said:
+            return None
+        if "not a swarm manager" in said:
+            raise ServiceFailed("This machine manages no swarm; run the playbook on a manager, such as after join_swarm.")
+        raise ServiceFailed(f"The swarm does not answer: {last_word(done.stdout)}")
+    found: dict[str, Any] = json.loads(done.stdout[done.stdout.index("[") :])[0]
+    return found
+
+
+def wanted_of(given: dict[str, Any]) -> str:
+    """Return a hash of what is asked for, the image aside. Pure."""
+    kept = {name: given[name] for name in ("replicas", "cluster", "env", "publish", "command", "gpus")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def differences(service: dict[str, Any], given: dict[str, Any], local_digest: str) -> list[str]:
+    """Return what is not as asked for. Pure. ``local_digest`` is what this engine has of the image, empty where it has nothing."""
+    spec = service["Spec"]
+    image, _, digest = spec["TaskTemplate"]["ContainerSpec"]["Image"].partition("@")
+    found = []
+    if image != given["image"].partition("@")[0] or (local_digest and digest and digest != local_digest):
+        found.append("image")
+    if (spec.get("Labels") or {}).get(WANTED) != wanted_of(given):
+        found.append("settings")
+    return found
+
+
+def create_words(given: dict[str, Any]) -> list[str]:
+    """Return the words that make the service. Pure."""
+    words = ["service", "create", "--detach", "--with-registry-auth", "--name", given["name"], "--replicas", str(given["replicas"])]
+    words += ["--label", f"{WANTED}={wanted_of(given)}"]
+    words += ["--constraint", f"node.labels.cluster=={given['cluster']}"] if given["cluster"] else []
+    words += [word for name in sorted(given["env"]) for word in ("--env", name)]
+    words += [word for each in given["publish"] for word in ("--publish", published(each))]
+    words += ["--generic-resource", f"{GPU}={given['gpus']}"] if given["gpus"] else []
+    return [*words, given["image"], *given["command"]]
+
+
+def published(text: str) -> str:
+    """Return a port such as ``8188:8188`` as Docker's command takes it, on the nodes themselves. Pure."""
+    outer, _, inner = text.rpartition(":")
+    return f"mode=host,target={inner}" + (f",published={outer}" if outer else "")
+
+
+def create(given: dict[str, Any]) -> None:
+    """Make the service. Raises ServiceFailed."""
+    done = docker(*create_words(given), environment=given["env"])
+    if done.returncode:
+        raise ServiceFailed(f"Service {given['name']} was not made: {last_word(done.stdout)}")
+
+
+def update(given: dict[str, Any]) -> None:
+    """Bring another image to the service. Raises ServiceFailed."""
+    done = docker("service", "update", "--detach", "--with-registry-auth", "--image", given["image"], given["name"])
+    if done.returncode:
+        raise ServiceFailed(f"Service {given['name']} was not updated: {last_word(done.stdout)}")
+
+
+def remove(name: str) -> None:
+    """Remove the service, and wait until its tasks are gone. Raises ServiceFailed."""
+    done = docker("service", "rm", name)
+    if done.returncode:
+        raise ServiceFailed(f"Service {name} was not removed: {last_word(done.stdout)}")
+    deadline = time.monotonic() + 30
+    while look(name) is not None and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+
+
+def settle(name: str, replicas: int, seconds: int) -> None:
+    """Wait until all tasks run. Raises ServiceFailed with what a task said."""
+    deadline, tasks = time.monotonic() + seconds, []
+    while time.monotonic() < deadline:
+        status = (look(name) or {}).get("UpdateStatus") or {}
+        tasks = tasks_of(name)
+        running = sum(task["CurrentState"].startswith("Running") and task["DesiredState"] == "Running" for task in tasks)
+        if status.get("State", "").startswith("rollback") or status.get("State") == "paused":
+            raise ServiceFailed(f"The update of {name} did not succeed: {status.get('Message') or status['State']}; {why(tasks)}")
+        if running == replicas and status.get("State") in (None, "", "completed"):
+            return
+        time.sleep(LOOK_SECONDS)
+    raise ServiceFailed(f"Service {name} does not run on {replicas} nodes after {seconds} s: {why(tasks)}")
+
+
+def tasks_of(name: str) -> list[dict[str, str]]:
+    """Return the tasks of a service, newest first."""
+    done = docker("service", "ps", name, "--no-trunc", "--format", "{{json .}}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def why(tasks: list[dict[str, str]]) -> str:
+    """Return what the tasks complain of, as the end of a sentence. Pure."""
+    told = [task["Error"] for task in tasks if task.get("Error")]
+    return f"{told[0].rstrip('.')}." if told else "no task says why; see 'docker service ps' on the manager."
+
+
+def local_digest(image: str) -> str:
+    """Return under which digest the registry has the image that this engine has; empty where it has none."""
+    return pushed_digest(inspect(image), image)
