@@ -79,10 +79,10 @@ def bare_fastapi() -> Iterator[Server]:
 
 
 @contextmanager
-def control_plane(home: Path) -> Iterator[Server]:
+def control_plane(home: Path, **settings: str) -> Iterator[Server]:
     """``fleet serve`` on a data folder."""
     port = free_port()
-    env = {"FLEET_HOME": str(home), "FLEET_PORT": str(port), "FLEET_LOG_LEVEL": "warning"}
+    env = {"FLEET_HOME": str(home), "FLEET_PORT": str(port), "FLEET_LOG_LEVEL": "warning", **settings}
     with _process([sys.executable, "-m", "fleet_api", "serve"], env, port) as pid:
         yield Server(port, psutil.Process(pid))
 
