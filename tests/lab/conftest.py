@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +43,18 @@ def make_lab() -> Iterator[MakeLab]:
 def lab(make_lab: MakeLab) -> list[Node]:
     """Two fresh nodes without an engine, shared by the tests of a file."""
     return make_lab("nodes", 2)
+
+
+@pytest.fixture(scope="session")
+def programs_of_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the documents' JavaScript needs, as ``NODE_PATH``."""
+    folder = tmp_path_factory.mktemp("node")
+    for path in (Path(__file__).parents[1] / "support" / "node").glob("*.json"):
+        shutil.copy(path, folder)
+    try:
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        if os.environ.get("FLEET_REQUIRE_LAB"):
+            raise
+        pytest.skip(f"the documents' JavaScript wants Node, and axios from its registry: {error}")
+    return folder / "node_modules"

@@ -34,15 +34,16 @@ class Manager:
     port: int
     key: str = field(default="", repr=False)
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
-        return f"https://{self.address}:{self.port}"
+        return f"{'http' if self.settings.get('FLEET_TLS') == 'off' else 'https'}://{self.address}:{self.port}"
 
     @property
     def env(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_") or name in KEPT}
-        return {**kept, "FLEET_HOME": str(self.home), "FLEET_HOST": self.address, "FLEET_PORT": str(self.port)}
+        return {**kept, "FLEET_HOME": str(self.home), "FLEET_HOST": self.address, "FLEET_PORT": str(self.port), **self.settings}
 
     def start(self) -> None:
         log = self.home.with_suffix(".log").open("ab")
@@ -62,6 +63,21 @@ class Manager:
         assert self.process is not None
         self.process.send_signal(how)
         self.process.wait(30)
+
+    @contextmanager
+    def open_lan(self) -> Iterator[None]:
+        """Run it again without keys and TLS while the context is open, then as it was."""
+        self.again({"FLEET_AUTH": "off", "FLEET_TLS": "off"})
+        try:
+            yield
+        finally:
+            self.again({})
+
+    def again(self, settings: dict[str, str]) -> None:
+        """Start it anew with these settings beside its own."""
+        self.stop()
+        self.settings = settings
+        self.start()
 
     def trusted(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.home / "tls" / "ca.crt"))
