@@ -7,6 +7,7 @@ member; its old self, which is down, is removed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -147,7 +148,7 @@ class Membership:
             await self._leave(await self._engine(node_id), tell, node_id)
         except (Unavailable, Timeout) as error:
             tell(f"{node_id} does not answer, so it is removed from the list alone: {error.detail}")
-        await self._remove(member["ID"], node_id)
+        await self._remove(member["ID"])
         tell(f"{node_id} has left the swarm")
 
     # -- one node
@@ -207,21 +208,10 @@ class Membership:
                     await self._swarm.set_role(each["ID"], "worker")
                 await self._managers.write(lambda client, old=each["ID"]: client.remove_node(old, force=True))  # type: ignore[misc]
 
-    async def _remove(self, member: str, node_id: str) -> None:
-        """Remove a member from the list once the managers see that it is down."""
-        deadline = asyncio.get_running_loop().time() + LEAVE_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
-            try:
-                raw = await self._managers.write(lambda client: client.inspect_node(member))
-            except NotFound:
-                return
-            if raw["Status"]["State"] == "down":
-                break
-            await asyncio.sleep(LOOK_SECONDS)
-        try:
+    async def _remove(self, member: str) -> None:
+        """Remove a member from the list; by force, as the managers take a while to see that one has left."""
+        with contextlib.suppress(NotFound):
             await self._managers.write(lambda client: client.remove_node(member, force=True))
-        except NotFound:
-            return
 
     async def _until(self, member: str, reached: Callable[[Raw], bool]) -> None:
         deadline = asyncio.get_running_loop().time() + READY_SECONDS
