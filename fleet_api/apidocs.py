@@ -9,8 +9,8 @@ from fleet_api.app import create_app
 from fleet_api.settings import Settings
 
 CHAPTERS = (
-    "health", "fleet", "nodes", "swarm", "clusters", "network", "install_queue", "operations", "schedule", "ssh", "vision", "queue", "vault",
-    "keys", "session", "audit", "agents",
+    "health", "fleet", "nodes", "swarm", "clusters", "network", "install_queue", "operations", "schedule", "ssh", "vision", "queue",
+    "vault", "keys", "session", "audit", "agents",
 )  # fmt: skip
 
 HEAD = """# The API in a table
@@ -24,7 +24,7 @@ WEBSOCKETS = """
 
 | address | sends |
 |---|---|
-| `/ws?types=` | `{type, data}`: `node_update`, `job_progress`, `job_complete`, `operation_update`, `service_update`; `types` names the ones wanted, separated by commas |
+| `/ws?types=` | `{type, data}`: `node_update`, `job_progress`, `job_complete`, `service_update`; `types` names the wanted ones |
 | `/ws/logs/{node_id}` | the node's services' log, and what operations tell of it: `{type, node_id, timestamp, level, message, source}` |
 | `/ws/metrics` | every node's figures, at once and then every second |
 """

@@ -175,6 +175,7 @@ def build(
     for kind in (swarm_joining, deploying, container_deploying, cluster_work):
         operations.kinds.add(kind)
     node_plays = NodePlays(settings, nodes, operations, vault, remote, leases.free_node)
+    node_plays.leaving = membership.before_retiring
     return State(
         settings=settings, clock=clock, db=db, bus=bus, nodes=nodes, figures=FiguresStream(nodes, clock),
         outputs=outputs, jobs=jobs, leases=leases, open_leases=open_leases,

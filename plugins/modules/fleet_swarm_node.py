@@ -14,7 +14,7 @@ author:
   - Fleet Commander maintainers
 options:
   node_id:
-    description: Docker's id of the member.
+    description: Docker's id of the member; empty in check mode for one that has yet to join.
     type: str
     required: true
   labels:
@@ -61,8 +61,9 @@ def main() -> None:
     )
     absent = module.params["state"] == "absent"
     try:
-        raw = swarm.member(module.params["node_id"])
-        if raw is None and not absent:
+        foretold = module.check_mode and not module.params["node_id"]  # one that has yet to join
+        raw = None if foretold else swarm.member(module.params["node_id"])
+        if raw is None and not absent and not foretold:
             module.fail_json(msg="This manager knows no node {}; see 'docker node ls' there.".format(module.params["node_id"]))
         before = dict((raw or {}).get("Spec", {}).get("Labels") or {})
         wanted = {**before, **{name: str(value) for name, value in module.params["labels"].items()}}

@@ -28,6 +28,7 @@ CONTAINER = {"node_id": "agx0", "image": "web:1", "name": "myapp", "port": 8080,
 @pytest.fixture
 def fleet(settings: Settings, _empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFleet]:
     monkeypatch.setattr(deploying, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(deploying, "STEADY_SECONDS", 0.02)
     monkeypatch.setattr(containers, "WATCHED_SECONDS", 0.01)
     settings.home.mkdir()
     shutil.copy(_empty_database, settings.database)

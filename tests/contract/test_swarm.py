@@ -19,6 +19,7 @@ SERVICE = {"name": "vision-web", "image": "web:1"}
 @pytest.fixture
 def fleet(settings: Settings, _empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFleet]:
     monkeypatch.setattr(deploying, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(deploying, "STEADY_SECONDS", 0.02)
     settings.home.mkdir()
     shutil.copy(_empty_database, settings.database)
     with fake_fleet(settings) as found:

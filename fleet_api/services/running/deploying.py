@@ -23,6 +23,9 @@ LOOK_SECONDS = 0.5
 PENDING_SECONDS = 20.0
 """A task that no node takes for so long is not going to be taken."""
 
+STEADY_SECONDS = 3.0
+"""How long the tasks of a new service must run to be told as running; of an update Swarm itself watches that."""
+
 LONGEST_SECONDS = 1800.0
 
 
@@ -136,6 +139,7 @@ class Deploying:
     async def _settled(self, service_id: str, work: Work, judge: Any) -> Deployed:
         loop = asyncio.get_running_loop()
         started, pending_since, said = loop.time(), None, ""
+        steady: tuple[frozenset[str], float] = (frozenset(), started)
         while True:
             try:
                 service, tasks = await self._services.raw(service_id)
@@ -153,7 +157,9 @@ class Deploying:
                 verdict = Verdict("failed", "no node takes its tasks", waits)
             if not verdict.state and loop.time() - started > LONGEST_SECONDS:
                 verdict = Verdict("failed", f"it did not settle within {LONGEST_SECONDS:g} s", *terminal.last_failure(tasks))
-            if verdict.state:
+            if verdict.running != steady[0]:
+                steady = (verdict.running, loop.time())
+            if verdict.state and not (verdict.running and loop.time() - steady[1] < STEADY_SECONDS):
                 return Deployed(
                     status=verdict.state, service_id=service["ID"], name=service["Spec"]["Name"], message=verdict.message,
                     error=verdict.error, exit_code=verdict.exit_code,

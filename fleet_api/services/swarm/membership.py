@@ -73,6 +73,15 @@ class Membership:
         except FleetError as error:
             raise OperationFailed(f"It is a node now, but is not in the swarm: {error.detail}") from error
 
+    async def before_retiring(self, work: Work, node_id: str) -> None:
+        """Take a node out of the swarm before it is given back. Raises OperationFailed where the swarm would be without a manager."""
+        if self._managers.swarm is None:
+            return
+        try:
+            await self.leave(node_id, lambda text: work.tell("step", text, node_id))
+        except FleetError as error:
+            raise work.failed(error) from error
+
     async def form(self, where: str, tell: Tell, *, force: bool = False) -> None:
         """Make a swarm with one manager: a node, or this machine. A swarm that the node manages already is taken over as it is."""
         engine = await self._engine(where)
