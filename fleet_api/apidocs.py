@@ -24,7 +24,7 @@ WEBSOCKETS = """
 
 | address | sends |
 |---|---|
-| `/ws?types=` | `{type, data}`: `node_update`, `job_progress`, `job_complete`; `types` names the ones wanted, separated by commas |
+| `/ws?types=` | `{type, data}`: `node_update`, `job_progress`, `job_complete`, `service_update`; `types` names the wanted ones |
 | `/ws/logs/{node_id}` | the node's services' log, and what operations tell of it: `{type, node_id, timestamp, level, message, source}` |
 | `/ws/metrics` | every node's figures, at once and then every second |
 """

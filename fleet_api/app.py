@@ -146,7 +146,7 @@ def _collect(model: Any, fields: dict[str, FieldInfo]) -> None:
     if isinstance(model, type) and issubclass(model, BaseModel):
         for name, info in model.model_fields.items():
             fields[name] = info
-            for inner in getattr(info.annotation, "__args__", ()):
+            for inner in (info.annotation, *getattr(info.annotation, "__args__", ())):
                 _collect(inner, fields)
 
 

@@ -181,6 +181,7 @@ def build(
         operations.kinds.add(kind)
     node_plays = NodePlays(settings, nodes, operations, vault, remote, leases.free_node)
     builds = Builds(settings, nodes, operations, engines, registry, deploying)
+    node_plays.leaving = membership.before_retiring
     return State(
         settings=settings, clock=clock, db=db, bus=bus, nodes=nodes, figures=FiguresStream(nodes, clock),
         outputs=outputs, jobs=jobs, leases=leases, open_leases=open_leases,

@@ -21,13 +21,16 @@ def shown(value: Any) -> str:
     return f"{text[:SHOWN]}... ({len(value) if isinstance(value, str) else len(text):,} characters)"
 
 
-def constraints(field: FieldInfo) -> list[Any]:
-    """Return a field's constraints, those inside ``Annotated[...] | None`` too."""
-    found = list(field.metadata)
+def constraints(field: FieldInfo, of_entry: bool = False) -> list[Any]:
+    """Return a field's constraints, else those inside ``Annotated[...] | None``; ``of_entry``: those of a list's entries."""
+    own = list(field.metadata)
+    if own and not of_entry:
+        return own
+    found = []
     for inner in getattr(field.annotation, "__args__", ()):
         for item in getattr(inner, "__metadata__", ()):
             found += item.metadata if isinstance(item, FieldInfo) else [item]
-    return found
+    return found or own
 
 
 def allowed(metadata: Sequence[Any]) -> str:
@@ -73,7 +76,8 @@ def sentence(errors: Sequence[Mapping[str, Any]], fields: Mapping[str, FieldInfo
         return f"{_reason(error)}."
     field = fields.get(location[-1]) or fields.get(location[0])
     value = "the value" if field is not None and SecretStr in _types(field.annotation) else shown(error["input"])
-    return f"{name}: {value} is not allowed; it {_rule(error, field)}."
+    of_entry = location[-1] not in fields
+    return f"{name}: {value} is not allowed; it {_rule(error, field, of_entry)}."
 
 
 def _types(annotation: Any) -> set[Any]:
@@ -100,9 +104,9 @@ _TEXT_LENGTH = {"string_too_short", "string_too_long"}
 _LIST_LENGTH = {"too_short", "too_long"}
 
 
-def _rule(error: Mapping[str, Any], field: FieldInfo | None) -> str:
+def _rule(error: Mapping[str, Any], field: FieldInfo | None, of_entry: bool) -> str:
     kind = error["type"]
-    span = allowed(constraints(field)) if field is not None else ""
+    span = allowed(constraints(field, of_entry)) if field is not None else ""
     if kind in _TEXT_LENGTH:
         return f"must be {span} characters long" if span else _reason(error)
     if kind in _LIST_LENGTH and isinstance(error["input"], str):

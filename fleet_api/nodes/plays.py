@@ -42,6 +42,9 @@ class NodePlays:
         self.vault = vault
         self.remote = remote
         self.free_node = free_node
+        self.leaving: Callable[[Work, str], Awaitable[None]] | None = None
+        """What is done with a node before it is retired, such as taking it out of the swarm."""
+
         self._operations = operations
         for playbook in PLAYBOOKS:
             operations.kinds.add(NodePlay(self, playbook))
@@ -113,6 +116,9 @@ class NodePlay:
             play, unreached = await self._play(work)
         except FleetError as error:
             raise OperationFailed(error.detail) from error
+        if self.name == "retire" and self._plays.leaving is not None and not work.checking:
+            for node_id in play.hosts:
+                await self._plays.leaving(work, node_id)
         try:
             async with AsyncExitStack() as stack:
                 for node_id in play.hosts:

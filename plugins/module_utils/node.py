@@ -59,6 +59,7 @@ def look(device_tree: str | None = None) -> dict[str, Any]:
         "os": operating_system(read("/etc/os-release")),
         "kernel": platform.release(),
         "machine": platform.machine(),
+        "ip_vs": ip_vs(),
         "python_version": platform.python_version(),
         "container": os.path.exists("/.dockerenv") or bool(read("/run/systemd/container").strip()),
         "time_service": time_service(),
@@ -67,6 +68,17 @@ def look(device_tree: str | None = None) -> dict[str, Any]:
 
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def ip_vs(root: str = "/") -> bool:
+    """Say whether the kernel has IP_VS, or can load it: a swarm's ingress network wants it."""
+    if os.path.exists(os.path.join(root, "proc/net/ip_vs")):
+        return True
+    modules = os.path.join(root, "lib/modules", platform.release())
+    folder = os.path.join(modules, "kernel/net/netfilter/ipvs")
+    if os.path.isdir(folder) and any(name.startswith("ip_vs.ko") for name in os.listdir(folder)):
+        return True
+    return "/ip_vs.ko" in read(os.path.join(modules, "modules.builtin"))
 
 
 def boot_id() -> str | None:

@@ -126,6 +126,10 @@ node:
       description: The kernel's release.
       type: str
       sample: 5.10.120-tegra
+    ip_vs:
+      description: Whether the kernel has IP_VS, or can load it; a swarm's ingress network wants it.
+      type: bool
+      sample: true
     machine:
       description: The processor's architecture.
       type: str

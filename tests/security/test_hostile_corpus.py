@@ -58,6 +58,14 @@ def among(words: str) -> list[Bad]:
     ]
 
 
+def named(*values: str) -> list[Bad]:
+    return [Bad(value, repr(value)[:40], "") for value in values]
+
+
+def images() -> list[Bad]:
+    return [Bad(value, repr(value)[:40], "image such as") for value in ("Web:1", "web:", "web@sha256:1", "a b", "../x", "-x", "web:1;rm")]
+
+
 PICTURE = {"prompt": "x"}
 JOB = {"job_type": "image_gen", "payload": {"prompt": "x"}}
 KEY = {"name": "x", "role": "viewer"}
@@ -177,6 +185,111 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
         },
     ),
     "/api/session": ({}, {"key": texts(500)}),
+    "/api/swarm/services": (
+        {"name": "web", "image": "web:1"},
+        {
+            "name": [*texts(63)[:5], *named("a b", "-x", "x-", SCRIPT, "a/b")],
+            "image": [*texts(300)[:5], *images()],
+            "replicas": numbers("from 0 to 1000", -1, 1001, 10_000),
+            "mode": among("replicated, global"),
+            "env": [
+                Bad(["A"], "'A'", "NAME=value"),
+                Bad(["A=b\nC=d"], "A=b", "one line"),
+                Bad(["=x"], "'=x'", "NAME"),
+                Bad("A=b", "A=b", "list"),
+            ],
+            "ports": [
+                Bad([{"target_port": 0}], "0", "from 1 to 65535"),
+                Bad([{"target_port": 70_000}], "70000", "from 1 to 65535"),
+                Bad([{"target_port": 80, "published_port": 70_000}], "70000", "from 1 to 65535"),
+                Bad([{"target_port": 80, "mode": "bridge"}], "'bridge'", "ingress, host"),
+                Bad([{"target_port": 80, "published_port": 80}, {"target_port": 81, "published_port": 80}], "80", "twice"),
+                Bad("80:80", "'80:80'", "list"),
+            ],
+            "constraints": [
+                Bad(["node.labels.cluster"], "node.labels.cluster", "=="),
+                Bad(["cluster==vision"], "cluster==vision", "node.hostname"),
+                Bad(["node.labels.==x"], "node.labels.==x", "key"),
+                Bad(["node.role=manager"], "node.role=manager", "=="),
+                Bad([""], "''", "from 1 to 300"),
+            ],
+            "mounts": [
+                Bad([{"source": "/var/run/docker.sock", "target": "/s"}], "docker.sock", "Docker socket"),
+                Bad([{"source": "/run", "target": "/s"}], "'/run'", "Docker socket"),
+                Bad([{"source": "/", "target": "/host"}], "'/'", ""),
+                Bad([{"source": "/etc", "target": "/etc"}], "'/etc'", "FLEET_MOUNT_ROOTS"),
+                Bad([{"source": "/mnt/../etc", "target": "/etc"}], "'/mnt/../etc'", "'..'"),
+                Bad([{"source": "/mnt/x", "target": "data"}], "'data'", "absolute"),
+                Bad([{"source": "../x", "target": "/data"}], "'../x'", "absolute"),
+            ],
+            "resources": [Bad({"gpu": -1}, "-1", "from 0 to 64"), Bad({"gpu": 1.5}, "1.5", "whole number"), Bad(1, "1", "")],
+            "restart": [
+                Bad({"condition": "always"}, "'always'", "none, on-failure, any"),
+                Bad({"max_attempts": -1}, "-1", "from 0 to 1000"),
+            ],
+            "update": [
+                Bad({"failure_action": "pray"}, "'pray'", "rollback, pause, continue"),
+                Bad({"parallelism": 5000}, "5000", "from 0 to 1000"),
+            ],
+            "health": [Bad({"test": []}, "[]", "from 1 to 50"), Bad({"test": ["true"], "retries": 0}, "0", "from 1 to 100")],
+        },
+    ),
+    "/api/swarm/services/web/scale": ({}, {"replicas": numbers("from 0 to 1000", -1, 1001)}),
+    "/api/swarm/services/web/update": ({}, {"image": images(), "replicas": numbers("from 0 to 1000", -1, 1001)}),
+    "/api/swarm/nodes/agx0/labels": (
+        {},
+        {
+            "labels": [
+                Bad({"a b": "x"}, "'a b'", "pattern"),
+                Bad({"rack": 5}, "5", "text"),
+                Bad({"rack": "x" * 201}, "characters)", ""),
+                Bad([], "[]", "JSON object"),
+            ]
+        },
+    ),
+    "/api/swarm/nodes/agx0/role": ({}, {"role": among("worker, manager")}),
+    "/api/swarm/nodes/agx0/availability": ({}, {"availability": among("active, pause, drain")}),
+    "/api/swarm/join-remote": (
+        {"node_ip": "192.0.2.10", "credential_id": "x"},
+        {
+            "node_ip": [Bad("agx0", "'agx0'", "IP address"), Bad("192.0.2", "'192.0.2'", "IP address"), Bad(5, "5", "text")],
+            "username": [Bad("-o", "'-o'", "pattern"), Bad("", "''", "from 1 to 64")],
+            "cluster": [Bad("a/b", "'a/b'", "pattern"), Bad("x" * 101, "characters)", "at most 100")],
+            "role": among("worker, manager"),
+            "ssh_port": [Bad(0, "0", "from 1 to 65535"), Bad(70_000, "70000", "from 1 to 65535")],
+        },
+    ),
+    "/api/clusters": (
+        {"name": "vision", "node_ids": ["agx0"]},
+        {
+            "name": [
+                Bad("", "''", "pattern"),
+                Bad("a/b", "'a/b'", "pattern"),
+                Bad("x" * 101, "characters)", "at most 100"),
+                Bad(5, "5", "text"),
+            ],
+            "cluster_type": among("swarm"),
+            "node_ids": [Bad([], "[]", "from 1 to 500"), Bad("agx0", "'agx0'", "list"), Bad([""], "''", "from 1 to")],
+            "manager_node_id": texts(200)[:4],
+        },
+    ),
+    "/api/fleet/deploy": (
+        {"node_id": "agx0", "image": "web:1", "name": "web"},
+        {
+            "node_id": texts(200)[:4],
+            "image": images(),
+            "name": named("x", "a b", "-x", "/x", SCRIPT),
+            "port": numbers("from 1 to 65535", 0, 70_000),
+            "gpus": [Bad("yes please", "'yes please'", "true or false"), Bad({}, "{}", "true or false")],
+            "env": [Bad(["A"], "'A'", "NAME=value"), Bad([5], "5", "text")],
+            "mounts": [
+                Bad(["/var/run/docker.sock:/s"], "docker.sock", "Docker socket"),
+                Bad(["/etc:/etc"], "'/etc'", "FLEET_MOUNT_ROOTS"),
+                Bad(["/mnt"], "'/mnt'", "source:target"),
+                Bad(["/mnt:/x:rx"], "'/mnt:/x:rx'", "source:target"),
+            ],
+        },
+    ),
     "/api/agents/tokens": ({}, {"node_id": [Bad("A B", "'A B'", "pattern"), Bad("../x", "'../x'", "pattern"), Bad(5, "5", "text")]}),
 }
 CORPUS = [(path, base, field, bad) for path, (base, fields) in FIELDS.items() for field, found in fields.items() for bad in found]

@@ -130,6 +130,10 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "{version}/{path:path}": "0/nope.css",
         "{job_id}": lease["job_id"] if "uploads" in path else str(uuid.UUID(int=1)),
         "{attempt}": str(held["attempt"]),
+        "{service_id}": "nope",
+        "{container_id}": "nope",
+        "{container_name}": "nope",
+        "{cluster_id}": "nope",
     }
     for name, value in values.items():
         path = path.replace(name, value)
@@ -150,6 +154,15 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "POST /api/vault": {"json": {"name": f"credential-{uuid.uuid4()}", "username": "jetson", "password": "x"}},
         "PATCH /api/vault/{cred_id}": {"json": {"name": "other"}},
         "POST /api/agents/tokens": {"json": {}},
+        "POST /api/swarm/join-remote": {"json": {"node_ip": "127.0.0.1", "credential_id": "nope"}},
+        "POST /api/swarm/nodes/{node_id}/labels": {"json": {"labels": {"rack": "a1"}}},
+        "POST /api/swarm/nodes/{node_id}/role": {"json": {"role": "worker"}},
+        "POST /api/swarm/nodes/{node_id}/availability": {"json": {"availability": "active"}},
+        "POST /api/swarm/services": {"json": {"name": "web", "image": "web:1"}},
+        "POST /api/swarm/services/{service_id}/scale": {"json": {"replicas": 1}},
+        "POST /api/swarm/services/{service_id}/update": {"json": {"image": "web:2"}},
+        "POST /api/fleet/deploy": {"json": {"node_id": "nope", "image": "web:1", "name": "web"}},
+        "POST /api/clusters": {"json": {"name": "vision", "node_ids": ["nope"]}},
         "POST /api/agents/lease": {"json": {"incarnation": held["incarnation"], "request_id": "r", "want_job": False, "wait_seconds": 0}},
         "POST /api/agents/beat": {"json": {"incarnation": held["incarnation"]}},
         "PUT /api/agents/uploads/{job_id}/{attempt}": {"content": b"x", "headers": {"X-Content-SHA256": "0" * 64}},

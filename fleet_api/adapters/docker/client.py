@@ -53,8 +53,8 @@ class _Adapter(UnixHTTPAdapter):
         self._noted = opened
 
     def get_connection(self, url: Any, proxies: Any = None) -> Any:
-        """requests: the pool of connections."""
-        pool: Any = super().get_connection(url, proxies)
+        """requests: the pool of connections: one for all, where the library has one for each address that was ever asked for."""
+        pool: Any = super().get_connection(self.socket_path, proxies)
         if not hasattr(pool, "noted"):
             make = pool._new_conn
             pool.noted = True

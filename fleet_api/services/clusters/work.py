@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from fleet_api.errors import Conflict, FleetError, InvalidValue
@@ -100,12 +101,15 @@ class ClusterWork:
         request = work.request
         row = await self._clusters.add(request["name"], request["manager"])
         try:
-            await self._joined(work, request["manager"])
-        except BaseException:
+            await self._add(work)
+        except BaseException:  # no half of a cluster stays; who has joined the swarm meanwhile stays in that
+            for node in self._clusters.members(row.name):
+                await self._nodes.change(node.id, cluster=None)
+                with contextlib.suppress(FleetError):
+                    await self._membership.label(node.id)
             await self._clusters.remove(row)
             raise
         work.result["cluster_id"] = row.id
-        await self._add(work)
 
     async def _add(self, work: Work) -> None:
         request = work.request

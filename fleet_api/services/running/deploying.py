@@ -23,6 +23,9 @@ LOOK_SECONDS = 0.5
 PENDING_SECONDS = 20.0
 """A task that no node takes for so long is not going to be taken."""
 
+STEADY_SECONDS = 3.0
+"""How long the tasks of a new service must run to be told as running; of an update Swarm itself watches that."""
+
 LONGEST_SECONDS = 1800.0
 
 
@@ -101,18 +104,25 @@ class Deploying:
 
     async def update(self, name: str, change: ServiceChange, work: Work, *, force: bool = False) -> Deployed:
         """Change a service and wait for Swarm's word."""
+        failed_before = await self._failures(name)
         before = await self._services.change(name, change, force=force)
         work.tell("step", f"Service {before['Spec']['Name']} is being updated")
-        return await self._updated(before, work)
+        return await self._updated(before, failed_before, work)
 
     async def rollback(self, name: str, work: Work) -> Deployed:
         """Take the last update back and wait for Swarm's word."""
+        failed_before = await self._failures(name)
         before = await self._services.rollback(name)
         work.tell("step", f"Service {before['Spec']['Name']} goes back to what it was")
-        found = await self._updated(before, work)
+        found = await self._updated(before, failed_before, work)
         if found.status == "rolled_back":  # as was asked for
             return found.model_copy(update={"status": "completed", "error": None, "exit_code": None})
         return found
+
+    async def _failures(self, name: str) -> set[str]:
+        """Return the tasks that failed before, whose errors are not those of what comes now."""
+        _, tasks = await self._services.raw(name)
+        return {task["ID"] for task in tasks if terminal.last_failure([task])[0]}
 
     async def _created(self, service_id: str, work: Work) -> Deployed:
         nodes = sum(
@@ -121,10 +131,9 @@ class Deploying:
         )
         return await self._settled(service_id, work, lambda service, tasks: terminal.of_creation(service, tasks, nodes))
 
-    async def _updated(self, before: Raw, work: Work) -> Deployed:
+    async def _updated(self, before: Raw, known: set[str], work: Work) -> Deployed:
         started = (before.get("UpdateStatus") or {}).get("StartedAt")
         template = before["Spec"]["TaskTemplate"]
-        known = {task["ID"] for task in (await self._services.raw(before["ID"]))[1] if terminal.last_failure([task])[0]}
 
         def judge(service: Raw, tasks: list[Raw]) -> Verdict:
             fresh = [task for task in tasks if task["ID"] not in known]
@@ -138,6 +147,7 @@ class Deploying:
     async def _settled(self, service_id: str, work: Work, judge: Any) -> Deployed:
         loop = asyncio.get_running_loop()
         started, pending_since, said = loop.time(), None, ""
+        steady: tuple[frozenset[str], float] = (frozenset(), started)
         while True:
             try:
                 service, tasks = await self._services.raw(service_id)
@@ -155,7 +165,9 @@ class Deploying:
                 verdict = Verdict("failed", "no node takes its tasks", waits)
             if not verdict.state and loop.time() - started > LONGEST_SECONDS:
                 verdict = Verdict("failed", f"it did not settle within {LONGEST_SECONDS:g} s", *terminal.last_failure(tasks))
-            if verdict.state:
+            if verdict.running != steady[0]:
+                steady = (verdict.running, loop.time())
+            if verdict.state and not (verdict.running and loop.time() - steady[1] < STEADY_SECONDS):
                 return Deployed(
                     status=verdict.state, service_id=service["ID"], name=service["Spec"]["Name"], message=verdict.message,
                     error=verdict.error, exit_code=verdict.exit_code,

@@ -18,12 +18,13 @@ Raw = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``state`` is completed, rolled_back, failed, or empty while it goes on."""
+    """``state`` is completed, rolled_back, failed, or empty while it goes on. ``running`` are tasks that must last to make it true."""
 
     state: str
     message: str = ""
     error: str | None = None
     exit_code: int | None = None
+    running: frozenset[str] = frozenset()
 
 
 GOING_ON = Verdict("")
@@ -52,7 +53,7 @@ def of_creation(service: Raw, tasks: Sequence[Raw], nodes: int) -> Verdict:
     wanted = nodes if replicas is None else replicas
     running = [task for task in tasks if _state(task) == "running" and task.get("DesiredState") == "running"]
     if len(running) >= wanted:
-        return Verdict("completed", f"{len(running)} of {wanted} tasks run")
+        return Verdict("completed", f"{len(running)} of {wanted} tasks run", running=frozenset(task["ID"] for task in running))
     once = (service["Spec"]["TaskTemplate"].get("RestartPolicy") or {}).get("Condition") in ("none", "on-failure")
     done = [task for task in tasks if _state(task) == "complete"]
     if once and done and len(running) + len(done) >= wanted:

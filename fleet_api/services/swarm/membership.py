@@ -7,6 +7,7 @@ member; its old self, which is down, is removed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -71,6 +72,15 @@ class Membership:
             await self.ensure(node_id, lambda text: work.tell("step", text, node_id))
         except FleetError as error:
             raise OperationFailed(f"It is a node now, but is not in the swarm: {error.detail}") from error
+
+    async def before_retiring(self, work: Work, node_id: str) -> None:
+        """Take a node out of the swarm before it is given back. Raises OperationFailed where the swarm would be without a manager."""
+        if self._managers.swarm is None:
+            return
+        try:
+            await self.leave(node_id, lambda text: work.tell("step", text, node_id))
+        except FleetError as error:
+            raise work.failed(error) from error
 
     async def form(self, where: str, tell: Tell, *, force: bool = False) -> None:
         """Make a swarm with one manager: a node, or this machine. A swarm that the node manages already is taken over as it is."""
@@ -147,7 +157,7 @@ class Membership:
             await self._leave(await self._engine(node_id), tell, node_id)
         except (Unavailable, Timeout) as error:
             tell(f"{node_id} does not answer, so it is removed from the list alone: {error.detail}")
-        await self._remove(member["ID"], node_id)
+        await self._remove(member["ID"])
         tell(f"{node_id} has left the swarm")
 
     # -- one node
@@ -207,21 +217,10 @@ class Membership:
                     await self._swarm.set_role(each["ID"], "worker")
                 await self._managers.write(lambda client, old=each["ID"]: client.remove_node(old, force=True))  # type: ignore[misc]
 
-    async def _remove(self, member: str, node_id: str) -> None:
-        """Remove a member from the list once the managers see that it is down."""
-        deadline = asyncio.get_running_loop().time() + LEAVE_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
-            try:
-                raw = await self._managers.write(lambda client: client.inspect_node(member))
-            except NotFound:
-                return
-            if raw["Status"]["State"] == "down":
-                break
-            await asyncio.sleep(LOOK_SECONDS)
-        try:
+    async def _remove(self, member: str) -> None:
+        """Remove a member from the list; by force, as the managers take a while to see that one has left."""
+        with contextlib.suppress(NotFound):
             await self._managers.write(lambda client: client.remove_node(member, force=True))
-        except NotFound:
-            return
 
     async def _until(self, member: str, reached: Callable[[Raw], bool]) -> None:
         deadline = asyncio.get_running_loop().time() + READY_SECONDS

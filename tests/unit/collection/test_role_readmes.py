@@ -17,7 +17,9 @@ def test_the_readme_is_fresh(role: Path) -> None:
 
 
 def test_there_are_roles() -> None:
-    assert {"node_baseline", "docker_engine", "node_agent", "jetson", "ssh_trust", "control_plane"} <= {role.name for role in ROLES}
+    assert {"node_baseline", "docker_engine", "node_agent", "jetson", "ssh_trust", "control_plane", "swarm_manager", "swarm_member"} <= {
+        role.name for role in ROLES
+    }
 
 
 def test_markup_becomes_markdown() -> None:

@@ -1,0 +1,73 @@
+"""A control plane with a fleet of fake engines around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from fleet_api.adapters.ansible.fake import FakePlays
+from fleet_api.adapters.docker.fake import FakeEngines
+from fleet_api.adapters.docker.fake_swarm import FakeDocker, FakeWorld
+from fleet_api.app import create_app
+from fleet_api.settings import Settings
+from tests.support.client import client_of
+from tests.support.machines import FakeSsh
+
+FACTS = {"is_jetson": True, "l4t_version": "36.4.3", "jetpack_version": "6.2", "compute_capability": "8.7", "gpus": [{"name": "orin"}]}
+
+
+@dataclass
+class FakeFleet:
+    """Managed nodes ``agx0``, ``agx1``, ... each with an engine and a GPU."""
+
+    api: TestClient
+    world: FakeWorld
+    engines: FakeEngines
+    dockers: dict[str, FakeDocker]
+
+    def get(self, path: str, status: int = 200, **params: Any) -> Any:
+        answer = self.api.get(path, params=params)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def post(self, path: str, body: Any = None, status: int = 201, **params: Any) -> Any:
+        answer = self.api.post(path, json=body, params=params)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def delete(self, path: str, status: int = 200, **params: Any) -> Any:
+        answer = self.api.delete(path, params=params)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def cluster(self, name: str = "vision", *nodes: str) -> Any:
+        return self.post("/api/clusters", {"name": name, "node_ids": list(nodes or ("agx0", "agx1"))})
+
+    def dead(self, *nodes: str) -> None:
+        """Let engines answer no more."""
+        from fleet_api.adapters.docker.errors import EngineAway
+
+        for node in nodes:
+            self.engines.engines[node].error = EngineAway(f"{node} does not answer.")
+
+
+@contextmanager
+def fake_fleet(settings: Settings, nodes: int = 3) -> Iterator[FakeFleet]:
+    world = FakeWorld()
+    dockers = {f"agx{number}": FakeDocker(world, f"agx{number}", f"10.0.0.{number + 1}", gpus=1) for number in range(nodes)}
+    engines = FakeEngines(**dockers)
+    with client_of(create_app(settings, None, FakePlays(), FakeSsh(), engines)) as api:
+        engines.known = api.app.state.fleet.nodes.get  # type: ignore[attr-defined]
+        fleet = FakeFleet(api, world, engines, dockers)
+        credential = fleet.post("/api/vault", {"name": "shelf", "username": "nvidia", "password": "shelf"})["id"]
+        state = api.app.state.fleet  # type: ignore[attr-defined]
+        for number, name in enumerate(dockers):
+            fleet.post("/api/nodes", {"id": name, "ip": f"10.0.0.{number + 1}", "credential_id": credential})
+            api.portal.call(lambda name=name: state.nodes.change(name, state="managed", facts=dict(FACTS)))  # type: ignore[union-attr]
+            state.nodes.get(name).online = True
+            state.nodes.get(name).heard = state.clock.monotonic() + 1000
+        yield fleet
