@@ -21,8 +21,10 @@ from fleet_api.adapters.registry.types import RegistryAway
 from fleet_api.app import create_app
 from fleet_api.kit.clock import SystemClock
 from fleet_api.migrate import upgrade
+from fleet_api.services.running import deploying
 from fleet_api.settings import Settings
 from tests.support.client import client_of
+from tests.support.swarm import fake_fleet
 
 ADDRESS = "192.0.2.10:5000"
 STEPS = [
@@ -264,3 +266,26 @@ def test_what_the_registry_holds(bench: Bench) -> None:
 
 def test_the_catalogue(bench: Bench) -> None:
     assert {"comfyui", "minio", "redis"} <= {each["name"] for each in bench.api.get("/api/build/catalogue").json()["services"]}
+
+
+def test_engines_sign_in_to_the_fleets_registry_and_to_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(deploying, "STEADY_SECONDS", 0.02)
+    settings = Settings(home=tmp_path / "home")
+    settings.home.mkdir()
+    upgrade(settings.database)
+    wanted = registry_identity.Wanted(ADDRESS, ("192.0.2.10",), "fleet")
+    registry_identity.ensure(settings.registry_folder, settings.tls_folder, wanted, SystemClock().now())
+    with fake_fleet(settings) as fleet:
+        fleet.cluster()
+        for image, signs_in in ((f"{ADDRESS}/x:v1", True), ("192.0.2.11:5000/x:v1", False), ("web:1", False)):
+            name = f"s{len(image)}"
+            started = fleet.post("/api/build/deploy", {"image": image, "service_name": name, "cluster": "vision"})
+            deadline = time.monotonic() + 10
+            while (row := fleet.get(f"/api/operations/{started['operation_id']}"))["state"] in ("queued", "running"):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            assert row["state"] == "succeeded", row["reason"]
+            assert fleet.get(f"/api/swarm/services/{name}")["image"].startswith(image)
+            [headers] = [each.headers.pop() for each in fleet.dockers.values() if each.headers]
+            assert ("X-Registry-Auth" in headers) is signs_in

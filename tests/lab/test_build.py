@@ -31,6 +31,7 @@ rm -rf /tmp/base
 """
 GOOD = 'FROM lab-base:1\nARG WORD=none\nCOPY greeting /greeting\nRUN echo "$WORD" > /word\nCMD ["cat", "/greeting", "/word"]\n'
 FAILING = "FROM lab-base:1\nRUN echo about to fail\nRUN exit 3\n"
+WAITING = """CMD ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.5; done"]\n"""
 HANGING = "FROM lab-base:1\nRUN echo waiting; sleep 600\n"
 
 
@@ -83,7 +84,7 @@ def place(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("build")
     (folder / "roots").mkdir()
     (folder / "home").mkdir(mode=0o700)
-    (folder / "home" / "fleet.toml").write_text(f'build_roots = ["{folder / "roots"}"]\n')
+    (folder / "home" / "fleet.toml").write_text(f'build_roots = ["{folder / "roots"}"]\nswarm_manager = "{keeper.name}"\n')
     with managing(folder / "home", gateway(keeper)) as manager:
         plays = Plays(
             folder, [keeper, builder], managers=[keeper], fleet_registry=f"{keeper.ip}:5000", fleet_control_plane_url=manager.url,
@@ -95,7 +96,8 @@ def place(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             for node in (keeper, builder):
                 if node is builder and node.password != keeper.password:
                     credential = manager.credential(builder, "lab-builder")
-                ok(api.post("/api/nodes", json={"hostname": node.name, "ip": node.ip, "credential_id": credential}))
+                about = {"hostname": node.name, "ip": node.ip, "credential_id": credential, "cluster": "vision"}
+                assert api.post("/api/nodes", json=about).status_code == 201
         yield Place(manager, keeper, builder, plays, folder / "roots")
 
 
@@ -211,7 +213,60 @@ def test_over_its_limit_it_is_read_and_not_written(place: Place, registry: Playe
     place.manager.succeeded(place.start("team-hello", tag="v2", build_args={"WORD": "more"}))
 
 
+@pytest.fixture(scope="module")
+def swarm(place: Place, registry: Played) -> None:
+    """Both engines in a swarm, the builder in the cluster ``vision``."""
+    place.keeper.shell(f"docker swarm init --advertise-addr {place.keeper.ip}")
+    token = place.keeper.shell("docker swarm join-token -q worker").strip()
+    place.builder.shell(f"docker swarm join --token {token} {place.keeper.ip}:2377")
+    place.keeper.shell(f"docker node update --label-add cluster=vision {place.builder.name}")
+    with place.manager.client() as api:  # until the way to it is open
+        until(lambda: api.get("/api/swarm/services").status_code == 200)
+
+
+def test_built_and_deployed_by_rest(place: Place, swarm: None) -> None:
+    place.dockerfile("waiter", 'FROM lab-base:1\nARG WORD=one\nRUN echo "$WORD" > /word\n' + WAITING)
+    body = {
+        "image_name": "waiter", "tag": "v1", "dockerfile_path": "waiter", "node_id": place.builder.name, "service_name": "waiter",
+        "cluster": "vision",
+    }  # fmt: skip
+    for word in ("one", "two"):  # another image under the same tag is brought too
+        with place.manager.client() as api:
+            started = ok(api.post("/api/build/build-and-deploy", json={**body, "build_args": {"WORD": word}}))
+        row = place.manager.succeeded(started["operation_id"])
+        assert (row["result"]["status"], row["result"]["pushed"]) == ("completed", True)
+        container = place.builder.shell("docker ps -q --filter label=com.docker.swarm.service.name=waiter").split()[0]
+        assert place.builder.shell(f"docker exec {container} cat /word").strip() == word
+    with place.manager.client() as api:
+        started = ok(api.post("/api/build/deploy", json={"image": row["result"]["image"], "service_name": "again", "cluster": "vision"}))
+        place.manager.succeeded(started["operation_id"])
+        for name in ("waiter", "again"):
+            ok(api.delete(f"/api/swarm/services/{name}"))
+    until(lambda: place.left() == "", 40)
+
+
+def test_the_same_by_playbooks_alone(place: Place, swarm: None) -> None:
+    place.keeper.shell(BASE)
+    place.dockerfile("by-hand", 'FROM lab-base:1\nARG WORD=one\nRUN echo "$WORD" > /word\n' + WAITING)
+    plays, image = place.plays, f"{place.address}/by-hand:latest"
+    plays.variables |= {"image_build_name": "by-hand", "image_build_context": str(place.roots / "by-hand"), "deploy_cluster": "vision"}
+    plays.variables |= {"deploy_service_name": "by-hand", "deploy_image": image, "deploy_replicas": 2}
+    for playbook in ("build_image", "deploy"):
+        assert plays.play(playbook, "--check").changed(place.keeper) == 1
+        assert plays.play(playbook).changed(place.keeper) == 1
+        assert plays.play(playbook).changed(place.keeper) == 0
+    assert "by-hand" in place.keeper.shell("docker service ls --filter name=by-hand")
+    plays.variables["image_build_args"] = {"WORD": "two"}
+    assert [plays.play(playbook).changed(place.keeper) for playbook in ("build_image", "deploy")] == [1, 1]
+    container = place.builder.shell("docker ps -q --filter label=com.docker.swarm.service.name=by-hand").split()[0]
+    assert place.builder.shell(f"docker exec {container} cat /word").strip() == "two"
+    plays.variables["deploy_state"] = "absent"
+    assert plays.play("deploy").changed(place.keeper) == 1
+
+
 def test_the_way_back(place: Place, registry: Played, found: dict[str, dict[str, Any]]) -> None:
+    for node in (place.builder, place.keeper):
+        node.shell("docker swarm leave --force", check=False)
     assert place.plays.play("retire").changed(place.keeper) > 0
     for node in (place.keeper, place.builder):
         changed = differences(found[node.name], snapshot(node))

@@ -12,12 +12,17 @@ from tests.support.snapshot import differences, snapshot
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
+ROOT = Path(__file__).parents[2]
+JSON = str(ROOT / "gpu_inference" / "builtin" / "model" / "manifest.json")
+
 THERE = [
     {"fleet.commander.fleet_packages": {"owner": "test", "names": ["logrotate", "rsync"], "leftover_paths": ["/var/lib/logrotate"]}},
     {"fleet.commander.fleet_file": {"path": "/etc/issue", "lines": ["ours"]}},
     {"fleet.commander.fleet_file": {"path": "/etc/fleet-test/deep/settings.json", "keys": {"ours": {"a": 1}}}},
     {"fleet.commander.fleet_file": {"path": "/etc/systemd/system/fleet-test.service", "content": "[Service]\nExecStart=/bin/sleep 600\n"}},
     {"fleet.commander.fleet_file": {"path": "/opt/fleet-test", "state": "directory", "mode": "0700"}},
+    {"fleet.commander.fleet_secret_file": {"path": "/etc/fleet-test/secret", "source": __file__, "group": "games", "mode": "0640"}},
+    {"fleet.commander.fleet_secret_file": {"path": "/root/.fleet-test/config.json", "source": JSON, "merge": True, "folder_mode": "0700"}},
     {"fleet.commander.fleet_unit": {"name": "fleet-test", "active": True}},
     {"fleet.commander.fleet_unit": {"name": "ssh", "enabled": False}},
     {"fleet.commander.fleet_account": {"name": "fleet-test", "system": True, "groups": ["fleet-testers"]}},
@@ -30,6 +35,8 @@ BACK = [
     {"fleet.commander.fleet_account": {"name": "fleet-test", "state": "restored"}},
     {"fleet.commander.fleet_unit": {"name": "ssh", "state": "restored"}},
     {"fleet.commander.fleet_unit": {"name": "fleet-test", "state": "restored"}},
+    {"fleet.commander.fleet_secret_file": {"path": "/root/.fleet-test/config.json", "state": "restored"}},
+    {"fleet.commander.fleet_secret_file": {"path": "/etc/fleet-test/secret", "state": "restored"}},
     {"fleet.commander.fleet_file": {"path": "/opt/fleet-test", "state": "restored", "purge": True}},
     {"fleet.commander.fleet_file": {"path": "/etc/systemd/system/fleet-test.service", "state": "restored"}},
     {"fleet.commander.fleet_file": {"path": "/etc/fleet-test/deep/settings.json", "state": "restored"}},
@@ -54,7 +61,7 @@ def test_there_and_back(make_lab: MakeLab, tmp_path: Path) -> None:
             assert node.run("nvpmodel", "-q") == "NV Power Mode: 25W\n3\n"
             assert "ours" in node.run("cat", "/etc/issue")
             assert differences(before, snapshot(node)) != []
-    assert steps == [10, 10, 0, 0, 10, 10, 0, 0]
+    assert steps == [12, 12, 0, 0, 12, 12, 0, 0]
     assert differences(before, snapshot(node)) == []
 
 

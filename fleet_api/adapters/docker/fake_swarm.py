@@ -68,7 +68,7 @@ class FakeWorld:
 
 
 class FakeDocker:
-    """One engine. ``containers_here`` and ``images`` are by name."""
+    """One engine. ``containers_here`` and ``images`` are by name, ``headers`` what came with calls that have an image fetched."""
 
     def __init__(self, world: FakeWorld, hostname: str, addr: str, gpus: int = 0) -> None:
         self.world = world
@@ -82,6 +82,7 @@ class FakeDocker:
         self.containers_here: dict[str, Raw] = {}
         self.runtimes: Raw = {"runc": {}}
         self.ports: set[int] = set()
+        self.headers: list[Raw] = []
 
     # -- the engine
 
@@ -232,8 +233,9 @@ class FakeDocker:
     def _url(self, path: str, *parts: str) -> str:
         return path.format(*parts)
 
-    def _post_json(self, path: str, data: Raw, params: Raw) -> Raw:
+    def _post_json(self, path: str, data: Raw, params: Raw, headers: Raw | None = None) -> Raw:
         words = path.split("/")
+        self.headers.append(headers or {})
         if path == "/services/create":
             return self._create(data)
         if words[1] == "services":
@@ -285,8 +287,9 @@ class FakeDocker:
             raise refused(404, f"No such image: {image}")
         return {"Architecture": "arm64"}
 
-    def pull(self, name: str, tag: str, stream: bool, decode: bool) -> list[Raw]:
+    def pull(self, name: str, tag: str, stream: bool, decode: bool, auth_config: Raw | None = None) -> list[Raw]:
         """See the docker library."""
+        self.headers.append(auth_config or {})
         if name.startswith("nowhere"):
             raise refused(404, f"pull access denied for {name}, repository does not exist")
         self.images.add(f"{name}:{tag}")
