@@ -63,13 +63,16 @@ def theirs(diffusers: Any, sampler: str, config: Any) -> Any:
     return scheduler
 
 
-def close(ours: Any, other: Any) -> None:
-    """Within 1e-4, absolute up to magnitude 1 and relative to the largest value above it (sigmas reach 4096)."""
+def close(ours: Any, other: Any, lost: float = 0.0) -> None:
+    """Within 1e-4, absolute up to magnitude 1 and relative to the largest value above it (sigmas reach 4096).
+
+    ``lost`` is what float32 cannot hold on the way there.
+    """
     other = np.asarray(other, dtype=np.float32)
     scale = max(1.0, float(np.abs(other).max()))
-    worst = float(np.abs(np.asarray(ours) - other).max()) / scale
+    worst = float(np.abs(np.asarray(ours) - other).max())
     assert np.isfinite(worst)
-    assert worst <= TOLERANCE, f"differs by {worst:.2e} of {scale:.1f}"
+    assert worst <= TOLERANCE * scale + lost, f"differs by {worst / scale:.2e} of {scale:.1f}"
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -102,11 +105,15 @@ def test_every_state_equals_diffusers(
     latents = own.start(noises[0])
     other = torch.from_numpy(noises[0]) * scheduler.init_noise_sigma
     close(latents, other)
+    lost = 0.0
     for index, timestep in enumerate(scheduler.timesteps):
         shown = own.model_input(latents, index)
-        close(shown, scheduler.scale_model_input(other, timestep))
+        close(shown, scheduler.scale_model_input(other, timestep), lost)
         # A prediction that follows the input, as a model's does, so that errors would add up.
         prediction = np.tanh(shown * 0.7 + rng.standard_normal(SHAPE).astype(np.float32) * 0.5).astype(np.float32)
+        # A step from sigma 4096 to 1 subtracts numbers of 10,000 and leaves one of 4: both are off by a unit in the last place of the
+        # former, in a direction that depends on whether the processor's kernels fuse multiplying and adding.
+        lost += float(np.spacing(np.abs(latents).max()))
         latents = own.step(latents, prediction, index, noises[index + 1] if own.needs_noise else None)
         other = scheduler.step(torch.from_numpy(prediction), timestep, other, return_dict=False)[0]
         assert latents.dtype == np.float32
@@ -114,7 +121,7 @@ def test_every_state_equals_diffusers(
             # Ours corrects its first step in 1 / sigma; tests/unit says how. From here on they are alike again.
             other = torch.from_numpy(latents)
             continue
-        close(latents, other)
+        close(latents, other, lost)
 
 
 @pytest.mark.parametrize("spacing", ["trailing", "leading"])

@@ -22,13 +22,16 @@ from tests.support.snapshot import differences, snapshot
 
 FLEET = [sys.executable, "-m", "fleet_api"]
 WITH_CONTROL_PLANE = ("node_agent", "site")
+WITH_ENGINE = ("swarm_manager",)
 READY_SECONDS = 60
 
 
 def up(scenario: str, folder: Path) -> None:
     """Start the node, and the control plane where the scenario wants one."""
     jetson = ["--jetson", "r35.4.1"] if scenario == "jetson" else []
-    made = subprocess.run([*FLEET, "lab", "up", "--name", lab(scenario), "--nodes", "1", "--json", *jetson], capture_output=True, text=True)
+    engine = ["--docker"] if scenario in WITH_ENGINE else []
+    words = ["lab", "up", "--name", lab(scenario), "--nodes", "1", "--json", *jetson, *engine]
+    made = subprocess.run([*FLEET, *words], capture_output=True, text=True)
     if made.returncode:
         sys.exit(made.stderr)
     [found] = json.loads(made.stdout)

@@ -89,7 +89,7 @@ def _ended(text: str) -> str:
     """Return a text of the engine as one printable sentence."""
     plain = "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
     if len(plain) > LONGEST:
-        plain = f"{plain[:LONGEST]}..."
+        plain = f"{plain[:LONGEST]} (and more)"
     plain = plain.strip().rstrip(".")
     return f"{plain[:1].upper()}{plain[1:]}." if plain else "It was refused without a word."
 

@@ -327,6 +327,10 @@ class FakeDocker:
         broken = found["Config"]["Image"].endswith(":broken")
         found["State"] = {"Status": "exited", "Running": False, "ExitCode": 3} if broken else {"Status": "running", "Running": True}
 
+    def update_container(self, name: str, restart_policy: Raw) -> None:
+        """See the docker library."""
+        self._container(name)["Config"]["HostConfig"]["RestartPolicy"] = restart_policy
+
     def stop(self, name: str, timeout: int) -> None:
         """See the docker library."""
         self._container(name)["State"] = {"Status": "exited", "Running": False, "ExitCode": 0}

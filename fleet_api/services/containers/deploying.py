@@ -21,6 +21,8 @@ WATCHED_SECONDS = 1.5
 """How long a container must run to be told as running."""
 
 START_SECONDS = 60.0
+RESTART = {"Name": "unless-stopped"}
+"""Set once it runs: before, it would be started again and again, and look as if it ran."""
 
 
 class ContainerFailed(Conflict):
@@ -117,6 +119,7 @@ class ContainerDeploying:
                 said = await engine.call(lambda client: client.logs(container, tail=5))
                 last = said.decode(errors="replace").strip().splitlines()[-1:] or [state.get("Error") or "nothing"]
                 raise ContainerFailed(f"{body.name} ended at once with exit code {state.get('ExitCode')}; it said last: {last[0][:200]}.")
+            await engine.call(lambda client: client.update_container(container, restart_policy=RESTART))
         except BaseException:
             await asyncio.shield(_removed(engine, container))
             raise
@@ -125,7 +128,6 @@ class ContainerDeploying:
     async def _config(self, engine: Engine, body: DeployBody) -> dict[str, Any]:
         """Return the container as Docker's API has it. Raises Conflict for a node whose engine has no NVIDIA runtime."""
         host: dict[str, Any] = {
-            "RestartPolicy": {"Name": "unless-stopped"},
             "Mounts": [self._mounts.parsed(text).as_spec() for text in body.mounts],
         }
         config: dict[str, Any] = {"Image": body.image, "Env": list(body.env), "HostConfig": host, "Labels": {"fleet.commander": "true"}}

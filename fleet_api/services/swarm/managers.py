@@ -30,6 +30,10 @@ WRITE_SECONDS = 4.7
 NEXT_SECONDS = 0.5
 """How long one manager is waited for before the next is asked too."""
 
+UNDECIDED = (
+    "The swarm's managers did not decide this in time; see whether enough of them are there (GET /api/swarm/nodes), and look if it was "
+    "done before you try again."
+)
 TRUSTED_SECONDS = 2.0
 """A manager that answered so short a time ago is not asked again before a write."""
 
@@ -100,8 +104,10 @@ class Managers:
         left = max(0.5, WRITE_SECONDS - (self._clock.monotonic() - started))
         try:
             done = await engine.call(fn, left)
-        except (Unavailable, Timeout):
+        except (Unavailable, Timeout) as error:
             self._trusted = -TRUSTED_SECONDS
+            if isinstance(error, EngineAway):  # a leader that has lost the others takes a while to know it
+                raise EngineAway(UNDECIDED) from error
             raise
         self._trusted = self._clock.monotonic()
         return done
