@@ -139,9 +139,13 @@ def test_a_file_that_cannot_be_read_is_a_sentence(root: Path, monkeypatch: pytes
 
 def test_a_folder_that_is_replaced_after_it_was_found(root: Path, tmp_path: Path) -> None:
     source = locate(root, "app")
-    (tmp_path / "secret").mkdir()
-    (tmp_path / "secret" / "key").write_text("x")
-    (root / "app").rename(root / "away")
-    (root / "app").symlink_to(tmp_path / "secret")
+    (tmp_path / "secret" / "app").mkdir(parents=True)
+    (tmp_path / "secret" / "app" / "key").write_text("x")
+    root.rename(tmp_path / "away")
+    root.symlink_to(tmp_path / "secret")
     with pytest.raises(InvalidValue, match="was replaced by something else"):
         packed(source)
+    root.unlink()
+    root.mkdir()
+    (root / "app").symlink_to(tmp_path / "secret" / "app")
+    assert packed(source) == {}
