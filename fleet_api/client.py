@@ -19,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from fleet_api.client_nodes import NodeCalls
 from fleet_api.client_remote import RemoteCalls
+from fleet_api.client_services import ServiceCalls
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 KEY_FILE = "key"  # in the data folder: what 'fleet keys create --save' keeps
@@ -86,7 +87,7 @@ class FleetUnreachable(Exception):
     """Nobody answers at the address."""
 
 
-class FleetClient(NodeCalls, RemoteCalls):
+class FleetClient(NodeCalls, RemoteCalls, ServiceCalls):
     """A synchronous client. Every method returns the API's JSON.
 
     Raises:
