@@ -136,6 +136,15 @@ def test_a_service_update_is_told_on_the_socket(fleet: FakeFleet) -> None:
     assert (told["data"]["name"], told["data"]["action"], told["data"]["running"]) == ("web", "created", 1)
 
 
+def test_logs_are_read_and_followed(fleet: FakeFleet) -> None:
+    made = fleet.post("/api/swarm/services", PLAIN)
+    told = fleet.get("/api/swarm/services/web/logs", tail=5)
+    assert told == {"service_id": made["id"], "logs": f"tick of {made['tasks'][0]['id']}\n"}
+    answer = fleet.api.get("/api/swarm/services/web/logs?follow=true")
+    assert (answer.headers["content-type"], answer.text) == ("text/plain; charset=utf-8", told["logs"])
+    assert "no service" in fleet.get("/api/swarm/services/nope/logs", 404)["detail"]
+
+
 def test_containers_of_the_manager(fleet: FakeFleet) -> None:
     fleet.dockers["agx0"].containers_here["comfyui"] = {
         "Id": "a" * 64, "Name": "/comfyui", "Config": {"Image": "comfyui:latest"}, "State": {"Status": "running", "Running": True},
