@@ -12,6 +12,7 @@ from fleet_api.operations.models import Operation
 from fleet_api.operations.service import OperationService
 from fleet_api.operations.work import Work
 from fleet_api.services.containers.schemas import DeployBody
+from fleet_api.services.environment import Environments
 from fleet_api.services.mounts import MountRules
 from fleet_api.services.running import l4t
 
@@ -39,6 +40,7 @@ class ContainerDeploying:
         self._nodes = nodes
         self._operations = operations
         self._mounts = mounts
+        self._environments = Environments()
 
     async def start(self, body: DeployBody, caller: str) -> Operation:
         """Queue it. Raises NotFound for an unknown node, InvalidValue for mounts that are not allowed, Conflict for one without SSH."""
@@ -46,7 +48,10 @@ class ContainerDeploying:
             self._mounts.parsed(text)
         self._nodes.get(body.node_id)
         await self._engines.of(body.node_id)
-        return await self._operations.submit(CONTAINER_DEPLOY, body.model_dump(), caller=caller, node_ids=[body.node_id])
+        request = {**body.model_dump(), "env": self._environments.kept(body.env)}
+        row = await self._operations.submit(CONTAINER_DEPLOY, request, caller=caller, node_ids=[body.node_id])
+        self._environments.put(row.id, body.env)  # nothing of it runs before this: submitting does not yield after its write
+        return row
 
     def title(self, request: dict[str, Any]) -> str:
         """See :class:`Kind`."""
@@ -64,6 +69,7 @@ class ContainerDeploying:
         """See :class:`Kind`."""
         body = DeployBody.model_validate(work.request)
         try:
+            body = body.model_copy(update={"env": self._environments.take(work.id, body.env)})
             engine = await self._engines.of(body.node_id)
             self._check_l4t(body)
             await self._pull(engine, body, work)
