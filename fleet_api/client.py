@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from fleet_api.client_build import BuildCalls
 from fleet_api.client_nodes import NodeCalls
 from fleet_api.client_remote import RemoteCalls
+from fleet_api.client_services import ServiceCalls
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 KEY_FILE = "key"  # in the data folder: what 'fleet keys create --save' keeps
@@ -87,7 +88,7 @@ class FleetUnreachable(Exception):
     """Nobody answers at the address."""
 
 
-class FleetClient(NodeCalls, RemoteCalls, BuildCalls):
+class FleetClient(NodeCalls, RemoteCalls, ServiceCalls, BuildCalls):
     """A synchronous client. Every method returns the API's JSON.
 
     Raises:

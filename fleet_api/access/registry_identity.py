@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import secrets
 from dataclasses import dataclass
@@ -88,7 +89,16 @@ def ensure(folder: Path, tls: Path, wanted: Wanted, now: float) -> list[str]:
             write_private(folder / name, made[part])
     if "login" in todo:
         _write_login(folder, wanted)
+    _give_to_owner(folder)
     return todo
+
+
+def _give_to_owner(folder: Path) -> None:
+    """Where root ran the playbook, let it be the control plane's that the data folder belongs to."""
+    owner = folder.parent.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _write_login(folder: Path, wanted: Wanted) -> None:

@@ -24,6 +24,7 @@ from fleet_api.cli import (
     registry,
     scan,
     schedule,
+    services,
     status,
     tls,
     up,
@@ -34,8 +35,8 @@ from fleet_api.version import __version__
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
 ORDER = (
-    "up", "serve", "status", "generate", "jobs", "nodes", "vault", "scan", "join", "import", "exec", "doctor", "run", "retire",
-    "operations", "schedule", "build", "catalogue", "deploy", "registry", "keys", "enrol", "tls", "audit", "lab",
+    "up", "serve", "status", "generate", "jobs", "nodes", "vault", "scan", "join", "import", "exec", "services", "clusters",
+    "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule", "keys", "enrol", "tls", "audit", "lab",
 )  # fmt: skip
 
 
@@ -73,6 +74,8 @@ app.command("enrol", epilog=enrol.EXAMPLES)(enrol.enrol)
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.command("exec", cls=execute.AfterDashes, epilog=execute.EXAMPLES)(execute.execute)
 app.command("scan", epilog=scan.EXAMPLES)(scan.scan)
+app.command("services", epilog=services.EXAMPLES)(services.services)
+app.command("clusters", epilog=services.CLUSTER_EXAMPLES)(services.clusters)
 app.add_typer(vault.app, name="vault")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tls.app, name="tls")

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
 from fleet_api.deps import CallerNamed, Fleet
-from fleet_api.errors import documented
+from fleet_api.errors import FleetError, documented
 from fleet_api.routes.swarm import aged
 from fleet_api.routes.waiting import WaitSeconds, done
 from fleet_api.services.running.schemas import (
@@ -118,9 +118,12 @@ async def logs(
     stream = await fleet.service_logs.follow(service_id, tail)
 
     async def pieces() -> AsyncIterator[bytes]:
-        async with stream as lines:
-            async for line in lines:
-                yield line
+        try:
+            async with stream as lines:
+                async for line in lines:
+                    yield line
+        except FleetError as error:  # the answer has begun: its last line says why it ends
+            yield f"{error.detail}\n".encode()
 
     return StreamingResponse(pieces(), media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
 

@@ -20,8 +20,6 @@ NAME = "fleet.commander.fleet_image"
 class ActionModule(ActionBase):
     """Packs the folder only where the node asks for it."""
 
-    TRANSFERS_FILES = True
-
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module, and again with the context where it asks for it. Raises AnsibleActionFail."""
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -41,7 +39,8 @@ class ActionModule(ActionBase):
         return result
 
     def _with_context(self, folder: str, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        self._make_tmp_path()
+        if self._connection._shell.tmpdir is None:
+            self._make_tmp_path()
         try:
             place = self._connection._shell.join_path(self._connection._shell.tmpdir, "context.tar")
             with tempfile.NamedTemporaryFile(prefix="fleet-context-") as packed:

@@ -136,6 +136,32 @@ def test_a_service_update_is_told_on_the_socket(fleet: FakeFleet) -> None:
     assert (told["data"]["name"], told["data"]["action"], told["data"]["running"]) == ("web", "created", 1)
 
 
+def test_values_of_variables_are_in_no_operation(fleet: FakeFleet) -> None:
+    env = ["DB_PASSWORD=correct horse", "COLOUR=red"]
+    made = fleet.post("/api/swarm/services", {**PLAIN, "env": env}, wait=True)
+    assert made["env"] == ["DB_PASSWORD=[secret]", "COLOUR=red"]
+    told = fleet.post("/api/swarm/services/web/update", {"env": [*env, "SHAPE=round"]}, 200)
+    assert told["status"] == "completed"
+    container = fleet.post("/api/fleet/deploy", {**CONTAINER, "env": env})
+    assert fleet.dockers["agx0"].containers_here["myapp"]["Config"]["Env"] == env
+    [service] = fleet.world.services.values()
+    assert service["Spec"]["TaskTemplate"]["ContainerSpec"]["Env"] == [*env, "SHAPE=round"]
+    assert "correct horse" not in fleet.api.get("/api/operations").text
+    assert "DB_PASSWORD=[not kept]" in fleet.api.get(f"/api/operations/{container['operation_id']}").text
+    failed = fleet.post("/api/fleet/deploy", {**CONTAINER, "env": env}, 409)["detail"]
+    retried = fleet.post(f"/api/operations/{failed.split('operation ')[1].split(')')[0]}/retry")["id"]
+    assert "are not kept" in fleet.ended(retried)["reason"]
+
+
+def test_logs_are_read_and_followed(fleet: FakeFleet) -> None:
+    made = fleet.post("/api/swarm/services", PLAIN)
+    told = fleet.get("/api/swarm/services/web/logs", tail=5)
+    assert told == {"service_id": made["id"], "logs": f"tick of {made['tasks'][0]['id']}\n"}
+    answer = fleet.api.get("/api/swarm/services/web/logs?follow=true")
+    assert (answer.headers["content-type"], answer.text) == ("text/plain; charset=utf-8", told["logs"])
+    assert "no service" in fleet.get("/api/swarm/services/nope/logs", 404)["detail"]
+
+
 def test_containers_of_the_manager(fleet: FakeFleet) -> None:
     fleet.dockers["agx0"].containers_here["comfyui"] = {
         "Id": "a" * 64, "Name": "/comfyui", "Config": {"Image": "comfyui:latest"}, "State": {"Status": "running", "Running": True},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,13 @@ class FakeFleet:
         answer = self.api.delete(path, params=params)
         assert answer.status_code == status, answer.text
         return answer.json()
+
+    def ended(self, operation_id: str) -> Any:
+        deadline = time.monotonic() + 10
+        while (row := self.get(f"/api/operations/{operation_id}"))["state"] in ("queued", "running"):
+            assert time.monotonic() < deadline, row
+            time.sleep(0.02)
+        return row
 
     def cluster(self, name: str = "vision", *nodes: str) -> Any:
         return self.post("/api/clusters", {"name": name, "node_ids": list(nodes or ("agx0", "agx1"))})

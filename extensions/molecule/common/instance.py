@@ -22,7 +22,7 @@ from tests.support.snapshot import differences, snapshot
 
 FLEET = [sys.executable, "-m", "fleet_api"]
 WITH_CONTROL_PLANE = ("node_agent", "site")
-WITH_ENGINE = ("swarm_manager",)
+WITH_ENGINE = ("image_build", "swarm_manager")
 READY_SECONDS = 60
 
 

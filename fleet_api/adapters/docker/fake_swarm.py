@@ -6,6 +6,7 @@ Tasks run as soon as they are wanted, unless their image's tag is ``broken``: th
 from __future__ import annotations
 
 import copy
+import io
 import itertools
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ class _Response:
         self.status_code = status
         self.reason = ""
         self.url = ""
+        self.raw = io.BytesIO()
 
 
 def refused(status: int, text: str) -> docker.errors.APIError:
@@ -232,6 +234,17 @@ class FakeDocker:
 
     def _url(self, path: str, *parts: str) -> str:
         return path.format(*parts)
+
+    def _get(self, path: str, params: Raw, stream: bool) -> _Response:
+        """Return the logs of a service: a line of each task."""
+        answer = _Response(200)
+        service = path.split("/")[2]
+        lines = [f"tick of {task['ID']}\n".encode() for task in self.world.tasks if task["ServiceID"] == service]
+        answer.raw = io.BytesIO(b"".join(b"\1\0\0\0" + len(line).to_bytes(4, "big") + line for line in lines))
+        return answer
+
+    def _raise_for_status(self, answer: _Response) -> None:
+        """Nothing is ever wrong with them."""
 
     def _post_json(self, path: str, data: Raw, params: Raw, headers: Raw | None = None) -> Raw:
         words = path.split("/")

@@ -22,6 +22,7 @@ from fleet_api.kit.validation import shown
 
 LARGEST_DOCKERFILE = 1024 * 1024
 MOST_FILES = 500_000
+OPEN_FILES = Path("/proc/self/fd")
 
 
 class BuildStopped(Exception):
@@ -51,6 +52,13 @@ def find(roots: Sequence[str], home: Path, dockerfile_path: str, context_path: s
     """
     if not roots:
         raise Unavailable("No folder is set that images may be built from; set FLEET_BUILD_ROOTS, such as /srv/images.")
+    try:
+        return _find(roots, home, dockerfile_path, context_path)
+    except OSError as error:  # a name that is too long, a folder that this user may not enter
+        raise InvalidValue(f"dockerfile_path: {shown(dockerfile_path)} cannot be looked at: {error.strerror}.") from None
+
+
+def _find(roots: Sequence[str], home: Path, dockerfile_path: str, context_path: str | None) -> Source:
     file, root = _inside(roots, "dockerfile_path", dockerfile_path)
     if file.is_dir():
         file, root = _inside([str(root)], "dockerfile_path", str(file / "Dockerfile"))
@@ -122,6 +130,8 @@ def _entries(top: Path, ignored: PatternMatcher) -> Iterator[tuple[str, int, str
     kept_below = [pattern.cleaned_pattern for pattern in ignored.patterns if pattern.exclusion]
     for folder, folders, names, handle in os.fwalk(top, onerror=_refuse, follow_symlinks=False):
         inner = os.path.relpath(folder, top)
+        if inner == "." and OPEN_FILES.exists() and os.readlink(OPEN_FILES / str(handle)) != str(top):
+            raise InvalidValue(f"context_path: {top} was replaced by something else while it was looked at.")
         prefix = "" if inner == "." else f"{inner}/"
         for name in sorted(folders + names):
             path = prefix + name

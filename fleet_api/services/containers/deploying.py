@@ -12,6 +12,7 @@ from fleet_api.operations.models import Operation
 from fleet_api.operations.service import OperationService
 from fleet_api.operations.work import Work
 from fleet_api.services.containers.schemas import DeployBody
+from fleet_api.services.environment import Environments
 from fleet_api.services.mounts import MountRules
 from fleet_api.services.running import l4t
 from fleet_api.services.sign_in import SignIn
@@ -43,6 +44,7 @@ class ContainerDeploying:
         self._operations = operations
         self._mounts = mounts
         self._sign_in = sign_in
+        self._environments = Environments()
 
     async def start(self, body: DeployBody, caller: str) -> Operation:
         """Queue it. Raises NotFound for an unknown node, InvalidValue for mounts that are not allowed, Conflict for one without SSH."""
@@ -50,7 +52,10 @@ class ContainerDeploying:
             self._mounts.parsed(text)
         self._nodes.get(body.node_id)
         await self._engines.of(body.node_id)
-        return await self._operations.submit(CONTAINER_DEPLOY, body.model_dump(), caller=caller, node_ids=[body.node_id])
+        request = {**body.model_dump(), "env": self._environments.kept(body.env)}
+        row = await self._operations.submit(CONTAINER_DEPLOY, request, caller=caller, node_ids=[body.node_id])
+        self._environments.put(row.id, body.env)  # nothing of it runs before this: submitting does not yield after its write
+        return row
 
     def title(self, request: dict[str, Any]) -> str:
         """See :class:`Kind`."""
@@ -68,6 +73,7 @@ class ContainerDeploying:
         """See :class:`Kind`."""
         body = DeployBody.model_validate(work.request)
         try:
+            body = body.model_copy(update={"env": self._environments.take(work.id, body.env)})
             engine = await self._engines.of(body.node_id)
             self._check_l4t(body)
             await self._pull(engine, body, work)

@@ -13,6 +13,7 @@ from fleet_api.errors import Conflict, FleetError, NotFound
 from fleet_api.operations.models import Operation
 from fleet_api.operations.service import OperationService
 from fleet_api.operations.work import OperationFailed, Work
+from fleet_api.services.environment import Environments
 from fleet_api.services.running import terminal
 from fleet_api.services.running.schemas import Deployed, ServiceBody, ServiceChange
 from fleet_api.services.running.service import Raw, RunningServices
@@ -38,14 +39,21 @@ class Deploying:
     def __init__(self, services: RunningServices, operations: OperationService) -> None:
         self._services = services
         self._operations = operations
+        self._environments = Environments()
 
     async def start(self, action: str, name: str, request: dict[str, Any], caller: str, *, force: bool = False) -> Operation:
         """Queue a deploy. Raises Conflict while another one of the same service is at work."""
         for row in self._operations.unfinished():
             if row.kind == DEPLOY and row.request["name"] == name:
                 raise Conflict(f"Service {name} is being deployed already, by operation {row.id}; wait for its end, or cancel it.")
+        part = {"create": "service", "update": "change"}.get(action, "")
+        env = request.get(part, {}).get("env") or []
+        if env:
+            request = {**request, part: {**request[part], "env": self._environments.kept(env)}}
         wanted = {"action": action, "name": name, "force": force, **request}
-        return await self._operations.submit(DEPLOY, wanted, caller=caller)
+        row = await self._operations.submit(DEPLOY, wanted, caller=caller)
+        self._environments.put(row.id, env)  # nothing of it runs before this: submitting does not yield after its write
+        return row
 
     def title(self, request: dict[str, Any]) -> str:
         """See :class:`Kind`."""
@@ -65,10 +73,15 @@ class Deploying:
         request = work.request
         try:
             if request["action"] == "create":
-                await self.deploy_and_tell(ServiceBody.model_validate(request["service"]), work, force=request["force"])
+                body = ServiceBody.model_validate(request["service"])
+                body = body.model_copy(update={"env": self._environments.take(work.id, body.env)})
+                await self.deploy_and_tell(body, work, force=request["force"])
                 return
             if request["action"] == "update":
-                found = await self.update(request["name"], ServiceChange.model_validate(request["change"]), work, force=request["force"])
+                change = ServiceChange.model_validate(request["change"])
+                if change.env:
+                    change = change.model_copy(update={"env": self._environments.take(work.id, change.env)})
+                found = await self.update(request["name"], change, work, force=request["force"])
             else:
                 found = await self.rollback(request["name"], work)
         except FleetError as error:

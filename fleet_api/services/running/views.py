@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fleet_api.services.environment import shown
 from fleet_api.services.running.schemas import ServiceDetail, ServiceView, TaskView
 from fleet_api.services.running.spec import gpus, replicas_of
 from fleet_api.services.swarm.labels import NODE
@@ -37,7 +38,7 @@ def detail(service: Raw, tasks: Sequence[Raw], nodes: Mapping[str, str]) -> Serv
     return ServiceDetail(
         **view(service, len(running), wanted).model_dump(),
         ports=[_port(port) for port in (spec.get("EndpointSpec") or {}).get("Ports") or []],
-        env=list(container.get("Env") or []),
+        env=shown(container.get("Env") or []),
         mounts=[_mount(each) for each in container.get("Mounts") or []],
         constraints=list((template.get("Placement") or {}).get("Constraints") or []),
         resources=_resources(spec),

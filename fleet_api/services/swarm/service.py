@@ -34,12 +34,20 @@ class SwarmService:
             )  # fmt: skip
         heads = [node for node in found.value if node["Spec"]["Role"] == "manager"]
         leader = next((node for node in heads if (node.get("ManagerStatus") or {}).get("Leader")), heads[0] if heads else {})
+        if not found.why:
+            await self._note_swarm()
         swarm = self.managers.swarm
         return SwarmStatus(
             is_manager=not found.why, swarm_id=swarm.id if swarm else None, manager_addr=(leader.get("ManagerStatus") or {}).get("Addr"),
             nodes_count=len(found.value), managers_count=len(heads), workers_count=len(found.value) - len(heads),
             age_seconds=round(found.age, 3), reason=found.why or None,
         )  # fmt: skip
+
+    async def _note_swarm(self) -> None:
+        """Remember which swarm it is: somebody may have ended the one before, and formed another."""
+        now = await self.managers.read("swarm", lambda client: str(client.inspect_swarm()["ID"]))
+        if self.managers.swarm is not None and now.value != self.managers.swarm.id and not now.why:
+            await self.managers.remember(now.value, self.managers.swarm.managers)
 
     async def raw_nodes(self) -> Answer[list[Raw]]:
         """Return the members as the engine tells of them, and note who manages. Raises NoSwarm, Unavailable."""

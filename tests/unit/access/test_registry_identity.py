@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import bcrypt
@@ -34,6 +35,15 @@ def test_made_once_and_private(tmp_path: Path) -> None:
     assert bcrypt.checkpw(found.password.encode(), hashed.encode())
     assert set(json.loads((folder / "docker.json").read_text())["auths"]) == {"192.0.2.10:5000"}
     read_certificate(folder / "registry.crt").verify_directly_issued_by(read_certificate(tls / "own-ca.crt"))
+
+
+def test_what_root_makes_is_the_control_planes(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(tmp_path, 1234, 1235)
+    ensure(tmp_path / "registry", tmp_path / "tls", WANTED, NOW)
+    for path in (tmp_path / "registry", *(tmp_path / "registry").iterdir()):
+        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
 
 
 def test_another_address_keeps_the_password(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_nothing_outside_of_the_roots(root: Path, tmp_path: Path) -> None:
         ("app/src", None, "dockerfile_path: there is no file"),
         ("app", "app/gone", "context_path: there is no folder"),
         ("app", "app/src", "must be in the context's folder"),
+        ("a" * 300, None, "cannot be looked at: File name too long"),
+        ("app/Dockerfile/x", None, "there is no file"),
+        ("app", "b" * 300, "cannot be looked at: File name too long"),
     ],
 )
 def test_what_is_not_there(root: Path, dockerfile: str, context: str | None, sentence: str) -> None:
@@ -132,3 +135,17 @@ def test_a_file_that_cannot_be_read_is_a_sentence(root: Path, monkeypatch: pytes
     refused = "src"
     with pytest.raises(FleetError, match=r"context_path: the folder src cannot be read: Permission denied."):
         packed(Source(root / "app", "Dockerfile"))
+
+
+def test_a_folder_that_is_replaced_after_it_was_found(root: Path, tmp_path: Path) -> None:
+    source = locate(root, "app")
+    (tmp_path / "secret" / "app").mkdir(parents=True)
+    (tmp_path / "secret" / "app" / "key").write_text("x")
+    root.rename(tmp_path / "away")
+    root.symlink_to(tmp_path / "secret")
+    with pytest.raises(InvalidValue, match="was replaced by something else"):
+        packed(source)
+    root.unlink()
+    root.mkdir()
+    (root / "app").symlink_to(tmp_path / "secret" / "app")
+    assert packed(source) == {}
