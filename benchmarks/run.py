@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import metrics_stream, onboarding, plays, queue_api, rows, scan, ssh_exec, start
+from benchmarks import metrics_stream, onboarding, plays, queue_api, rows, scan, services, ssh_exec, start
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -31,6 +31,8 @@ def main() -> None:
     found["metrics_stream"] = metrics_stream.report()
     print()
     found["ssh_exec"] = ssh_exec.report()
+    print()
+    found["services"] = services.report()
     print()
     found["scan"] = scan.report()
     print()
