@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -51,15 +52,15 @@ class NodeDetail(NodeView):
     job_types: list[str]
 
     @classmethod
-    def of(cls, node: LiveNode) -> NodeDetail:
-        """Return the node as shown on its own."""
+    def of(cls, node: LiveNode, services: Sequence[str] = ()) -> NodeDetail:
+        """Return the node as shown on its own, with the services of the swarm that have a task on it."""
         return cls(
             **_base(node),
             ssh_port=node.row.ssh_port,
             credential_id=node.row.credential_id,
             labels=node.row.labels,
             facts=node.row.facts,
-            services=[],
+            services=list(services),
             loaded_models=[node.loaded_model] if node.loaded_model and node.online else [],
             models=[model.name for model in node.capabilities.models],
             job_types=node.capabilities.job_types,

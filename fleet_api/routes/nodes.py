@@ -43,8 +43,9 @@ async def jetpack_of_all(fleet: Fleet) -> dict[str, JetPackView]:
 
 @router.get("/{node_id}", summary="One node", responses=documented(404))
 async def get_node(fleet: Fleet, node_id: NodeId) -> NodeDetail:
-    """Return a node with its labels, facts, models and job types."""
-    return NodeDetail.of(fleet.nodes.get(node_id))
+    """Return a node with its labels, facts, models, job types, and the services that run on it."""
+    node = fleet.nodes.get(node_id)
+    return NodeDetail.of(node, await fleet.running.names_on(node_id))
 
 
 @router.get("/{node_id}/jetpack", summary="JetPack of a node", responses=documented(404))

@@ -71,6 +71,14 @@ def test_what_no_node_can_hold(fleet: FakeFleet, change: dict[str, Any], word: s
     fleet.post("/api/swarm/services", {**SERVICE, **change}, force=True)
 
 
+def test_a_node_shows_what_runs_on_it(fleet: FakeFleet) -> None:
+    assert fleet.get("/api/nodes/agx0")["services"] == []
+    fleet.post("/api/swarm/services", PLAIN)
+    assert [fleet.get(f"/api/nodes/{name}")["services"] for name in ("agx0", "agx1")] == [["web"], []]
+    fleet.world.quorum = False
+    assert fleet.get("/api/nodes/agx0")["services"] == ["web"], "as it was known last"
+
+
 def test_ingress_wants_ip_vs(fleet: FakeFleet) -> None:
     state = fleet.api.app.state.fleet  # type: ignore[attr-defined]
     facts = {**state.nodes.get("agx1").row.facts, "ip_vs": False}

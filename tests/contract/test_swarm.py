@@ -188,6 +188,13 @@ def test_without_quorum_reads_have_an_age_and_writes_are_refused(fleet: FakeFlee
     assert fleet.post("/api/swarm/services/vision-web/scale", {"replicas": 2}, 200)["replicas"] == 2
 
 
+def test_a_swarm_whose_managers_left_the_fleet_is_forgotten(fleet: FakeFleet) -> None:
+    fleet.cluster("vision", "agx0")
+    assert fleet.api.delete("/api/nodes/agx0").status_code == 204
+    assert "no swarm yet" in fleet.get("/api/swarm/status")["reason"]
+    assert fleet.post("/api/clusters", {"name": "kitchen", "node_ids": ["agx2"]})["status"] == "active"
+
+
 def test_a_removed_manager_is_no_end(fleet: FakeFleet) -> None:
     fleet.cluster()
     fleet.dockers["agx0"].state = "inactive"

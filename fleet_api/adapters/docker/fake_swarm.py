@@ -222,7 +222,7 @@ class FakeDocker:
     def tasks(self, filters: Raw) -> list[Raw]:
         """See the docker library."""
         self._decides()
-        keys = {"service": "ServiceID", "node": "NodeID"}
+        keys = {"service": "ServiceID", "node": "NodeID", "desired-state": "DesiredState"}
         return copy.deepcopy([t for t in self.world.tasks if all(t[keys[str(name)]] == value for name, value in filters.items())])
 
     def remove_service(self, service: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from fleet_api.services.swarm.models import LOCAL
 from fleet_api.services.swarm.service import SwarmService
 
 Raw = dict[str, Any]
+NAMES_SECONDS = 1.0
 FORCE = "; ?force=true goes on all the same."
 
 
@@ -59,6 +61,25 @@ class RunningServices:
         found = await self._managers.read(f"service {name}", look)
         service, tasks, nodes = found.value
         return Answer(views.detail(service, tasks, views.names_of(nodes)), found.age, found.why)
+
+    async def names_on(self, node_id: str) -> list[str]:
+        """Return the services that have a task on a node of the fleet, as far as that is known at once."""
+        if self._managers.swarm is None:
+            return []
+
+        def look(client: Api) -> list[tuple[str, str]]:
+            members = views.names_of(client.nodes())
+            services = {each["ID"]: each["Spec"]["Name"] for each in client.services()}
+            tasks = client.tasks(filters={"desired-state": "running"})
+            live = (task for task in tasks if task["Status"]["State"] == "running")
+            return [(members.get(task.get("NodeID") or "", ""), services.get(task["ServiceID"], "")) for task in live]
+
+        try:
+            async with asyncio.timeout(NAMES_SECONDS):
+                found = await self._managers.read("who runs what", look)
+        except (FleetError, TimeoutError):
+            return []
+        return sorted({name for member, name in found.value if member == node_id and name})
 
     async def raw(self, name: str) -> tuple[Raw, list[Raw]]:
         """Return a service and its tasks as the engine has them now. Raises NotFound, NoSwarm, Unavailable."""

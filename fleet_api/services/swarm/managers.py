@@ -174,7 +174,9 @@ class Managers:
     async def _try(self, name: str, fn: Callable[[Api], T], seconds: float) -> T:
         try:
             engine = await self._engine(name)
-        except (NotFound, Conflict) as error:  # the node was removed, or cannot be reached over SSH
+        except NotFound as error:  # the node was removed from the fleet
+            raise NotAManager(error.detail) from error
+        except Conflict as error:  # it has no address or credential any more
             raise EngineAway(error.detail) from error
         try:
             return await engine.call(fn, seconds)
