@@ -8,6 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_api.errors import TooLarge
 
+DROPPED = 64 * 1024 * 1024
+"""A refused body of up to so many bytes is let come and dropped by the server, as most clients read no answer before they have sent it all."""
+
 
 class Normalise:
     """Serves ``/path/`` as ``/path`` without a redirect, and HEAD as GET without the body; answers 413 to a body over ``limit`` bytes.
@@ -29,7 +32,7 @@ class Normalise:
             limit = self.upload_limit if path.startswith(self.upload_prefix) else self.limit
             for name, value in scope["headers"]:
                 if name == b"content-length" and value.isdigit() and int(value) > limit:
-                    await _refuse(send, limit)
+                    await _refuse(send, limit, close=int(value) > DROPPED)
                     return
                 if name == b"transfer-encoding":
                     receive = _counted(receive, limit)
@@ -63,9 +66,11 @@ def _counted(receive: Receive, limit: int) -> Receive:
     return counted
 
 
-async def _refuse(send: Send, limit: int) -> None:
+async def _refuse(send: Send, limit: int, *, close: bool) -> None:
     body = json.dumps({"detail": _sentence(limit)}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if close:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

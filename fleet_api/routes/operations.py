@@ -22,9 +22,13 @@ KindFilter = Annotated[str | None, Query(max_length=50, description="Only operat
 StateFilter = Annotated[OperationState | None, Query(description="Only operations in this state")]
 After = Annotated[int | None, Query(ge=0, le=2**53, description="Only events with a higher number")]
 LastEventId = Annotated[str | None, Header(description="Where a broken stream goes on; sent by browsers")]
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events"}
+EVENT = {
+    "type": "object",
+    "description": "One event of the stream; data is JSON: an event of the operation, or how it ended",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["event", "data"],
 }
+STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": EVENT}}, "description": "Server-sent events"}}
 
 
 @router.get("", summary="Operations, newest first", responses=documented(400))

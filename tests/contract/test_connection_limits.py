@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from fleet_api.kit import http_limits
@@ -108,3 +109,13 @@ def test_one_address_has_only_so_many_connections(api: Live, monkeypatch: pytest
     with connect(api) as connection:
         connection.sendall(b"GET /api/fleet/capabilities HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_sends_too_large_a_body_hears_so(api: Live) -> None:
+    """Most clients read no answer before they have sent it all; a connection that was closed meanwhile would be all they see."""
+    with httpx.Client(base_url=api.url, trust_env=False) as http:
+        for size in (1_600_000, 20_000_000):
+            for _ in range(5):
+                answer = http.post("/api/vision/generate", content=b"x" * size)
+                assert answer.status_code == 413
+        assert http.get("/health").status_code == 200, "over the same connection"
