@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fleet_api.errors import TooLarge
 
 DROPPED = 64 * 1024 * 1024
-"""A refused body of up to so many bytes is let come and dropped by the server, as most clients read no answer before they have sent it all."""
+"""So much of a refused body is let come and dropped by the server: most clients read no answer before they have sent it all."""
 
 
 class Normalise:
