@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.fleet.commander.plugins.plugin_utils.hiding import hidden
 
 
 class ActionModule(ActionBase):
@@ -15,6 +16,4 @@ class ActionModule(ActionBase):
         """Run the module."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         result.update(self._execute_module("fleet.commander.fleet_enrolment_token", module_args=self._task.args, task_vars=task_vars))
-        if not result.get("failed"):
-            result["_ansible_no_log"] = True
-        return result
+        return hidden(result)

@@ -47,8 +47,8 @@ def bench(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Bench(manager, node, path.read_text(), credential)
 
 
-def leaders() -> dict[int, str]:
-    """Return the operation of each ansible-playbook process on this machine, workers aside."""
+def leaders(manager: Manager) -> dict[int, str]:
+    """Return the operation of each ansible-playbook process of a control plane, workers aside."""
     found: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -59,7 +59,8 @@ def leaders() -> dict[int, str]:
         except OSError:
             continue
         marks = [each.split(b"=", 1)[1].decode() for each in environment if each.startswith(b"FLEET_CONTROLLER_OPERATION=")]
-        if marks and any(part.endswith(b"ansible-playbook") for part in argv[:3]):
+        own = f"FLEET_HOME={manager.home}".encode() in environment
+        if own and marks and any(part.endswith(b"ansible-playbook") for part in argv[:3]):
             found[int(entry.name)] = marks[0]
     return found
 
@@ -68,12 +69,13 @@ def leaders() -> dict[int, str]:
 class Watch:
     """Notes which operations have a play at work at the same moment."""
 
+    manager: Manager
     most: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         while not self.stop.wait(0.02):
-            self.most = max(self.most, len(set(leaders().values())))
+            self.most = max(self.most, len(set(leaders(self.manager).values())))
 
 
 def at_step(manager: Manager, operation: str, step: str) -> None:
@@ -85,17 +87,17 @@ def at_step(manager: Manager, operation: str, step: str) -> None:
 
 
 def test_kill_9_in_mid_play(bench: Bench) -> None:
-    watch = Watch()
+    watch = Watch(bench.manager)
     threading.Thread(target=watch.run, daemon=True).start()
     operation = bench.manager.join(bench.node, bench.credential)
     at_step(bench.manager, operation, "node_baseline")
-    assert set(leaders().values()) == {operation}
+    assert set(leaders(bench.manager).values()) == {operation}
     bench.manager.stop(signal.SIGKILL)
     bench.manager.start()
     row = bench.manager.ended(operation)
     assert row["state"] == "lost"
     assert "try again with a retry" in row["reason"]
-    assert operation not in leaders().values(), "its play ended before the new control plane was there"
+    assert operation not in leaders(bench.manager).values(), "its play ended before the new control plane was there"
     with bench.manager.client() as api:
         again = ok(api.post(f"/api/operations/{operation}/retry"))["id"]
     bench.manager.succeeded(again)
@@ -116,7 +118,7 @@ def test_no_secret_can_be_seen_while_a_play_runs(bench: Bench) -> None:
         assert time.monotonic() < deadline
         folders |= folders_of_runs() - there_before
         seen |= shown_by_processes(secrets) | shown_by_files(secrets, folders)
-        looked += bool(leaders())
+        looked += bool(leaders(bench.manager))
         time.sleep(0.1)
     assert looked > 10, "the play was looked at while it ran"
     assert folders, "and so was its folder"
