@@ -60,6 +60,7 @@ async def create_service(
     if not wait:
         return await fleet.running.create(body, force=force)
     fleet.running.check_new(body)
+    await fleet.running.check_free(body.name)
     request = {"service": body.model_dump()}
     row = await done(fleet, (await fleet.deploying.start("create", body.name, request, caller.name, force=force)).id, timeout)
     return (await fleet.running.get(row.result["service_id"])).value

@@ -11,6 +11,7 @@ import docker
 from fleet_api.adapters.docker.types import Api
 from fleet_api.errors import Conflict, FleetError, InvalidValue, NotFound
 from fleet_api.nodes.service import NodeService
+from fleet_api.services.fields import ENGINE_NAME
 from fleet_api.services.mounts import MountRules
 from fleet_api.services.running import spec as specs
 from fleet_api.services.running import views
@@ -92,11 +93,22 @@ class RunningServices:
 
     async def create(self, body: ServiceBody, *, force: bool = False) -> ServiceDetail:
         """Make a service. Raises InvalidValue, Unplaceable, Conflict for a name or port that is taken."""
+        return (await self.get(await self.make(body, force=force))).value
+
+    async def make(self, body: ServiceBody, *, force: bool = False) -> str:
+        """Make a service and return its id. Raises as :meth:`create`."""
         spec = specs.made(body, self._mounts)
         await self.check_placeable(spec, force)
         headers = await headers_for(self._sign_in, body.image)
-        made = await self._managers.write(lambda client: _post(client, "/services/create", spec, headers))
-        return (await self.get(str(made["ID"]))).value
+        return str((await self._managers.write(lambda client: _post(client, "/services/create", spec, headers)))["ID"])
+
+    async def check_free(self, name: str) -> None:
+        """Raise Conflict where there is a service of this name."""
+        try:
+            service, _ = await self.raw(name)
+        except NotFound:
+            return
+        raise Conflict(f"name: service {name} already exists ({service['ID']}); update that one, or choose another name.")
 
     def check_new(self, body: ServiceBody) -> None:
         """Raise InvalidValue for what can never be, before anything is queued."""
@@ -185,7 +197,7 @@ def _all(client: Api) -> list[Raw]:
 
 
 def _inspect(client: Api, name: str) -> Raw:
-    if not name or len(name) > 128 or not all(char.isalnum() or char in "_.-" for char in name) or not name.isascii():
+    if not ENGINE_NAME.fullmatch(name):
         raise NotFound(f"There is no service {name[:60]!r}.")
     try:
         return dict(client.inspect_service(name))
