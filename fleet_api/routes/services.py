@@ -104,7 +104,7 @@ async def rollback(fleet: Fleet, caller: CallerNamed, service_id: ServiceId, tim
     "/{service_id}/logs",
     summary="Logs of a service",
     response_model=ServiceLogs,
-    responses={**LOG_STREAM, **documented(400, 404, 409, 503)},
+    responses={**LOG_STREAM, **documented(400, 404, 409, 429, 503)},
 )
 async def logs(
     fleet: Fleet,

@@ -55,13 +55,11 @@ class RunningServices:
     async def get(self, name: str) -> Answer[ServiceDetail]:
         """Return a service by its id or name. Raises NotFound, NoSwarm."""
 
-        def look(client: Api) -> tuple[Raw, list[Raw], list[Raw]]:
+        def look(client: Api) -> ServiceDetail:  # what is shown, and no more of it, is remembered
             service = _inspect(client, name)
-            return service, list(client.tasks(filters={"service": service["ID"]})), list(client.nodes())
+            return views.detail(service, list(client.tasks(filters={"service": service["ID"]})), views.names_of(client.nodes()))
 
-        found = await self._managers.read(f"service {name}", look)
-        service, tasks, nodes = found.value
-        return Answer(views.detail(service, tasks, views.names_of(nodes)), found.age, found.why)
+        return await self._managers.read(f"service {name}", look)
 
     async def names_on(self, node_id: str) -> list[str]:
         """Return the services that have a task on a node of the fleet, as far as that is known at once."""
