@@ -261,3 +261,17 @@ def test_a_node_takes_tasks_again_where_its_removal_is_cancelled(fleet: FakeFlee
     assert fleet.ended(row.id)["state"] == "cancelled"
     assert availability() == "active"
     assert fleet.get("/api/clusters")[0]["node_ids"] == ["agx0", "agx1"]
+
+
+def test_a_retry_goes_on_where_the_control_plane_ended(fleet: FakeFleet) -> None:
+    fleet.dead("agx1")
+    fleet.post("/api/clusters", {"name": "vision", "node_ids": ["agx0", "agx1"]}, 503)
+    assert fleet.get("/api/clusters") == []
+    [row] = fleet.get("/api/operations", kind="cluster")["operations"]
+    state = fleet.api.app.state.fleet  # type: ignore[attr-defined]
+    left = fleet.api.portal.call(state.clusters.add, "vision", "agx0")  # type: ignore[union-attr]
+    fleet.engines.engines["agx1"].error = None
+    again = fleet.ended(fleet.post(f"/api/operations/{row['id']}/retry")["id"])
+    assert again["state"] == "succeeded", again["reason"]
+    [found] = fleet.get("/api/clusters")
+    assert (found["id"], found["node_ids"]) == (left.id, ["agx0", "agx1"])

@@ -13,6 +13,7 @@ from fleet_api.nodes.states import NodeState
 from fleet_api.operations.models import Operation
 from fleet_api.operations.service import OperationService
 from fleet_api.operations.work import Work
+from fleet_api.services.clusters.models import Cluster
 from fleet_api.services.clusters.schemas import ClusterBody
 from fleet_api.services.clusters.service import Clusters
 from fleet_api.services.swarm.errors import NoSwarm
@@ -100,7 +101,7 @@ class ClusterWork:
 
     async def _create(self, work: Work) -> None:
         request = work.request
-        row = await self._clusters.add(request["name"], request["manager"])
+        row = await self._left_behind(work) or await self._clusters.add(request["name"], request["manager"])
         try:
             await self._add(work)
         except BaseException:  # no half of a cluster stays; who has joined the swarm meanwhile stays in that
@@ -111,6 +112,13 @@ class ClusterWork:
             await self._clusters.remove(row)
             raise
         work.result["cluster_id"] = row.id
+
+    async def _left_behind(self, work: Work) -> Cluster | None:
+        """Return the row that an earlier try left, which ended with the control plane; None for a first one."""
+        if work.operation.retry_of is None:
+            return None
+        rows = await self._clusters.rows()
+        return next((row for row in rows if (row.name, row.manager_node_id) == (work.request["name"], work.request["manager"])), None)
 
     async def _add(self, work: Work) -> None:
         request = work.request
