@@ -124,10 +124,11 @@ class Deploying:
         return await self.update(there["ID"], change, work, force=force)
 
     async def _make(self, body: ServiceBody, work: Work, force: bool) -> Deployed:
+        nodes = await self._nodes_ready()  # before: a swarm that cannot tell is given nothing
         made = await made_or_undone(self._services.make(body, force=force), self._services.remove)
         work.tell("step", f"Service {body.name} is there; waiting for its tasks")
         try:
-            found = await self._created(made, work)
+            found = await self._created(made, nodes, work)
         except BaseException:
             await asyncio.shield(self._taken_back(made))
             raise
@@ -162,11 +163,11 @@ class Deploying:
         _, tasks = await self._services.raw(name)
         return {task["ID"] for task in tasks if terminal.last_failure([task])[0]}
 
-    async def _created(self, service_id: str, work: Work) -> Deployed:
-        nodes = sum(
-            each["Status"]["State"] == "ready" and each["Spec"]["Availability"] == "active"
-            for each in (await self._services.swarm.raw_nodes()).value
-        )
+    async def _nodes_ready(self) -> int:
+        nodes = (await self._services.swarm.raw_nodes()).value
+        return sum(each["Status"]["State"] == "ready" and each["Spec"]["Availability"] == "active" for each in nodes)
+
+    async def _created(self, service_id: str, nodes: int, work: Work) -> Deployed:
         return await self._settled(service_id, work, lambda service, tasks: terminal.of_creation(service, tasks, nodes))
 
     async def _updated(self, before: Raw, known: set[str], work: Work) -> Deployed:
