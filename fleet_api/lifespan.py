@@ -166,7 +166,7 @@ def build(
     joining_all = JoiningAll(operations, onboarding, vault)
     operations.kinds.add(onboarding)
     operations.kinds.add(joining_all)
-    mounts = MountRules.of(settings.mount_roots, str(settings.home))
+    mounts = MountRules.of(settings.mount_roots, str(settings.home), settings.docker_host)
     swarm = SwarmService(Managers(db, clock, engines, settings.swarm_manager))
     membership = Membership(swarm, nodes)
     onboarding.afterwards = membership.after_onboarding

@@ -8,13 +8,16 @@ from typing import Any, Protocol
 from fleet_api.errors import InvalidValue
 from fleet_api.operations.work import Work
 
+LOST = "The control plane ended while this ran. What it was doing on the nodes has been stopped; try again with a retry."
+LEFT = "The control plane ended while it waited for this. What was begun may have gone on: look at it, then try again with a retry."
+
 
 class Kind(Protocol):
     """One kind of operation. ``request`` is what was asked for: plain JSON without secrets, kept for a retry."""
 
     name: str
     waits_only: bool
-    """Whether it only waits for other operations, and so takes none of the places of those at work."""
+    """Whether others do the work, operations or a swarm's managers, so that it takes none of the places of those at work."""
 
     def title(self, request: dict[str, Any]) -> str:
         """Return what the operation is called, for people."""
@@ -42,6 +45,11 @@ class Kinds:
     def add(self, kind: Kind) -> None:
         """Add a kind."""
         self._kinds[kind.name] = kind
+
+    def lost(self, name: str) -> str:
+        """Return what became of an operation that ran when the control plane ended."""
+        kind = self._kinds.get(name)
+        return LEFT if kind is not None and kind.waits_only else LOST
 
     def __getitem__(self, name: str) -> Kind:
         if name not in self._kinds:

@@ -10,6 +10,10 @@ from fleet_api.kit.clock import rfc3339
 from fleet_api.operations.models import Operation, OperationEvent
 from fleet_api.operations.states import OperationState
 
+NOT_SHOWN = "[not shown]"
+COMMANDS = ("command", "health")
+"""What a request says of commands in containers: passwords stand in them too often for everybody to see."""
+
 
 class OperationView(BaseModel):
     """An operation: work of the control plane that takes long."""
@@ -38,10 +42,17 @@ class OperationView(BaseModel):
         """Return the row as it is shown."""
         return cls(
             id=row.id, kind=row.kind, title=row.title, state=OperationState(row.state), check=row.checking, node_ids=row.node_ids,
-            step=row.step, progress=row.progress, reason=row.reason, result=row.result, request=row.request, retry_of=row.retry_of,
+            step=row.step, progress=row.progress, reason=row.reason, result=row.result, request=_shown(row.request), retry_of=row.retry_of,
             parent_id=row.parent_id, caller=row.caller, last_event=row.last_event, created_at=rfc3339(row.created_at) or "",
             started_at=rfc3339(row.started_at), ended_at=rfc3339(row.ended_at),
         )  # fmt: skip
+
+
+def _shown(request: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: NOT_SHOWN if name in COMMANDS and value else _shown(value) if isinstance(value, dict) else value
+        for name, value in request.items()
+    }
 
 
 class OperationList(BaseModel):

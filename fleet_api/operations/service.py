@@ -31,7 +31,6 @@ from fleet_api.operations.work import OperationFailed, Work
 
 log = structlog.get_logger()
 
-LOST = "The control plane ended while this ran. What it was doing on the nodes has been stopped; try again with a retry."
 QUEUE_LIMIT = 10_000
 PAGE = 500
 KEEP_ALIVE_SECONDS = 15.0
@@ -70,7 +69,7 @@ class OperationService:
         now = self._clock.now()
         for row in await self._db.read(repository.unfinished):
             if row.state == OperationState.RUNNING:
-                await self._db.write(lambda db, row=row: _lose(db, row.id, now))  # type: ignore[misc]
+                await self._db.write(lambda db, row=row: _lose(db, row.id, now, self.kinds.lost(row.kind)))  # type: ignore[misc]
             else:
                 self._waiting[row.id] = row
         await self._db.write(repository.clear_locks)
@@ -392,6 +391,6 @@ def _line(row: Row) -> dict[str, Any]:
     return {"node_id": row["node_id"], "timestamp": rfc3339(row["at"]), "level": level, "message": row["text"], "source": "operation"}
 
 
-def _lose(db: Any, operation_id: str, now: float) -> None:
-    repository.move(db, operation_id, OperationState.RUNNING, state=OperationState.LOST, reason=LOST, ended_at=now)
+def _lose(db: Any, operation_id: str, now: float, reason: str) -> None:
+    repository.move(db, operation_id, OperationState.RUNNING, state=OperationState.LOST, reason=reason, ended_at=now)
     repository.free_locks(db, operation_id)

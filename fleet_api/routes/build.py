@@ -44,7 +44,7 @@ async def build(fleet: Fleet, caller: CallerNamed, body: BuildBody, check: Check
 @router.post("/deploy", status_code=201, summary="Deploy an image", responses=documented(400, 404, 409, 413, 429, 503))
 async def deploy(fleet: Fleet, caller: CallerNamed, body: DeployBody, force: Force = False) -> Started:
     """Run an image as a service on a cluster's nodes, or bring the service of that name to it, and wait for Swarm's word."""
-    await fleet.clusters.row(body.cluster)
+    body = body.model_copy(update={"cluster": (await fleet.clusters.row(body.cluster)).name})
     fleet.running.check_new(body.service(body.image))
     row = await fleet.builds.deploy(body, caller.name, force=force)
     return Started(status=row.state, message=row.title, operation_id=row.id)
@@ -57,6 +57,6 @@ async def build_and_deploy(
     fleet: Fleet, caller: CallerNamed, body: BuildAndDeployBody, check: Check = False, force: Force = False
 ) -> BuildStarted:
     """Build an image, push it to the fleet's registry, and run what was built, by its digest, as a service on a cluster's nodes."""
-    await fleet.clusters.row(body.cluster)
+    body = body.model_copy(update={"cluster": (await fleet.clusters.row(body.cluster)).name})
     fleet.running.check_new(body.service("image"))
     return BuildStarted.of_build(await fleet.builds.build_and_deploy(body, caller.name, checking=check, force=force))

@@ -60,6 +60,7 @@ async def create_service(
     if not wait:
         return await fleet.running.create(body, force=force)
     fleet.running.check_new(body)
+    await fleet.running.check_free(body.name)
     request = {"service": body.model_dump()}
     row = await done(fleet, (await fleet.deploying.start("create", body.name, request, caller.name, force=force)).id, timeout)
     return (await fleet.running.get(row.result["service_id"])).value
@@ -103,7 +104,7 @@ async def rollback(fleet: Fleet, caller: CallerNamed, service_id: ServiceId, tim
     "/{service_id}/logs",
     summary="Logs of a service",
     response_model=ServiceLogs,
-    responses={**LOG_STREAM, **documented(400, 404, 409, 503)},
+    responses={**LOG_STREAM, **documented(400, 404, 409, 429, 503)},
 )
 async def logs(
     fleet: Fleet,

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fleet_api.errors import Conflict
 
-SECRET = re.compile(r"(?i)passw|passphrase|secret|token|credential|private|api_?key|access_?key|auth")
+SECRET = re.compile(
+    r"(?i)passw|passphrase|secret|token|credential|private|api_?key|access_?key|auth"
+    r"|(?:pass|pwd|key|dsn)$|(?:^|[_.-])(?:pass|pwd|pw|key|keys|dsn)(?:[_.-]|$)"
+)
+SIGN_IN = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/?#\s]+@")
+"""A user, and mostly a password, in an address such as postgres://fleet:...@db/fleet."""
+
 NOT_KEPT = "[not kept]"
 HIDDEN = "[secret]"
 
 
 def shown(env: Sequence[str]) -> list[str]:
-    """Return variables as anyone may see them: without values whose name says that they are secret."""
-    return [f"{name}={HIDDEN}" if SECRET.search(name) and value else each for each in env for name, _, value in [each.partition("=")]]
+    """Return variables as anyone may see them: without values whose name says that they are secret, and sign-ins in addresses."""
+    return [
+        f"{name}={HIDDEN}" if SECRET.search(name) and value else SIGN_IN.sub(rf"\1{HIDDEN}@", each)
+        for each in env
+        for name, _, value in [each.partition("=")]
+    ]
 
 
 class Environments:
@@ -31,6 +41,10 @@ class Environments:
         """Hold the values until the operation takes them."""
         if env:
             self._values[operation_id] = list(env)
+
+    def keep_only(self, operation_ids: Collection[str]) -> None:
+        """Let go of the values for operations that are over, such as those that were cancelled before they began."""
+        self._values = {each: values for each, values in self._values.items() if each in operation_ids}
 
     def take(self, operation_id: str, names: Sequence[str]) -> list[str]:
         """Return the values for an operation. Raises Conflict where they are gone: after a restart, or for a retry."""

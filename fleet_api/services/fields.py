@@ -14,6 +14,9 @@ IMAGE = re.compile(
     r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
 )
+ENGINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+"""Ids and names of containers and services; what else a path may hold would mean another path of the engine."""
+
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}=[^\n\r]*", re.DOTALL)
 
 
@@ -29,7 +32,7 @@ def _variable(value: str) -> str:
     return value
 
 
-Image = Annotated[Text, Field(min_length=1, max_length=300, examples=["192.0.2.10:5000/sdxl-trt:r35.3.1"]), AfterValidator(_image)]
+Image = Annotated[Text, Field(min_length=1, max_length=700, examples=["192.0.2.10:5000/sdxl-trt:r35.3.1"]), AfterValidator(_image)]
 ServiceName = Annotated[
     Text, Field(min_length=1, max_length=63, pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_-]*[a-zA-Z0-9])?$", examples=["vision-sdxl"])
 ]

@@ -1,10 +1,12 @@
-"""Which folders of a machine may be mounted into containers. Pure.
+"""Which folders of a machine may be mounted into containers.
 
-Listed folders and what is in them, never the data folder of the control plane, never the Docker socket or a folder that holds one.
+Listed folders and what is in them, never the data folder of the control plane, never the Docker socket or a folder that holds one. Where
+this machine has the folder, its real path counts too; links on other machines are theirs to keep out of what is listed.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Sequence
@@ -43,9 +45,12 @@ class MountRules:
     forbidden: tuple[str, ...]
 
     @classmethod
-    def of(cls, roots: Sequence[str], home: str) -> MountRules:
-        """Return the rules for the listed folders and a data folder."""
-        return cls(tuple(posixpath.normpath(root) for root in roots), (posixpath.normpath(home), *SOCKETS))
+    def of(cls, roots: Sequence[str], home: str, docker_host: str = "") -> MountRules:
+        """Return the rules for the listed folders, a data folder and the engine's own socket, each by its real path too."""
+        own = [docker_host.removeprefix("unix://")] if docker_host else []
+        never = [posixpath.normpath(each) for each in (home, *SOCKETS, *own)]
+        real = [os.path.realpath(each) for each in never]
+        return cls(tuple(posixpath.normpath(root) for root in roots), tuple(dict.fromkeys([*never, *real])))
 
     def checked(self, source: str, target: str, read_only: bool = False, field: str = "mounts") -> Mount:
         """Return a mount that is allowed. Raises InvalidValue."""
@@ -57,11 +62,15 @@ class MountRules:
         if ".." in source.split("/"):
             raise InvalidValue(f"{field}: {source[:60]!r} is not allowed; it must not go up by '..'.")
         path = posixpath.normpath(source)
+        real = os.path.realpath(path)
         for never in self.forbidden:
-            if _within(path, never) or _within(never, path):
-                what = "the Docker socket" if never in SOCKETS else "the control plane's data"
+            if any(_within(each, never) or _within(never, each) for each in (path, real)):
+                what = "the Docker socket" if never.endswith(".sock") else "the control plane's data"
                 raise InvalidValue(f"{field}: {source[:60]!r} is not allowed; it would give a container {what}.")
-        if not any(_within(path, root) for root in self.roots):
+        within = [root for root in self.roots if _within(path, root)]
+        if within and not any(_within(real, os.path.realpath(root)) for root in self.roots):
+            raise InvalidValue(f"{field}: {source[:60]!r} is not allowed; it is a link on this machine that leads out of {within[0]}.")
+        if not within:
             raise InvalidValue(
                 f"{field}: {source[:60]!r} is not allowed; it must be in {', '.join(self.roots) or '(none)'}, as FLEET_MOUNT_ROOTS "
                 "lists them, or a volume's name."

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from typing import Any
 
@@ -12,6 +13,9 @@ SOURCE = "fleet.source"
 """The label that says what an image was built from."""
 
 LAST_WORDS = 400
+
+HEEDED = re.compile(r"PATH|HOME|TMPDIR|(DOCKER|BUILDKIT|BUILDX|LD|GO)[A-Z0-9_]*")
+"""Variables that the engine's command itself goes by: in its environment they would change what it does."""
 
 
 class ImageFailed(Exception):
@@ -45,11 +49,14 @@ def pushed_digest(image: dict[str, Any] | None, name: str) -> str:
 
 
 def build(folder: str, name: str, dockerfile: str, args: dict[str, str], platform: str, source: str) -> None:
-    """Build an image from a folder. The values of ``args`` go by the environment, and so into no list of processes. Raises ImageFailed."""
+    """Build an image from a folder. Raises ImageFailed.
+
+    The values of ``args`` go by the environment, and so into no list of processes, but for those that the command would heed.
+    """
     words = ["build", "--tag", name, "--file", os.path.join(folder, dockerfile), "--label", f"{SOURCE}={source}"]
-    words += [word for key in sorted(args) for word in ("--build-arg", key)]
+    words += [word for key in sorted(args) for word in ("--build-arg", f"{key}={args[key]}" if HEEDED.fullmatch(key) else key)]
     words += ["--platform", platform] if platform else []
-    done = docker(*words, folder, environment=args)
+    done = docker(*words, folder, environment={key: args[key] for key in args if not HEEDED.fullmatch(key)})
     if done.returncode:
         raise ImageFailed(f"{name} was not built: {last_word(done.stdout)}")
 

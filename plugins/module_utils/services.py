@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import time
 from typing import Any
 
-from ansible_collections.fleet.commander.plugins.module_utils.images import ImageFailed, docker, inspect, last_word, pushed_digest
+from ansible_collections.fleet.commander.plugins.module_utils.images import HEEDED, ImageFailed, docker, inspect, last_word, pushed_digest
 
 WANTED = "fleet.wanted"
 """The label that says what a service was asked to be, as a hash: some of it, such as values of variables, is not for showing."""
@@ -53,12 +54,13 @@ def differences(service: dict[str, Any], given: dict[str, Any], local_digest: st
     return found
 
 
-def create_words(given: dict[str, Any]) -> list[str]:
-    """Return the words that make the service. Pure."""
+def create_words(given: dict[str, Any], env_file: str = "") -> list[str]:
+    """Return the words that make the service. Pure. ``env_file`` has the variables that the command itself would heed."""
     words = ["service", "create", "--detach", "--with-registry-auth", "--name", given["name"], "--replicas", str(given["replicas"])]
     words += ["--label", f"{WANTED}={wanted_of(given)}"]
     words += ["--constraint", f"node.labels.cluster=={given['cluster']}"] if given["cluster"] else []
-    words += [word for name in sorted(given["env"]) for word in ("--env", name)]
+    words += [word for name in sorted(given["env"]) if not HEEDED.fullmatch(name) for word in ("--env", name)]
+    words += ["--env-file", env_file] if env_file else []
     words += [word for each in given["publish"] for word in ("--publish", published(each))]
     words += ["--generic-resource", f"{GPU}={given['gpus']}"] if given["gpus"] else []
     return [*words, given["image"], *given["command"]]
@@ -72,7 +74,14 @@ def published(text: str) -> str:
 
 def create(given: dict[str, Any]) -> None:
     """Make the service. Raises ServiceFailed."""
-    done = docker(*create_words(given), environment=given["env"])
+    heeded = {name: value for name, value in given["env"].items() if HEEDED.fullmatch(name)}
+    rest = {name: value for name, value in given["env"].items() if name not in heeded}
+    if any("\n" in value for value in heeded.values()):
+        raise ServiceFailed("{} must each be one line for {}.".format(", ".join(sorted(heeded)), given["name"]))
+    with tempfile.NamedTemporaryFile("w", prefix="fleet-env-") as file:  # 0600
+        file.write("".join(f"{name}={value}\n" for name, value in sorted(heeded.items())))
+        file.flush()
+        done = docker(*create_words(given, file.name if heeded else ""), environment=rest)
     if done.returncode:
         raise ServiceFailed(f"Service {given['name']} was not made: {last_word(done.stdout)}")
 

@@ -161,6 +161,15 @@ def test_values_of_variables_are_in_no_operation(fleet: FakeFleet) -> None:
     assert "are not kept" in fleet.ended(retried)["reason"]
 
 
+def test_commands_are_shown_in_no_operation(fleet: FakeFleet) -> None:
+    command, health = ["redis-server", "--requirepass", "correct-horse"], {"test": ["CMD", "redis-cli", "-a", "correct-horse"]}
+    fleet.post("/api/swarm/services", {**PLAIN, "command": command, "health": health}, wait=True)
+    fleet.post("/api/swarm/services/web/update", {"command": [*command, "--port", "1"]}, 200)
+    assert "correct-horse" not in fleet.api.get("/api/operations").text
+    [service] = fleet.world.services.values()
+    assert service["Spec"]["TaskTemplate"]["ContainerSpec"]["Command"] == [*command, "--port", "1"]
+
+
 def test_logs_are_read_and_followed(fleet: FakeFleet) -> None:
     made = fleet.post("/api/swarm/services", PLAIN)
     told = fleet.get("/api/swarm/services/web/logs", tail=5)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fleet_api.services.clusters.schemas import ClusterBody
 from fleet_api.services.running import deploying
 from fleet_api.settings import Settings
 from tests.support.swarm import FakeFleet, fake_fleet
@@ -200,3 +202,76 @@ def test_a_removed_manager_is_no_end(fleet: FakeFleet) -> None:
     fleet.dockers["agx0"].state = "inactive"
     assert fleet.get("/api/swarm/status")["is_manager"] is False
     assert "no swarm" in fleet.get("/api/swarm/status")["reason"]
+
+
+def test_what_is_remembered_is_bounded(fleet: FakeFleet) -> None:
+    fleet.cluster()
+    managers = fleet.api.app.state.fleet.swarm.managers  # type: ignore[attr-defined]
+
+    async def read_many() -> None:
+        for number in range(1_500):
+            await managers.read(f"answer {number}", lambda client: 0)
+
+    fleet.api.portal.call(read_many)  # type: ignore[union-attr]
+    assert len(managers._seen) == 1_000
+    assert "answer 1499" in managers._seen
+
+
+def test_a_wrong_password_takes_no_node_away(fleet: FakeFleet) -> None:
+    fleet.cluster("vision", "agx0")
+    body = {"node_ip": "10.0.0.2", "username": "nvidia", "password": "right"}
+    fleet.post("/api/swarm/join-remote", body)
+    before = fleet.get("/api/nodes/agx1")
+    fleet.dead("agx1")
+    fleet.post("/api/swarm/join-remote", {**body, "password": "wrong", "cluster": "kitchen"}, 503)
+    after = fleet.get("/api/nodes/agx1")
+    assert (after["credential_id"], after["cluster"]) == (before["credential_id"], before["cluster"])
+    state = fleet.api.app.state.fleet  # type: ignore[attr-defined]
+    assert fleet.api.portal.call(state.vault.open, before["credential_id"]).password == "right"  # type: ignore[union-attr]
+
+
+def test_a_node_is_of_the_cluster_that_had_it_first(fleet: FakeFleet) -> None:
+    state = fleet.api.app.state.fleet  # type: ignore[attr-defined]
+
+    async def both() -> list[Any]:
+        bodies = [ClusterBody(name=name, node_ids=["agx0"]) for name in ("vision", "kitchen")]
+        rows = [await state.cluster_work.create(body, False, "test") for body in bodies]
+        return [await state.operations.wait(row.id, 10) for row in rows]
+
+    first, second = fleet.api.portal.call(both)  # type: ignore[union-attr]
+    assert (first.state, second.state) == ("succeeded", "failed")
+    assert "is in cluster 'vision'" in second.reason
+    assert [(each["name"], each["node_ids"]) for each in fleet.get("/api/clusters")] == [("vision", ["agx0"])]
+
+
+def test_a_node_takes_tasks_again_where_its_removal_is_cancelled(fleet: FakeFleet) -> None:
+    fleet.cluster()
+    fleet.post("/api/swarm/services", {**SERVICE, "replicas": 2})
+    state = fleet.api.app.state.fleet  # type: ignore[attr-defined]
+    row = fleet.api.portal.call(state.cluster_work.remove, "vision", "agx1", "test")  # type: ignore[union-attr]
+
+    def availability() -> str:
+        return next(str(each["availability"]) for each in fleet.get("/api/swarm/nodes") if each["node_id"] == "agx1")
+
+    deadline = time.monotonic() + 10
+    while availability() != "drain":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    fleet.post(f"/api/operations/{row.id}/cancel", None, 200)
+    assert fleet.ended(row.id)["state"] == "cancelled"
+    assert availability() == "active"
+    assert fleet.get("/api/clusters")[0]["node_ids"] == ["agx0", "agx1"]
+
+
+def test_a_retry_goes_on_where_the_control_plane_ended(fleet: FakeFleet) -> None:
+    fleet.dead("agx1")
+    fleet.post("/api/clusters", {"name": "vision", "node_ids": ["agx0", "agx1"]}, 503)
+    assert fleet.get("/api/clusters") == []
+    [row] = fleet.get("/api/operations", kind="cluster")["operations"]
+    state = fleet.api.app.state.fleet  # type: ignore[attr-defined]
+    left = fleet.api.portal.call(state.clusters.add, "vision", "agx0")  # type: ignore[union-attr]
+    fleet.engines.engines["agx1"].error = None
+    again = fleet.ended(fleet.post(f"/api/operations/{row['id']}/retry")["id"])
+    assert again["state"] == "succeeded", again["reason"]
+    [found] = fleet.get("/api/clusters")
+    assert (found["id"], found["node_ids"]) == (left.id, ["agx0", "agx1"])

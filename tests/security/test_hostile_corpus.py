@@ -167,7 +167,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
         {"image": "x:v1", "service_name": "x", "cluster": "vision"},
         {
             "image": [
-                *texts(300)[:5],
+                *texts(700)[:5],
                 *(Bad(value, value[:20], "an image such as") for value in ("X", "a b", "-x", "x:", "x@sha256:1", "../x")),
             ],
             "service_name": [*texts(63)[:5], *(Bad(value, value[:20], "pattern") for value in ("-x", "a b", "a/b", "x_", "$(id)"))],
@@ -189,7 +189,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
         {"name": "web", "image": "web:1"},
         {
             "name": [*texts(63)[:5], *named("a b", "-x", "x-", SCRIPT, "a/b")],
-            "image": [*texts(300)[:5], *images()],
+            "image": [*texts(700)[:5], *images()],
             "replicas": numbers("from 0 to 1000", -1, 1001, 10_000),
             "mode": among("replicated, global"),
             "env": [

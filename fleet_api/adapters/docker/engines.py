@@ -70,7 +70,9 @@ class DockerEngines:
                 return forward.error if forward else None
 
             self._engines[node_id] = SocketEngine(node_id, self._executor, opened, why)
-        return self._engines[node_id]
+        engine = self._engines[node_id]
+        engine.last_used = asyncio.get_running_loop().time()  # a sweep before the first call would leave its forward open
+        return engine
 
     async def sweep(self) -> None:
         """See :class:`Swept`."""

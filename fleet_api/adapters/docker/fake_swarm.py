@@ -302,7 +302,8 @@ class FakeDocker:
 
     def pull(self, name: str, tag: str, stream: bool, decode: bool, auth_config: Raw | None = None) -> list[Raw]:
         """See the docker library."""
-        self.headers.append(auth_config or {})
+        assert auth_config is not None, "the library would look for a sign-in in the user's own files"
+        self.headers.append(auth_config)
         if name.startswith("nowhere"):
             raise refused(404, f"pull access denied for {name}, repository does not exist")
         self.images.add(f"{name}:{tag}")

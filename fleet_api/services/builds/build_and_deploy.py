@@ -7,7 +7,7 @@ from typing import Any
 from fleet_api.errors import FleetError
 from fleet_api.operations.work import Work
 from fleet_api.services.builds.build import ImageBuild
-from fleet_api.services.running.deploying import Deploying
+from fleet_api.services.running.deploying import Deploying, lock_of
 from fleet_api.services.running.schemas import ServiceBody
 
 BUILD_AND_DEPLOY = "build_and_deploy"
@@ -29,7 +29,7 @@ class BuildAndDeploy:
 
     def locks(self, request: dict[str, Any]) -> list[str]:
         """See :class:`Kind`."""
-        return self._builds.locks(request)
+        return [*self._builds.locks(request), lock_of(request["service"]["name"])]
 
     def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
@@ -89,18 +90,39 @@ def pack(source: Source, out: IO[bytes], limit: int, stopped: Callable[[], bool]
                 raise BuildStopped
             files += 1
             try:
-                size += _add(tar, path, folder, name)
+                size += _add(tar, path, folder, name, limit - size, stopped)
             except FileNotFoundError:
                 continue  # it went away meanwhile
             except OSError as error:
                 if error.errno == errno.ELOOP:
                     continue
                 raise InvalidValue(f"context_path: {path} cannot be read: {error.strerror or 'it changed while it was read'}.") from None
-            if size > limit or files > MOST_FILES:
-                raise TooLarge(
-                    f"The build context has more than {limit:,} bytes or {MOST_FILES:,} files; leave some out with .dockerignore."
-                )
+            except _NoRoom:
+                raise _too_large(limit) from None
+            if files > MOST_FILES:
+                raise _too_large(limit)
     return Packed(files, size)
+
+
+class _NoRoom(Exception):
+    """A file is larger than what is left of the limit; nothing of it was written."""
+
+
+class _Watched:
+    """A file that is read in pieces, and not to its end once the build was stopped."""
+
+    def __init__(self, file: IO[bytes], stopped: Callable[[], bool]) -> None:
+        self._file = file
+        self._stopped = stopped
+
+    def read(self, size: int) -> bytes:
+        if self._stopped():
+            raise BuildStopped
+        return self._file.read(size)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The build context has more than {limit:,} bytes or {MOST_FILES:,} files; leave some out with .dockerignore.")
 
 
 def _inside(roots: Sequence[str], field: str, given: str) -> tuple[Path, Path]:
@@ -119,10 +141,17 @@ def _ignored(source: Source) -> PatternMatcher:
     for name in (f"{source.dockerfile}.dockerignore", ".dockerignore"):
         path = source.folder / name
         if path.is_file() and not path.is_symlink():
+            if path.stat().st_size > LARGEST_DOCKERFILE:
+                raise InvalidValue(f"context_path: {name} has more than {LARGEST_DOCKERFILE:,} bytes; list fewer patterns.")
             lines = path.read_text(errors="replace").splitlines()
             break
     patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return PatternMatcher([*patterns, f"!{source.dockerfile}"])
+    try:
+        found = PatternMatcher([*patterns, f"!{source.dockerfile}"])
+        found.matches("x")  # type: ignore[arg-type]  # each pattern is read at its first use
+    except re.error as error:
+        raise InvalidValue(f"context_path: .dockerignore has a pattern that cannot be read: {error}; mend it.") from None
+    return found
 
 
 def _entries(top: Path, ignored: PatternMatcher) -> Iterator[tuple[str, int, str]]:
@@ -147,7 +176,7 @@ def _refuse(error: OSError) -> None:
         raise InvalidValue(f"context_path: the folder {error.filename} cannot be read: {error.strerror}.")
 
 
-def _add(tar: tarfile.TarFile, path: str, folder: int, name: str) -> int:
+def _add(tar: tarfile.TarFile, path: str, folder: int, name: str, room: int, stopped: Callable[[], bool]) -> int:
     about = os.stat(name, dir_fd=folder, follow_symlinks=False)
     entry = tarfile.TarInfo(path)
     entry.mode, entry.mtime = stat.S_IMODE(about.st_mode), about.st_mtime
@@ -157,19 +186,21 @@ def _add(tar: tarfile.TarFile, path: str, folder: int, name: str) -> int:
     elif stat.S_ISLNK(about.st_mode):
         entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=folder)
     elif stat.S_ISREG(about.st_mode):
-        return _add_file(tar, entry, folder, name)
+        return _add_file(tar, entry, folder, name, room, stopped)
     else:
         return 0
     tar.addfile(entry)
     return 0
 
 
-def _add_file(tar: tarfile.TarFile, entry: tarfile.TarInfo, folder: int, name: str) -> int:
+def _add_file(tar: tarfile.TarFile, entry: tarfile.TarInfo, folder: int, name: str, room: int, stopped: Callable[[], bool]) -> int:
     handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     with os.fdopen(handle, "rb") as file:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             return 0
         entry.size = about.st_size
-        tar.addfile(entry, file)
+        if entry.size > room:
+            raise _NoRoom
+        tar.addfile(entry, _Watched(file, stopped))  # type: ignore[arg-type]
     return entry.size

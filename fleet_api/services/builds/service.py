@@ -45,8 +45,10 @@ class Builds:
         return await self._deploying.start("create", body.service_name, request, caller, force=force)
 
     async def build_and_deploy(self, body: BuildAndDeployBody, caller: str, *, checking: bool = False, force: bool = False) -> Operation:
-        """Queue both as one operation. Raises as :meth:`start`."""
+        """Queue both as one operation. Raises as :meth:`start`, and Conflict while another one deploys that service."""
         request = await self._request(body.model_copy(update={"push": True}))
+        if not checking:
+            self._deploying.check_free(body.service_name)
         request |= {"service": body.service(request["image"]).model_dump(), "force": force}
         return await self._operations.submit(BUILD_AND_DEPLOY, request, caller=caller, node_ids=_nodes(body), checking=checking)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -12,6 +13,7 @@ from fleet_api.nodes.states import NodeState
 from fleet_api.operations.models import Operation
 from fleet_api.operations.service import OperationService
 from fleet_api.operations.work import Work
+from fleet_api.services.clusters.models import Cluster
 from fleet_api.services.clusters.schemas import ClusterBody
 from fleet_api.services.clusters.service import Clusters
 from fleet_api.services.swarm.errors import NoSwarm
@@ -99,7 +101,7 @@ class ClusterWork:
 
     async def _create(self, work: Work) -> None:
         request = work.request
-        row = await self._clusters.add(request["name"], request["manager"])
+        row = await self._left_behind(work) or await self._clusters.add(request["name"], request["manager"])
         try:
             await self._add(work)
         except BaseException:  # no half of a cluster stays; who has joined the swarm meanwhile stays in that
@@ -111,6 +113,13 @@ class ClusterWork:
             raise
         work.result["cluster_id"] = row.id
 
+    async def _left_behind(self, work: Work) -> Cluster | None:
+        """Return the row that an earlier try left, which ended with the control plane; None for a first one."""
+        if work.operation.retry_of is None:
+            return None
+        rows = await self._clusters.rows()
+        return next((row for row in rows if (row.name, row.manager_node_id) == (work.request["name"], work.request["manager"])), None)
+
     async def _add(self, work: Work) -> None:
         request = work.request
         if request["action"] == "add":
@@ -121,7 +130,9 @@ class ClusterWork:
 
     async def _joined(self, work: Work, node_id: str) -> None:
         request = work.request
-        before = self._nodes.get(node_id).row.cluster
+        node = self._nodes.get(node_id)
+        self._check_addable(node, request["name"])  # again: it may have become another cluster's while this waited
+        before = node.row.cluster
         await self._nodes.change(node_id, cluster=request["name"])
         try:
             await self._membership.ensure(
@@ -136,17 +147,33 @@ class ClusterWork:
             await self._out(work, node_id)
 
     async def _out(self, work: Work, node_id: str) -> None:
-        """Drain, take the label away, and let the node take other tasks."""
-        in_swarm = True
+        """Drain, take the label away, and let the node take other tasks, also where this is cancelled or fails."""
+        name = work.request["name"]
+        if self._nodes.get(node_id).row.cluster != name:
+            raise Conflict(f"Node {node_id} is not in cluster {name!r} any more.")
+        try:
+            in_swarm = await self._drained(work, node_id)
+            await self._nodes.change(node_id, cluster=None)
+            if in_swarm:
+                await self._membership.label(node_id)
+        except BaseException:
+            await asyncio.shield(self._takes_tasks(node_id))
+            raise
+        if in_swarm:
+            await self._membership.undrain(node_id)
+
+    async def _drained(self, work: Work, node_id: str) -> bool:
+        """Drain a node, and say whether it is in the swarm at all."""
         try:
             await self._membership.drain(node_id, lambda text: work.tell("step", text, node_id))
-        except (NoSwarm, FleetError) as error:
+        except FleetError as error:
             if error.status in (503, 504):
                 raise
-            in_swarm = False
-        await self._nodes.change(node_id, cluster=None)
-        if in_swarm:
-            await self._membership.label(node_id)
+            return False
+        return True
+
+    async def _takes_tasks(self, node_id: str) -> None:
+        with contextlib.suppress(FleetError):
             await self._membership.undrain(node_id)
 
     async def _delete(self, work: Work) -> None:

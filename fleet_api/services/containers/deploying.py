@@ -16,6 +16,7 @@ from fleet_api.services.environment import Environments
 from fleet_api.services.mounts import MountRules
 from fleet_api.services.running import l4t
 from fleet_api.services.sign_in import SignIn
+from fleet_api.services.undoing import made_or_undone
 
 CONTAINER_DEPLOY = "container_deploy"
 WATCHED_SECONDS = 1.5
@@ -54,6 +55,7 @@ class ContainerDeploying:
         await self._engines.of(body.node_id)
         request = {**body.model_dump(), "env": self._environments.kept(body.env)}
         row = await self._operations.submit(CONTAINER_DEPLOY, request, caller=caller, node_ids=[body.node_id])
+        self._environments.keep_only({each.id for each in self._operations.unfinished()})
         self._environments.put(row.id, body.env)  # nothing of it runs before this: submitting does not yield after its write
         return row
 
@@ -104,6 +106,7 @@ class ContainerDeploying:
             head, colon, last = name.rpartition(":")
             name, tag = (head, last) if colon and "/" not in last else (name, "latest")
         auth = await self._sign_in(body.image) if self._sign_in else None
+        auth = auth or {}  # with None the library would look for a sign-in in this user's own files, and send it to the node
         async with engine.stream(lambda client: client.pull(name, tag=tag, stream=True, decode=True, auth_config=auth)) as lines:
             async for line in lines:
                 if line.get("error"):
@@ -116,7 +119,7 @@ class ContainerDeploying:
             answer = client._post_json(client._url("/containers/create"), data=config, params={"name": body.name})
             return str(client._result(answer, True)["Id"])
 
-        container = await engine.call(make, START_SECONDS)
+        container = await made_or_undone(engine.call(make, START_SECONDS), lambda made: _removed(engine, made))
         try:
             await engine.call(lambda client: client.start(container), START_SECONDS)
             await asyncio.sleep(WATCHED_SECONDS)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fleet_api.adapters.docker.types import Engine, Engines
 from fleet_api.errors import Conflict, FleetError, NotFound
 from fleet_api.services.containers.schemas import ContainerDone, ContainerList, ContainerView
+from fleet_api.services.fields import ENGINE_NAME
 from fleet_api.services.swarm.managers import Managers
 
 Action = Literal["restart", "stop", "start"]
@@ -85,5 +86,5 @@ class Containers:
 
 
 def _named(container: str) -> None:
-    if len(container) > 128 or not container.isascii() or not all(char.isalnum() or char in "_.-" for char in container):
+    if not ENGINE_NAME.fullmatch(container):
         raise NotFound(f"There is no container {container[:60]!r}.")

@@ -7,6 +7,7 @@ says completed; a rollback by Swarm itself is a failure that is told as what it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from fleet_api.errors import Conflict, FleetError, NotFound
@@ -14,10 +15,11 @@ from fleet_api.operations.models import Operation
 from fleet_api.operations.service import OperationService
 from fleet_api.operations.work import OperationFailed, Work
 from fleet_api.services.environment import Environments
-from fleet_api.services.running import terminal
+from fleet_api.services.running import spec, terminal
 from fleet_api.services.running.schemas import Deployed, ServiceBody, ServiceChange
 from fleet_api.services.running.service import Raw, RunningServices
 from fleet_api.services.running.terminal import Verdict
+from fleet_api.services.undoing import made_or_undone
 
 DEPLOY = "deploy"
 LOOK_SECONDS = 0.5
@@ -43,17 +45,22 @@ class Deploying:
 
     async def start(self, action: str, name: str, request: dict[str, Any], caller: str, *, force: bool = False) -> Operation:
         """Queue a deploy. Raises Conflict while another one of the same service is at work."""
-        for row in self._operations.unfinished():
-            if row.kind == DEPLOY and row.request["name"] == name:
-                raise Conflict(f"Service {name} is being deployed already, by operation {row.id}; wait for its end, or cancel it.")
+        self.check_free(name)
         part = {"create": "service", "update": "change"}.get(action, "")
         env = request.get(part, {}).get("env") or []
         if env:
             request = {**request, part: {**request[part], "env": self._environments.kept(env)}}
         wanted = {"action": action, "name": name, "force": force, **request}
         row = await self._operations.submit(DEPLOY, wanted, caller=caller)
+        self._environments.keep_only({each.id for each in self._operations.unfinished()})
         self._environments.put(row.id, env)  # nothing of it runs before this: submitting does not yield after its write
         return row
+
+    def check_free(self, name: str) -> None:
+        """Raise Conflict while a deploy of this service is at work, one that builds its image first too."""
+        for row in self._operations.unfinished():
+            if not row.checking and _service_of(row) == name:
+                raise Conflict(f"Service {name} is being deployed already, by operation {row.id}; wait for its end, or cancel it.")
 
     def title(self, request: dict[str, Any]) -> str:
         """See :class:`Kind`."""
@@ -61,8 +68,8 @@ class Deploying:
         return f"{verb} {request['name']}"
 
     def locks(self, request: dict[str, Any]) -> list[str]:
-        """See :class:`Kind`."""
-        return []
+        """See :class:`Kind`. With it two never work on one service at once, also where one of them is a retry."""
+        return [lock_of(request["name"])]
 
     def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
@@ -101,19 +108,38 @@ class Deploying:
             raise OperationFailed(f"The deploy of {found.name} {how}{cause.rstrip('.')}.")
 
     async def deploy(self, body: ServiceBody, work: Work, *, force: bool = False) -> Deployed:
-        """Make a service, or bring the one of that name to a new image, and wait for Swarm's word. A service that never ran is removed."""
+        """Make a service, or bring the one of that name to a new image, and wait for Swarm's word.
+
+        A service that is there moves to the cluster that is asked for. One that was made by this and never ran, or whose deploy was
+        cancelled before it was seen to run, is removed.
+        """
         try:
             there, _ = await self._services.raw(body.name)
         except NotFound:
-            made = await self._services.create(body, force=force)
-            work.tell("step", f"Service {body.name} is there; waiting for its tasks")
-            found = await self._created(made.id, work)
-            if found.status == "failed":
-                await self._services.remove(made.id)
-                work.tell("note", f"Service {body.name} never ran, so it was removed")
-            return found
-        change = ServiceChange(image=body.image, replicas=body.replicas if body.mode == "replicated" else None, env=body.env or None)
+            return await self._make(body, work, force)
+        constraints = spec.in_cluster(there["Spec"], body.cluster) if body.cluster else None
+        change = ServiceChange(
+            image=body.image, replicas=body.replicas if body.mode == "replicated" else None, env=body.env or None, constraints=constraints
+        )  # fmt: skip
         return await self.update(there["ID"], change, work, force=force)
+
+    async def _make(self, body: ServiceBody, work: Work, force: bool) -> Deployed:
+        nodes = await self._nodes_ready()  # before: a swarm that cannot tell is given nothing
+        made = await made_or_undone(self._services.make(body, force=force), self._services.remove)
+        work.tell("step", f"Service {body.name} is there; waiting for its tasks")
+        try:
+            found = await self._created(made, nodes, work)
+        except BaseException:
+            await asyncio.shield(self._taken_back(made))
+            raise
+        if found.status == "failed":
+            await self._services.remove(made)
+            work.tell("note", f"Service {body.name} never ran, so it was removed")
+        return found
+
+    async def _taken_back(self, service_id: str) -> None:
+        with contextlib.suppress(FleetError):
+            await self._services.remove(service_id)
 
     async def update(self, name: str, change: ServiceChange, work: Work, *, force: bool = False) -> Deployed:
         """Change a service and wait for Swarm's word."""
@@ -137,11 +163,11 @@ class Deploying:
         _, tasks = await self._services.raw(name)
         return {task["ID"] for task in tasks if terminal.last_failure([task])[0]}
 
-    async def _created(self, service_id: str, work: Work) -> Deployed:
-        nodes = sum(
-            each["Status"]["State"] == "ready" and each["Spec"]["Availability"] == "active"
-            for each in (await self._services.swarm.raw_nodes()).value
-        )
+    async def _nodes_ready(self) -> int:
+        nodes = (await self._services.swarm.raw_nodes()).value
+        return sum(each["Status"]["State"] == "ready" and each["Spec"]["Availability"] == "active" for each in nodes)
+
+    async def _created(self, service_id: str, nodes: int, work: Work) -> Deployed:
         return await self._settled(service_id, work, lambda service, tasks: terminal.of_creation(service, tasks, nodes))
 
     async def _updated(self, before: Raw, known: set[str], work: Work) -> Deployed:
@@ -190,6 +216,19 @@ class Deploying:
                 said = states
                 work.tell("progress", states)
             await asyncio.sleep(LOOK_SECONDS)
+
+
+def lock_of(service: str) -> str:
+    """Return what an operation holds while it works on a service."""
+    return f"service {service}"
+
+
+def _service_of(row: Operation) -> str | None:
+    """Return the service that an operation deploys, at once or after a build."""
+    if row.kind == DEPLOY:
+        return str(row.request["name"])
+    service = row.request.get("service")
+    return service.get("name") if isinstance(service, dict) else None
 
 
 def _updating(service: Raw, started: str | None) -> bool:

@@ -11,6 +11,7 @@ import docker
 from fleet_api.adapters.docker.types import Api
 from fleet_api.errors import Conflict, FleetError, InvalidValue, NotFound
 from fleet_api.nodes.service import NodeService
+from fleet_api.services.fields import ENGINE_NAME
 from fleet_api.services.mounts import MountRules
 from fleet_api.services.running import spec as specs
 from fleet_api.services.running import views
@@ -54,13 +55,11 @@ class RunningServices:
     async def get(self, name: str) -> Answer[ServiceDetail]:
         """Return a service by its id or name. Raises NotFound, NoSwarm."""
 
-        def look(client: Api) -> tuple[Raw, list[Raw], list[Raw]]:
+        def look(client: Api) -> ServiceDetail:  # what is shown, and no more of it, is remembered
             service = _inspect(client, name)
-            return service, list(client.tasks(filters={"service": service["ID"]})), list(client.nodes())
+            return views.detail(service, list(client.tasks(filters={"service": service["ID"]})), views.names_of(client.nodes()))
 
-        found = await self._managers.read(f"service {name}", look)
-        service, tasks, nodes = found.value
-        return Answer(views.detail(service, tasks, views.names_of(nodes)), found.age, found.why)
+        return await self._managers.read(f"service {name}", look)
 
     async def names_on(self, node_id: str) -> list[str]:
         """Return the services that have a task on a node of the fleet, as far as that is known at once."""
@@ -92,11 +91,22 @@ class RunningServices:
 
     async def create(self, body: ServiceBody, *, force: bool = False) -> ServiceDetail:
         """Make a service. Raises InvalidValue, Unplaceable, Conflict for a name or port that is taken."""
+        return (await self.get(await self.make(body, force=force))).value
+
+    async def make(self, body: ServiceBody, *, force: bool = False) -> str:
+        """Make a service and return its id. Raises as :meth:`create`."""
         spec = specs.made(body, self._mounts)
         await self.check_placeable(spec, force)
         headers = await headers_for(self._sign_in, body.image)
-        made = await self._managers.write(lambda client: _post(client, "/services/create", spec, headers))
-        return (await self.get(str(made["ID"]))).value
+        return str((await self._managers.write(lambda client: _post(client, "/services/create", spec, headers)))["ID"])
+
+    async def check_free(self, name: str) -> None:
+        """Raise Conflict where there is a service of this name."""
+        try:
+            service, _ = await self.raw(name)
+        except NotFound:
+            return
+        raise Conflict(f"name: service {name} already exists ({service['ID']}); update that one, or choose another name.")
 
     def check_new(self, body: ServiceBody) -> None:
         """Raise InvalidValue for what can never be, before anything is queued."""
@@ -185,7 +195,7 @@ def _all(client: Api) -> list[Raw]:
 
 
 def _inspect(client: Api, name: str) -> Raw:
-    if not name or len(name) > 128 or not all(char.isalnum() or char in "_.-" for char in name) or not name.isascii():
+    if not ENGINE_NAME.fullmatch(name):
         raise NotFound(f"There is no service {name[:60]!r}.")
     try:
         return dict(client.inspect_service(name))

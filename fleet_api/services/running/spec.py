@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from fleet_api.services.running.schemas import HealthBody, RestartBody, ServiceB
 
 GPU = "NVIDIA-GPU"
 MADE_BY = "fleet.commander"
+CLUSTER = re.compile(r"\s*node\.labels\.cluster\s*==", re.IGNORECASE)
 Spec = dict[str, Any]
 
 
@@ -67,6 +69,13 @@ def changed(spec: Spec, change: ServiceChange) -> Spec:
     if change.replicas is not None:
         new = scaled(new, change.replicas)
     return new
+
+
+def in_cluster(spec: Spec, cluster: str) -> list[str]:
+    """Return a specification's constraints with this cluster in place of any other."""
+    now = (spec["TaskTemplate"].get("Placement") or {}).get("Constraints") or []
+    others = [text for text in now if not CLUSTER.match(text)]
+    return [*others, str(Constraint.parse(f"node.labels.cluster=={cluster}"))]
 
 
 def scaled(spec: Spec, replicas: int) -> Spec:

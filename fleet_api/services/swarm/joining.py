@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import Any
 
 from fleet_api.access.vault.service import VaultService
@@ -50,20 +52,27 @@ class SwarmJoining:
         return await self._operations.submit(SWARM_JOIN, request, caller=caller, node_ids=[known.id] if known else [])
 
     async def _credential(self, body: JoinRemoteBody) -> str:
-        """Return the credential: the one named, else one of the vault for this user and machine that holds this password."""
+        """Return the credential: the one named, else one of the vault for this user and machine that holds this password.
+
+        A password that nodes use is not replaced: this one was not tried yet, and may be wrong.
+        """
         if body.credential_id is not None:
             return (await self._vault.get(body.credential_id)).id
         assert body.username is not None
         assert body.password is not None
         secrets = {"password": body.password.get_secret_value()}
         name = f"{body.username} @ {body.node_ip}".replace(":", "-").replace("\\", "-").replace("$", "")[:100]
-        try:
-            return (await self._vault.add(name, body.username, secrets)).id
-        except Conflict:
-            held = await self._vault.open(name)
-            if held.password != secrets["password"]:
-                await self._vault.change(held.credential_id, None, None, secrets)
-            return held.credential_id
+        for number in itertools.count(1):
+            numbered = name if number == 1 else f"{name[:90]} ({number})"
+            try:
+                return (await self._vault.add(numbered, body.username, secrets)).id
+            except Conflict:
+                held = await self._vault.open(numbered)
+            if (held.username, held.password) == (body.username, secrets["password"]):
+                return held.credential_id
+            if not await self._vault.nodes_with(held.credential_id):
+                return (await self._vault.change(held.credential_id, None, body.username, secrets)).id
+        raise AssertionError
 
     def title(self, request: dict[str, Any]) -> str:
         """See :class:`Kind`."""
@@ -84,25 +93,29 @@ class SwarmJoining:
         try:
             if node is None or node.row.state != NodeState.MANAGED:
                 node = await self._onboarded(work)
-            else:
-                node = await self._as_asked(node, request)
             work.nodes([node.id])
             await work.lock(node.id)
-            work.step("swarm", 80)
-            role = request["role"]
-            member = await self._membership.ensure(
-                node.id, lambda text: work.tell("step", text, node.id), role=role, force=request["force"]
-            )
+            member = await self._as_asked(node, work)
         except FleetError as error:
             raise work.failed(error) from error
-        work.result.update({"node_id": node.id, "swarm_node_id": member, "cluster": node.row.cluster})
+        work.result.update({"node_id": node.id, "swarm_node_id": member, "cluster": self._nodes.get(node.id).row.cluster})
 
-    async def _as_asked(self, node: LiveNode, request: dict[str, Any]) -> LiveNode:
-        """Return a managed node with the credential and cluster of the request."""
+    async def _as_asked(self, node: LiveNode, work: Work) -> str:
+        """Bring a node into the swarm with the credential and cluster of the request; it keeps its own where that does not work."""
+        request = work.request
+        own = {"credential_id": node.row.credential_id, "cluster": node.row.cluster}
         asked = {"credential_id": request["credential_id"], "cluster": request["cluster"] or node.row.cluster}
-        if asked != {"credential_id": node.row.credential_id, "cluster": node.row.cluster}:
-            return await self._nodes.change(node.id, **asked)
-        return node
+        if asked != own:
+            await self._nodes.change(node.id, **asked)
+        work.step("swarm", 80)
+        try:
+            return await self._membership.ensure(
+                node.id, lambda text: work.tell("step", text, node.id), role=request["role"], force=request["force"]
+            )
+        except BaseException:
+            if asked != own:
+                await asyncio.shield(self._nodes.change(node.id, **own))
+            raise
 
     async def _onboarded(self, work: Work) -> LiveNode:
         request = work.request

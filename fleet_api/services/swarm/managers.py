@@ -7,6 +7,7 @@ never twice.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -34,6 +35,7 @@ UNDECIDED = (
     "The swarm's managers did not decide this in time; see whether enough of them are there (GET /api/swarm/nodes), and look if it was "
     "done before you try again."
 )
+REMEMBERED = 1_000  # answers, those that were read last
 TRUSTED_SECONDS = 2.0
 """A manager that answered so short a time ago is not asked again before a write."""
 
@@ -58,7 +60,7 @@ class Managers:
         self._swarm: Swarm | None = None
         self._first: str | None = None
         self._trusted = -TRUSTED_SECONDS
-        self._seen: dict[str, tuple[Any, float]] = {}
+        self._seen: OrderedDict[str, tuple[Any, float]] = OrderedDict()
 
     async def load(self) -> None:
         """Read what is remembered."""
@@ -79,7 +81,7 @@ class Managers:
     async def forget(self) -> None:
         """Note that there is no swarm any more."""
         await self._db.write(lambda db: repository.keep(db, None))
-        self._swarm, self._first, self._seen = None, None, {}
+        self._swarm, self._first, self._seen = None, None, OrderedDict()
 
     async def read(self, what: str, fn: Callable[[Api], T]) -> Answer[T]:
         """Return what ``fn`` reads from a manager, or what it last did. ``what`` names it.
@@ -93,8 +95,10 @@ class Managers:
                 raise
             kept, at = self._seen[what]
             return Answer(kept, max(0.001, self._clock.monotonic() - at), error.detail)
-        if len(self._seen) < 5_000 or what in self._seen:
-            self._seen[what] = (value, self._clock.monotonic())
+        self._seen[what] = (value, self._clock.monotonic())
+        self._seen.move_to_end(what)
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
         return Answer(value)
 
     async def write(self, fn: Callable[[Api], T]) -> T:

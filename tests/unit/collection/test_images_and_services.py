@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,32 @@ def test_what_is_to_change(change: dict[str, Any], image: str, local: str, diffe
     labels = {services.WANTED: services.wanted_of(WANTED)}
     there = {"Spec": {"Labels": labels, "TaskTemplate": {"ContainerSpec": {"Image": image}}}}
     assert services.differences(there, {**WANTED, **change}, local) == different
+
+
+def test_variables_that_the_command_itself_would_heed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[list[str], dict[str, str], str]] = []
+
+    def docker(*words: str, environment: dict[str, str]) -> Any:
+        given = list(words)
+        files = [Path(given[number + 1]).read_text() for number, word in enumerate(given) if word == "--env-file"]
+        seen.append((given, environment, "".join(files)))
+        return subprocess.CompletedProcess(given, 0, "")
+
+    monkeypatch.setattr(services, "docker", docker)
+    monkeypatch.setattr(images, "docker", docker)
+    heeded = {"HOME": "/data", "PATH": "/app/bin", "DOCKER_CONFIG": "/x"}
+    services.create({**WANTED, "env": {**WANTED["env"], **heeded}})
+    words, environment, file = seen[-1]
+    assert (environment, file) == (WANTED["env"], "DOCKER_CONFIG=/x\nHOME=/data\nPATH=/app/bin\n")
+    assert [words[number + 1] for number, word in enumerate(words) if word == "--env"] == ["A", "B"]
+    services.create(WANTED)
+    assert "--env-file" not in seen[-1][0]
+    with pytest.raises(services.ServiceFailed, match="HOME must each be one line"):
+        services.create({**WANTED, "env": {"HOME": "a\nb"}})
+    images.build("/c", "x:v1", "Dockerfile", {"HOME": "/data", "A": "b"}, "", "abc")
+    words, environment, _ = seen[-1]
+    assert environment == {"A": "b"}
+    assert [words[number + 1] for number, word in enumerate(words) if word == "--build-arg"] == ["A", "HOME=/data"]
 
 
 def test_why_tasks_fail() -> None:

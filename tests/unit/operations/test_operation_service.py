@@ -17,6 +17,7 @@ from fleet_api.kit.bus import Bus
 from fleet_api.kit.db import Database
 from fleet_api.migrate import upgrade
 from fleet_api.operations import repository
+from fleet_api.operations.kinds import Kinds
 from fleet_api.operations.service import OperationService
 from fleet_api.operations.work import OperationFailed, Work
 from tests.support.clock import ManualClock
@@ -188,6 +189,15 @@ async def test_a_restart_loses_what_ran_and_takes_up_what_waited(tmp_path: Path)
         assert "try again with a retry" in (row.reason or "")
         assert (await again.operations.wait(waiting, 5)).state == "succeeded"
         assert await again.db.read(repository.held) == {}
+
+
+def test_what_others_do_may_have_gone_on_without_the_control_plane() -> None:
+    waits, works = Sum(), Sum()
+    waits.name, waits.waits_only = "waits", True
+    kinds = Kinds([waits, works])
+    assert "may have gone on" in kinds.lost("waits")
+    assert "has been stopped" in kinds.lost("sum")
+    assert "has been stopped" in kinds.lost("of an earlier version")
 
 
 async def test_what_breaks_inside_is_a_sentence(tmp_path: Path) -> None:

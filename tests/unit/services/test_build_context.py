@@ -149,3 +149,30 @@ def test_a_folder_that_is_replaced_after_it_was_found(root: Path, tmp_path: Path
     root.mkdir()
     (root / "app").symlink_to(tmp_path / "secret" / "app")
     assert packed(source) == {}
+
+
+def test_a_file_beyond_the_limit_is_not_copied_first(root: Path) -> None:
+    with (root / "app" / "huge").open("wb") as file:
+        file.truncate(50_000_000)
+    out = io.BytesIO()
+    with pytest.raises(TooLarge, match="more than 5,000 bytes"):
+        pack(locate(root, "app"), out, 5_000, lambda: False)
+    assert out.tell() < 20_000
+
+
+def test_stopped_amid_a_large_file(root: Path) -> None:
+    with (root / "app" / "huge").open("wb") as file:
+        file.truncate(50_000_000)
+    out, asked = io.BytesIO(), iter(range(10**9))
+    with pytest.raises(BuildStopped):
+        pack(locate(root, "app"), out, 10**9, lambda: next(asked) > 10)
+    assert out.tell() < 5_000_000
+
+
+def test_what_to_leave_out_that_cannot_be_read(root: Path) -> None:
+    (root / "app" / ".dockerignore").write_text("[z-a]\n")
+    with pytest.raises(InvalidValue, match=r"\.dockerignore has a pattern"):
+        packed(locate(root, "app"))
+    (root / "app" / ".dockerignore").write_text("x\n" * 600_000)
+    with pytest.raises(InvalidValue, match="fewer patterns"):
+        packed(locate(root, "app"))
