@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fleet_api.services.containers import deploying as containers
+from fleet_api.services.containers import service as container_service
 from fleet_api.services.running import deploying
 from fleet_api.settings import Settings
 from tests.support.swarm import FakeFleet, fake_fleet
@@ -194,6 +195,12 @@ def test_containers_of_the_manager(fleet: FakeFleet) -> None:
         assert "No such container" in fleet.post(f"/api/swarm/containers/nope/{action}", None, 404)["detail"]
     assert fleet.get("/api/swarm/containers/comfyui/logs", tail=2) == {"container_id": "a" * 12, "logs": "line 8\nline 9\n"}
     assert "tail" in fleet.get("/api/swarm/containers/comfyui/logs", 400, tail=0)["detail"]
+
+
+def test_logs_of_containers_have_a_bound(fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.post("/api/fleet/deploy", CONTAINER)
+    monkeypatch.setattr(container_service, "LARGEST", 7)
+    assert fleet.get("/api/fleet/logs/agx0/myapp", tail=5)["logs"] == "line 9\n"
 
 
 def test_a_container_on_a_node(fleet: FakeFleet) -> None:

@@ -14,6 +14,7 @@ Action = Literal["restart", "stop", "start"]
 STOP_SECONDS = 10
 ACTION_SECONDS = 30.0
 LOGS_SECONDS = 15.0
+LARGEST = 8 * 1024 * 1024  # bytes of logs in an answer; the oldest are left out
 
 
 class Containers:
@@ -55,7 +56,7 @@ class Containers:
             return found["Id"][:12], client.logs(container, stdout=True, stderr=True, tail=tail)
 
         found, text = await engine.call(read, LOGS_SECONDS)
-        return found, text.decode(errors="replace")
+        return found, text[-LARGEST:].decode(errors="replace")
 
     async def remove(self, node_id: str, container: str) -> str:
         """Remove a container of a node, running or not; return its name. Raises NotFound, Conflict for a task of a service."""
