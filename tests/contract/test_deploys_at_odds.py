@@ -116,3 +116,34 @@ def test_names_that_would_be_other_paths_of_the_engine(fleet: FakeFleet, name: s
     ):
         with pytest.raises(NotFound, match=r"There is no (container|service) '"):
             fleet.api.portal.call(call)  # type: ignore[union-attr]
+
+
+def test_an_update_that_no_node_takes_is_taken_back(fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "PENDING_SECONDS", 0.05)
+    fleet.post("/api/swarm/services", PLAIN)
+    told = fleet.post("/api/swarm/services/web/update", {"image": "web:waits"}, 200)
+    assert (told["status"], told["message"], told["error"]) == ("failed", "no node takes its tasks", "no suitable node (1 node)")
+    assert (fleet.get("/api/swarm/services/web")["image"], fleet.get("/api/swarm/services/web")["running"]) == ("web:1", 1)
+    told = fleet.post("/api/swarm/services/web/update", {"image": "web:waits"}, 200, force=True)
+    assert told["status"] == "failed"
+    assert fleet.get("/api/swarm/services/web")["image"] == "web:waits", "it waits for a node, as was asked for"
+
+
+def test_a_cancelled_update_is_taken_back(fleet: FakeFleet) -> None:
+    fleet.post("/api/swarm/services", PLAIN)
+    operation_id = fleet.post("/api/build/deploy", {**DEPLOY, "image": "web:waits"})["operation_id"]
+    deadline = time.monotonic() + 10
+    while fleet.get("/api/swarm/services/web")["image"] != "web:waits":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    fleet.post(f"/api/operations/{operation_id}/cancel", None, 200)
+    assert fleet.ended(operation_id)["state"] == "cancelled"
+    assert fleet.get("/api/swarm/services/web")["image"] == "web:1"
+
+
+def test_a_new_service_that_no_node_takes_stays_only_where_it_was_forced(fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "PENDING_SECONDS", 0.05)
+    for force, there in ((False, []), (True, ["web"])):
+        body = {**PLAIN, "image": "web:waits"}
+        assert "no suitable node" in fleet.post("/api/swarm/services", body, 409, wait=True, force=force)["detail"]
+        assert [each["name"] for each in fleet.get("/api/swarm/services")] == there

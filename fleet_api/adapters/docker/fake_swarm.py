@@ -49,7 +49,7 @@ class FakeWorld:
         template = spec["TaskTemplate"]
         places = [each["ID"] for each in self.members.values() if each["Status"]["State"] == "ready"]
         replicas = len(places) if "Global" in spec["Mode"] else spec["Mode"]["Replicated"]["Replicas"]
-        broken = template["ContainerSpec"]["Image"].endswith(":broken")
+        broken, waits = (template["ContainerSpec"]["Image"].endswith(tag) for tag in (":broken", ":waits"))
         for task in self.tasks:
             if task["ServiceID"] == service["ID"] and task["DesiredState"] == "running":
                 task["DesiredState"] = "shutdown"
@@ -57,6 +57,8 @@ class FakeWorld:
         for slot in range(1, replicas + 1):
             for _ in range(3 if broken else 1):
                 self.tasks.append(self._task(service, slot, places[(slot - 1) % len(places)] if places else "", broken))
+                if waits:
+                    self.tasks[-1]["Status"] |= {"State": "pending", "Err": "no suitable node (1 node)"}
 
     def _task(self, service: Raw, slot: int, node: str, broken: bool) -> Raw:
         status: Raw = {"Timestamp": NOW, "State": "running", "ContainerStatus": {"ContainerID": f"c{next(self.numbers)}", "ExitCode": 0}}
@@ -284,6 +286,8 @@ class FakeDocker:
             if before["TaskTemplate"] != spec["TaskTemplate"]:
                 service["PreviousSpec"] = before
                 service["UpdateStatus"] = {"State": "completed", "StartedAt": started, "Message": "update completed"}
+                if spec["TaskTemplate"]["ContainerSpec"]["Image"].endswith(":waits"):
+                    service["UpdateStatus"] = {"State": "updating", "StartedAt": started, "Message": "update in progress"}
         self.world.settle(service)
         if service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"].endswith(":broken") and "rollback" not in query:
             service["Spec"] = before

@@ -1,7 +1,8 @@
 """A service on its way to where Swarm has it at the end: the operation ``deploy``.
 
 ``create`` makes a service or, where there is one of that name, changes it; ``update`` and ``rollback`` want one. It succeeds where Swarm
-says completed; a rollback by Swarm itself is a failure that is told as what it is.
+says completed; a rollback by Swarm itself is a failure that is told as what it is. What Swarm has not settled when this ends is taken back:
+a new service is removed, a changed one goes back to what it was. One that was forced on a swarm without room stays, to wait for a node.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ STEADY_SECONDS = 3.0
 """How long the tasks of a new service must run to be told as running; of an update Swarm itself watches that."""
 
 LONGEST_SECONDS = 1800.0
+UNTAKEN = "no node takes its tasks"
 
 
 class Deploying:
@@ -132,7 +134,7 @@ class Deploying:
         except BaseException:
             await asyncio.shield(self._taken_back(made))
             raise
-        if found.status == "failed":
+        if found.status == "failed" and not (force and found.message == UNTAKEN):
             await self._services.remove(made)
             work.tell("note", f"Service {body.name} never ran, so it was removed")
         return found
@@ -146,7 +148,23 @@ class Deploying:
         failed_before = await self._failures(name)
         before = await self._services.change(name, change, force=force)
         work.tell("step", f"Service {before['Spec']['Name']} is being updated")
-        return await self._updated(before, failed_before, work)
+        try:
+            found = await self._updated(before, failed_before, work)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._back(before))
+            raise
+        if found.status == "failed" and not (force and found.message == UNTAKEN) and await self._back(before):
+            work.tell("note", f"Service {found.name} goes back to what it was")
+        return found
+
+    async def _back(self, before: Raw) -> bool:
+        """Bring a service back to what it was where Swarm is still on its way from there; say whether that was done."""
+        with contextlib.suppress(FleetError):
+            service, _ = await self._services.raw(before["ID"])
+            if service.get("PreviousSpec") == before["Spec"] and not terminal.settled(service):
+                await self._services.rollback(before["ID"])
+                return True
+        return False
 
     async def rollback(self, name: str, work: Work) -> Deployed:
         """Take the last update back and wait for Swarm's word."""
@@ -201,7 +219,7 @@ class Deploying:
             waits = terminal.waits_for(tasks)
             pending_since = (pending_since or loop.time()) if waits else None
             if not verdict.state and pending_since is not None and loop.time() - pending_since > PENDING_SECONDS:
-                verdict = Verdict("failed", "no node takes its tasks", waits)
+                verdict = Verdict("failed", UNTAKEN, waits)
             if not verdict.state and loop.time() - started > LONGEST_SECONDS:
                 verdict = Verdict("failed", f"it did not settle within {LONGEST_SECONDS:g} s", *terminal.last_failure(tasks))
             if verdict.running != steady[0]:

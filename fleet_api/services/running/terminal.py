@@ -10,6 +10,7 @@ from fleet_api.services.running.spec import replicas_of
 
 FAILED = ("failed", "rejected")
 OVER = ("complete", "shutdown", "failed", "rejected", "orphaned", "remove")
+ROLLBACKS = ("rollback_started", "rollback_paused", "rollback_completed")
 TRIES = 3
 """So many failures of one place say that the service does not run: Swarm itself would try for ever."""
 
@@ -28,6 +29,11 @@ class Verdict:
 
 
 GOING_ON = Verdict("")
+
+
+def settled(service: Raw) -> bool:
+    """Return whether Swarm is done with the last update, one way or the other."""
+    return str((service.get("UpdateStatus") or {}).get("State")) in ("completed", "paused", *ROLLBACKS)
 
 
 def of_update(service: Raw, tasks: Sequence[Raw], started: str | None) -> Verdict:
