@@ -25,6 +25,7 @@ from fleet_api.cli import (
     scan,
     schedule,
     services,
+    simulate,
     status,
     tls,
     up,
@@ -36,7 +37,8 @@ EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exi
 
 ORDER = (
     "up", "serve", "status", "generate", "jobs", "nodes", "vault", "scan", "join", "import", "exec", "services", "clusters",
-    "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule", "keys", "enrol", "tls", "audit", "lab",
+    "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule", "keys", "enrol", "tls", "audit",
+    "simulate", "lab",
 )  # fmt: skip
 
 
@@ -74,6 +76,7 @@ app.command("enrol", epilog=enrol.EXAMPLES)(enrol.enrol)
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
 app.command("exec", cls=execute.AfterDashes, epilog=execute.EXAMPLES)(execute.execute)
 app.command("scan", epilog=scan.EXAMPLES)(scan.scan)
+app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
 app.command("services", epilog=services.EXAMPLES)(services.services)
 app.command("clusters", epilog=services.CLUSTER_EXAMPLES)(services.clusters)
 app.add_typer(vault.app, name="vault")

@@ -9,13 +9,22 @@ from fleet_api.scheduling.types import WaitingJob, Worker
 
 def can_serve(job: WaitingJob, worker: Worker) -> bool:
     """Return whether the worker has what the job needs."""
+    return serves_group(worker, job.job_type, job.model, job.cluster, job.node) and serves_lane(worker, job.sampler, job.lora)
+
+
+def serves_group(worker: Worker, job_type: str, model: str | None, cluster: str | None, node: str | None) -> bool:
+    """Return whether the worker does such jobs, has the model, and is where they are to be done."""
     return (
-        job.job_type in worker.job_types
-        and (job.model is None or job.model in worker.models)
-        and (job.sampler is None or job.sampler in worker.samplers)
-        and (job.lora is None or job.lora in worker.loras)
-        and (job.cluster is None or job.cluster == worker.cluster)
+        job_type in worker.skills.job_types
+        and (model is None or model in worker.skills.models)
+        and (cluster is None or cluster == worker.cluster)
+        and (node is None or node == worker.node_id)
     )
+
+
+def serves_lane(worker: Worker, sampler: str | None, lora: str | None) -> bool:
+    """Return whether the worker has the sampler and the LoRA."""
+    return (sampler is None or sampler in worker.skills.samplers) and (lora is None or lora in worker.skills.loras)
 
 
 def why_impossible(job: WaitingJob, workers: Iterable[Worker]) -> str | None:
@@ -27,17 +36,26 @@ def why_impossible(job: WaitingJob, workers: Iterable[Worker]) -> str | None:
         unable.append(worker)
     if not unable:
         return "No node is enrolled yet; start one with 'fleet up' or enrol an agent."
-    able = [worker for worker in unable if job.job_type in worker.job_types]
+    able = [worker for worker in unable if job.job_type in worker.skills.job_types]
     if not able:
-        served = sorted({kind for worker in unable for kind in worker.job_types})
+        served = sorted({kind for worker in unable for kind in worker.skills.job_types})
         return f"No enrolled node serves jobs of type {job.job_type}; the fleet serves: {', '.join(served) or 'none'}."
+    if job.node is not None:
+        able = [worker for worker in able if worker.node_id == job.node]
+        if not able:
+            return f"The node {job.node!r} does not serve jobs of type {job.job_type}."
     if job.cluster is not None:
         able = [worker for worker in able if worker.cluster == job.cluster]
         if not able:
             return f"No enrolled node that serves {job.job_type} is in the cluster {job.cluster!r}."
-    able = [worker for worker in able if job.model is None or job.model in worker.models]
-    if any(job.sampler is None or job.sampler in worker.samplers for worker in able):
+    able = [worker for worker in able if job.model is None or job.model in worker.skills.models]
+    if any(job.sampler is None or job.sampler in worker.skills.samplers for worker in able):
         return f"No enrolled node that has the model {job.model!r} has the LoRA {job.lora!r}."
     if able:
         return f"No enrolled node that has the model {job.model!r} serves the sampler {job.sampler!r}."
-    return f"No enrolled node{f' of cluster {job.cluster!r}' if job.cluster else ''} has the model {job.model!r}."
+    place = (
+        f"The node {job.node!r} does not have"
+        if job.node
+        else f"No enrolled node{f' of cluster {job.cluster!r}' if job.cluster else ''} has"
+    )
+    return f"{place} the model {job.model!r}."

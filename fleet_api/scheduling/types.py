@@ -1,56 +1,101 @@
-"""What the scheduler is told. Nothing here knows of a database or a network."""
+"""What the scheduler is told and what it answers. Nothing here knows of a database or a network.
+
+Times are seconds on one clock that never runs backwards; ``work`` is the seconds a job takes on a node of speed 1.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Protocol
+
+Order = tuple[bool, int]
+"""A job's place in the queue of its priority: (not in front, age)."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingJob:
-    """A job in the queue."""
+    """A job in the queue. ``caller`` is whom its share of the fleet is counted to; ``avoid`` is the node where it failed last."""
 
     id: str
     job_type: str
     model: str | None
     priority: int = 0
     cluster: str | None = None
-    overtaken: int = 0
     avoid: str | None = None
     sampler: str | None = None
     lora: str | None = None
+    node: str | None = None
+    caller: str = ""
+    order: Order = (True, 0)
+    since: float = 0.0
+    work: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Skills:
+    """What a node's agent can serve."""
+
+    job_types: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
+    samplers: frozenset[str] = frozenset()
+    loras: frozenset[str] = frozenset()
+
+
+def _no_seconds(model: str | None) -> float:
+    return 0.0
+
+
+def _unit(model: str | None) -> float:
+    return 1.0
+
+
+@dataclass(slots=True, eq=False)
 class Worker:
-    """A node that asks for work."""
+    """A node as the scheduler sees it.
+
+    ``idle`` asks for work now; else ``free_at`` is when it is expected to, by the clock of the queue. ``loading`` says that what it
+    does until then is load ``model``. ``switch`` gives the seconds to load a model, ``speed`` how fast the node is with it. ``loads``
+    says that it can be told to load a model without a job; ``instant`` that it need not load any. ``barred`` is why it may not be given
+    anything now. Workers of the same ``sort`` have the same seconds and speeds.
+    """
 
     node_id: str
-    loaded_model: str | None = None
+    skills: Skills = field(default_factory=Skills)
+    model: str | None = None
+    lora: str | None = None
     cluster: str | None = None
-    job_types: frozenset[str] = field(default_factory=frozenset)
-    models: frozenset[str] = field(default_factory=frozenset)
-    samplers: frozenset[str] = field(default_factory=frozenset)
-    loras: frozenset[str] = field(default_factory=frozenset)
+    idle: bool = True
+    free_at: float = 0.0
+    loading: bool = False
+    loaded_at: float = float("-inf")
+    loads: bool = True
+    instant: bool = False
+    barred: str | None = None
+    sort: Hashable = None
+    switch: Callable[[str | None], float] = _no_seconds
+    speed: Callable[[str | None], float] = _unit
+
+    def warm(self, model: str | None) -> bool:
+        """Return whether a job of the model can start at once."""
+        return model == self.model or model is None or self.instant
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One decision: this job to this node. ``passed_over`` are jobs of the same priority that were ahead of it."""
+    """This job to this node, now. ``reason`` says why in a few words."""
 
-    job_id: str
+    job: WaitingJob
     node_id: str
-    passed_over: tuple[str, ...] = ()
+    reason: str
 
 
-Candidates = Callable[[Worker], Iterable[WaitingJob]]
-"""The waiting jobs that a worker could serve, in queue order; read lazily, so that a long queue costs nothing."""
+@dataclass(frozen=True, slots=True)
+class Load:
+    """This node is to load this model, and will ask for work when that is done."""
+
+    node_id: str
+    model: str
+    reason: str
 
 
-class Rule(Protocol):
-    """A scheduling rule: a pure function of the waiting jobs and the workers that ask."""
-
-    def __call__(self, candidates: Candidates, workers: Iterable[Worker]) -> list[Assignment]:
-        """Return at most one assignment a worker."""
-        ...
+Decision = Assignment | Load
