@@ -59,9 +59,7 @@ def _legend(models: list[str], hues: dict[str, int]) -> list[str]:
     x = LEFT + len(shown) * step
     if len(models) > len(shown):
         parts.append(f'<text x="{x:.0f}" y="17">and {len(models) - len(shown)} more</text>')
-    parts.append(
-        f'<rect x="{x:.0f}" y="22" width="10" height="10" fill="#888"/><rect x="{x:.0f}" y="22" width="10" height="10" fill="url(#load)"/>'
-    )
+    parts += [f'<rect x="{x:.0f}" y="22" width="10" height="10" fill="{fill}"/>' for fill in ("#888", "url(#load)")]
     parts.append(f'<text x="{x + 14:.0f}" y="31">loading</text>')
     return parts
 
@@ -89,4 +87,4 @@ def _joined(bars: list[Bar], narrow: float) -> list[Bar]:
         if last is not None:
             out.append(last)
         joined[bar.node] = bar
-    return out + list(joined.values())    parts += [f'<rect x="{x:.0f}" y="22" width="10" height="10" fill="{fill}"/>' for fill in ("#888", "url(#load)")]
+    return out + list(joined.values())
