@@ -88,6 +88,10 @@ class Group:
         """Return where a job that is there stands; lower comes first."""
         return self._ranks[job.id]
 
+    def due(self, job: WaitingJob) -> float:
+        """Return when a job that is there is due in its turn, in seconds."""
+        return self._ranks[job.id][1]
+
     def best(self, worker: Worker, served: Callable[[str], float], taken: Container[str] = (), avoiding: bool = True) -> WaitingJob | None:
         """Return the job that the worker should take next, or None.
 

@@ -26,6 +26,12 @@ class Shares:
         if len(self._had) > MOST:
             self._had = {name: had for name, had in self._had.items() if self.of(name, now) > FORGOTTEN}
 
+    def copy(self) -> Shares:
+        """Return the same, to be changed apart."""
+        other = Shares()
+        other._had = dict(self._had)
+        return other
+
     def of(self, caller: str, now: float) -> float:
         """Return the seconds of work that the caller had."""
         had, at = self._had.get(caller, (0.0, now))

@@ -94,16 +94,8 @@ class WaitingQueue:
                 self._forget_demand(now)
         if arrival:
             demand.add(now, job.work)
-        tier = self._tiers.get(-job.priority)
-        if tier is None:
-            tier = self._tiers[-job.priority] = Tier(job.priority)
-        group = tier.groups.get(key)
-        if group is None:
-            group = tier.groups[key] = Group(key)
         patience = QUICK_FIRST * switch * min(job.work / demand.mean, 1.0) if demand.mean > 0 else 0.0
-        group.add(job, job.since + patience)
-        tier.came(job)
-        self._jobs[job.id] = job
+        self._put(job, key, job.since + patience)
 
     def remove(self, job_id: str, started: float | None = None) -> WaitingJob | None:
         """Remove a job, ``started`` at that time or cancelled; return it, or None if it was not there."""
@@ -150,6 +142,30 @@ class WaitingQueue:
     def wanting(self, model: str | None) -> list[GroupKey]:
         """Return the kinds of jobs seen that want a model."""
         return self._by_model.get(model, [])
+
+    def copy_of_first(self, number: int) -> WaitingQueue:
+        """Return a queue of the first so many jobs by priority and age, with the same demand and shares."""
+        trial = WaitingQueue(self._began)
+        trial._demand, trial._by_model = self._demand, self._by_model
+        trial.shares = self.shares.copy()
+        for tier in self.tiers():
+            for job in tier.by_age.values():
+                if len(trial) >= number:
+                    return trial
+                key = group_of(job)
+                trial._put(job, key, tier.groups[key].due(job))
+        return trial
+
+    def _put(self, job: WaitingJob, key: GroupKey, due: float) -> None:
+        tier = self._tiers.get(-job.priority)
+        if tier is None:
+            tier = self._tiers[-job.priority] = Tier(job.priority)
+        group = tier.groups.get(key)
+        if group is None:
+            group = tier.groups[key] = Group(key)
+        group.add(job, due)
+        tier.came(job)
+        self._jobs[job.id] = job
 
     def _forget_demand(self, now: float) -> None:
         kept = sorted(self._demand, key=lambda key: self._demand[key].load(now), reverse=True)[: KINDS_REMEMBERED // 2]
