@@ -52,6 +52,7 @@ class Courier:
         self._under_way: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
+        self._looking = asyncio.Lock()  # a row that was read before its attempt ended must not be taken for due after it
 
     def wake(self) -> None:
         """Look at the rows at once: one of them is new, or due."""
@@ -81,6 +82,15 @@ class Courier:
 
     async def round(self) -> float:
         """Start what is due and has room; return the seconds until more may be due."""
+        async with self._looking:
+            return await self._look()
+
+    async def settled(self) -> None:
+        """Wait until nothing is under way any more."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _look(self) -> float:
         now = self._clock.now()
         while (room := AT_ONCE - len(self._under_way)) > 0:
             without, hosts = list(self._under_way), self._full_hosts()
@@ -90,11 +100,6 @@ class Courier:
                 break
         following = await self._db.read(lambda db: repository.next_due(db, now))
         return LOOK_SECONDS if following is None else min(LOOK_SECONDS, max(0.0, following - now))
-
-    async def settled(self) -> None:
-        """Wait until nothing is under way any more."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 
 PORTS = {"http": 80, "https": 443}
@@ -16,8 +18,8 @@ def parts_of(url: str) -> tuple[str, str, int]:
         host, port = read.raw_host.decode("ascii").rstrip(".").lower(), read.port
     except (httpx.InvalidURL, ValueError):
         raise ValueError("must be an http or https URL") from None
-    if read.scheme not in PORTS or not host or port == 0 or (port or 0) > 65_535:
+    if read.scheme not in PORTS or not host or not (port is None or 1 <= port <= 65_535):
         raise ValueError("must be an http or https URL")
-    if read.userinfo or "@" in url.split("//", 1)[1].split("/", 1)[0]:
+    if read.userinfo or "@" in re.split(r"[/?#]", url.split("//", 1)[1])[0]:
         raise ValueError("must not hold a user name or password")
     return read.scheme, host, port or PORTS[read.scheme]
