@@ -5,6 +5,7 @@ It is shown by a command on the data folder alone; no row of the API tells it.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 import structlog
@@ -35,12 +36,14 @@ class WebhookSecrets:
         self._db = db
         self._clock = clock
         self._vault = vault
+        self._making = asyncio.Lock()
 
     async def signing(self) -> list[str]:
         """Return the secrets to sign with, the present one first; it is made now if there is none. Raises VaultLocked."""
-        rows = await self._db.read(self._found)
-        if not rows or rows[0].replaced_at is not None:
-            return [await self.show(), *self._older(rows)]
+        async with self._making:  # the first messages ever may come together
+            rows = await self._db.read(self._found)
+            if not rows or rows[0].replaced_at is not None:
+                return [await self.show(), *self._older(rows)]
         return [self._opened(rows[0]), *self._older(rows[1:])]
 
     async def show(self) -> str:
@@ -88,7 +91,8 @@ class WebhookSecrets:
     def _opened(self, row: WebhookSecret) -> str:
         try:
             return unseal(self._vault.keyring.get(row.key_id), Place(row.id, 1, WEBHOOK_SECRETS), row.sealed)[FIELD]
-        except (Damaged, KeyError):
+        except (Damaged, KeyError, VaultLocked):
             raise VaultLocked(
-                "The webhooks' secret does not open: its row was changed from outside; make a new one with 'fleet webhook-secret rotate'."
+                "The webhooks' secret does not open: its row was changed from outside, or its master key is missing. Restore the folder "
+                "vault/ from a backup, or make a new secret with 'fleet webhook-secret rotate' and give that to the receivers."
             ) from None

@@ -95,13 +95,15 @@ def remove(db: Connection, credential_id: str) -> None:
     db.execute(delete(credentials).where(credentials.c.id == credential_id))
 
 
-def count(db: Connection, key_id: str | None = None) -> int:
-    """Return how many rows hold envelopes, or how many under one master key."""
-    found = 0
-    for table in (credentials, webhook_secrets):
-        query = select(func.count()).select_from(table)
-        found += int(db.execute(query if key_id is None else query.where(table.c.key_id == key_id)).scalar_one())
-    return found
+def count(db: Connection) -> int:
+    """Return how many credentials there are."""
+    return int(db.execute(select(func.count()).select_from(credentials)).scalar_one())
+
+
+def sealed_with(db: Connection, key_id: str) -> int:
+    """Return how many rows of any table are sealed under a master key."""
+    tables = (credentials, webhook_secrets)
+    return sum(db.execute(select(func.count()).select_from(each).where(each.c.key_id == key_id)).scalar_one() for each in tables)
 
 
 def nodes_with(db: Connection, credential_ids: Iterable[str]) -> dict[str, list[str]]:

@@ -50,7 +50,7 @@ async def rotate(db: Database, keyring: Keyring, step: Callable[[str], None] = l
             rewrapped, left = await _rewrap_all(db, keyring, key, rows, step)
         removed = []
         for other in keyring.others(key.id):
-            if not await db.read(lambda connection, other=other: repository.count(connection, other)):  # type: ignore[misc]
+            if not await db.read(lambda connection, other=other: repository.sealed_with(connection, other)):  # type: ignore[misc]
                 step(f"remove {other}")
                 keyring.remove(other)
                 removed.append(other)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import shutil
+import sqlite3
 import time
+from contextlib import closing
 
 import httpx
 
@@ -32,10 +35,15 @@ def test_the_secret_is_made_shown_replaced_and_audited(fleet: Command) -> None:
 
 
 def test_a_secret_that_does_not_open_is_a_sentence_and_can_be_replaced(fleet: Command) -> None:
-    fleet("webhook-secret", "show")
-    for key in (fleet.home / "vault" / "keys").iterdir():
-        key.rename(key.with_suffix(".away"))
-    assert "is missing" in fleet("webhook-secret", "show", code=6).stderr
+    before = fleet.json("webhook-secret", "show")
+    with closing(sqlite3.connect(fleet.home / "fleet.db")) as db, db:
+        db.execute("UPDATE webhook_secrets SET id = 'moved'")
+    assert "'fleet webhook-secret rotate'" in fleet("webhook-secret", "show", code=6).stderr
+    assert fleet.json("webhook-secret", "rotate") != before
+    shutil.rmtree(fleet.home / "vault")
+    assert "'fleet webhook-secret rotate'" in fleet("webhook-secret", "show", code=6).stderr
+    after = fleet.json("webhook-secret", "rotate")
+    assert fleet.json("webhook-secret", "show") == after
 
 
 def test_deliveries_and_replay(fleet: Command, served: Live) -> None:
