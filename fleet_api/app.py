@@ -37,6 +37,7 @@ from fleet_api.routes import (
     clusters,
     containers,
     dashboard,
+    deliveries,
     fleet,
     gallery,
     health,
@@ -66,10 +67,10 @@ from fleet_api.version import __version__
 log = structlog.get_logger()
 
 CHAPTERS = (
-    queue, agents, vision, gallery, fleet, nodes, network, joining, install_queue, building, operations, schedule, ssh, vault, health,
-    websocket, session, keys, audit, metrics, dashboard, swarm, services, containers, clusters,
+    queue, deliveries, agents, vision, gallery, fleet, nodes, network, joining, install_queue, building, operations, schedule, ssh, vault,
+    health, websocket, session, keys, audit, metrics, dashboard, swarm, services, containers, clusters,
 )  # fmt: skip
-EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After"]
+EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After", "Idempotent-Replayed"]
 
 DESCRIPTION = """One control plane for a fleet of NVIDIA Jetson and other GPU machines.
 

@@ -144,6 +144,14 @@ class FleetClient(NodeCalls, RemoteCalls, ServiceCalls, BuildCalls):
         """Cancel a job."""
         return self._json("POST", f"/api/vision/jobs/{job_id}/cancel")
 
+    def deliveries(self, job_id: str, limit: int = 50) -> dict[str, Any]:
+        """Return what became of a job's callbacks, newest first, and the number of all."""
+        return self._json("GET", f"/api/queue/jobs/{quote(job_id, safe='')}/deliveries", params={"limit": limit})
+
+    def replay(self, job_id: str, delivery_id: str) -> dict[str, Any]:
+        """Send a callback again."""
+        return self._json("POST", f"/api/queue/jobs/{quote(job_id, safe='')}/deliveries/{quote(delivery_id, safe='')}/replay")
+
     def output(self, url: str) -> bytes:
         """Return the bytes of a finished picture, by the ``image_url`` of its job's result."""
         return self._request("GET", url).content

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, cast
 
-from fastapi import Depends, Header, Path, Query
+from fastapi import Depends, Path, Query
 from starlette.requests import HTTPConnection
 
 from fleet_api.access.callers import Caller, caller_of
 from fleet_api.access.recognise import NODE_KEY
 from fleet_api.errors import Unauthorized
+from fleet_api.idempotency.keys import RequestKey
+from fleet_api.idempotency.layer import ONCE_KEY
 from fleet_api.lifespan import State
 from fleet_api.nodes.live import LiveNode
 
@@ -28,7 +30,7 @@ NodeId = Annotated[str, Path(description="A node's id", examples=["agx0"])]
 ModelName = Annotated[str, Path(description="A model's name", examples=["fleet-shapes"])]
 Filename = Annotated[str, Path(description="An output's name", examples=["image_550e8400-e29b-41d4-a716-446655440000.png"])]
 AttemptNumber = Annotated[int, Path(ge=0, le=2**31, description="Which try at the job", examples=[1])]
-IdempotencyHeader = Annotated[str | None, Header(alias="Idempotency-Key", description="Repeats of a request under one key make one job")]
+DeliveryId = Annotated[str, Path(description="A delivery's id", examples=["msg_0123456789abcdef0123456789abcdef"])]
 
 
 async def _agent(connection: HTTPConnection) -> LiveNode:
@@ -37,6 +39,14 @@ async def _agent(connection: HTTPConnection) -> LiveNode:
 
 Agent = Annotated[LiveNode, Depends(_agent)]
 """The node whose agent calls; the row's guard has let it in."""
+
+
+async def _once(connection: HTTPConnection) -> RequestKey | None:
+    return cast("RequestKey | None", connection.scope.get(ONCE_KEY))
+
+
+OnceKey = Annotated[RequestKey | None, Depends(_once)]
+"""The request's ``Idempotency-Key``, for what writes it in the transaction that makes things."""
 
 
 async def _caller(connection: HTTPConnection) -> Caller:

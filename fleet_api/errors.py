@@ -83,10 +83,10 @@ class TooLarge(FleetError):
 
 
 class IdempotencyMismatch(FleetError):
-    """One key, two different bodies."""
+    """One key, two different requests."""
 
     status = 422
-    meaning = "The Idempotency-Key was used before with another body"
+    meaning = "The Idempotency-Key was used before with another request"
 
 
 class TooMany(FleetError):

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from fleet_api import collection
 from fleet_api.access import certificates
+from fleet_api.access.addresses import own_addresses
 from fleet_api.access.audit import AuditLog
 from fleet_api.access.enrolment import Enrolment
 from fleet_api.access.host_keys import HostKeys
@@ -21,11 +22,17 @@ from fleet_api.adapters.ansible.play import Plays
 from fleet_api.adapters.ansible.runner import AnsiblePlays
 from fleet_api.adapters.docker.engines import DockerEngines, Swept
 from fleet_api.adapters.docker.types import Engines
+from fleet_api.adapters.http_out.client import HttpOutClient
 from fleet_api.adapters.scan import NetworkProber
 from fleet_api.adapters.ssh.client import SshClient
 from fleet_api.adapters.ssh.pool import Pool
 from fleet_api.adapters.ssh.types import Ssh
 from fleet_api.adapters.ssh.wire import SshWires
+from fleet_api.callbacks.addresses import CallbackRules
+from fleet_api.callbacks.courier import Courier
+from fleet_api.callbacks.secrets import WebhookSecrets
+from fleet_api.callbacks.service import Callbacks
+from fleet_api.idempotency.service import Repeats
 from fleet_api.jobs.dispatcher import Dispatcher
 from fleet_api.jobs.doors import Doors
 from fleet_api.jobs.held import OpenLeases
@@ -107,6 +114,8 @@ class State:
     catalogue: Catalogue
     doors: Doors
     views: JobViews
+    callbacks: Callbacks
+    repeats: Repeats
     vault: VaultService
     ssh: SshClient
     host_keys: HostKeys
@@ -153,6 +162,9 @@ def build(
     retention = Retention(db, clock, settings)
     enrolment = Enrolment(db, clock, nodes, partial(ca_hash, settings))
     vault = VaultService(db, clock, Keyring(settings.vault_folder, settings.vault_key_file))
+    rules = CallbackRules(settings.callback_networks, settings.callback_private == "on", {settings.port}, own_addresses)
+    courier = Courier(db, clock, HttpOutClient(rules), WebhookSecrets(db, clock, vault))
+    jobs.on_callback = courier.wake
     host_keys = HostKeys(db, clock)
     allowed = AllowedNetworks(settings.allowed_networks)
     ssh = SshClient(Pool(vault, host_keys, allowed, clock))
@@ -187,8 +199,9 @@ def build(
         outputs=outputs, jobs=jobs, leases=leases, open_leases=open_leases,
         dispatcher=dispatcher, enrolment=enrolment, keys=keys,
         audit=AuditLog(db, clock), metrics=Metrics(),
-        limits=RateLimits(clock, settings.create_per_minute, settings.create_burst), catalogue=catalogue, doors=Doors(catalogue),
-        views=JobViews(jobs, open_leases), vault=vault, ssh=ssh, host_keys=host_keys, engines=engines,
+        limits=RateLimits(clock, settings.create_per_minute, settings.create_burst), catalogue=catalogue, doors=Doors(catalogue, rules),
+        views=JobViews(jobs, open_leases), callbacks=Callbacks(db, clock, courier),
+        repeats=Repeats(db, clock, settings.idempotency_key_file), vault=vault, ssh=ssh, host_keys=host_keys, engines=engines,
         commands=commands, node_logs=NodeLogs(commands, machines or ssh, bus, clock),
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
@@ -225,6 +238,7 @@ async def running(state: State) -> AsyncIterator[State]:
         await state.leases.load()
         stack.push_async_callback(state.audit.settled)
         stack.push_async_callback(state.keys.flush)
+        stack.push_async_callback(state.repeats.settled)
         stack.push_async_callback(state.ssh.pool.close)
         stack.push_async_callback(state.engines.close)
         stack.push_async_callback(state.scanner.close)
@@ -235,6 +249,7 @@ async def running(state: State) -> AsyncIterator[State]:
         await state.nodes.free_cut_off(at_work)
         stack.push_async_callback(state.operations.stop)
         await stack.enter_async_context(state.schedule.running())
+        await stack.enter_async_context(state.callbacks.courier.running())
         for service in state.services:
             await stack.enter_async_context(service.running())
         yield state

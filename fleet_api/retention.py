@@ -1,4 +1,4 @@
-"""What is old is deleted, by age and by count: ended jobs with their attempts, audit entries, what no longer opens a door.
+"""What is old is deleted, by age and by count: ended jobs with their attempts and messages, audit entries, what no longer opens a door.
 
 It goes in batches of :data:`BATCH` rows, each a write of its own of about 10 ms, with a pause between them at least as long, so
 that whoever else writes waits no longer than for one batch.
@@ -14,6 +14,9 @@ import structlog
 from sqlalchemy import Connection
 
 from fleet_api.access import repository as access
+from fleet_api.callbacks import repository as callbacks
+from fleet_api.idempotency import repository as repeats
+from fleet_api.idempotency.service import KEPT_SECONDS
 from fleet_api.jobs import repository as jobs
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database
@@ -24,9 +27,6 @@ log = structlog.get_logger()
 
 BATCH = 500
 SECONDS_A_DAY = 86_400.0
-REPEATS_KEPT_DAYS = 7.0
-"""How long an Idempotency-Key is remembered."""
-
 ENDED_KEPT_DAYS = 365.0
 """How long keys that were revoked or expired, and tokens and sessions that ended, are still listed."""
 
@@ -46,7 +46,7 @@ class Retention:
         await self._clean("operations", lambda db: _operations(db, _before(now, kept.keep_operations_days), kept.keep_operations))
         await self._clean("audit", lambda db: access.trim_audit(db, _before(now, kept.keep_audit_days), kept.keep_audit, BATCH))
         await self._clean("ended_access", lambda db: access.forget_ended(db, now - ENDED_KEPT_DAYS * SECONDS_A_DAY, BATCH))
-        await self._clean("idempotency_keys", lambda db: jobs.forget_idempotency(db, now - REPEATS_KEPT_DAYS * SECONDS_A_DAY, BATCH))
+        await self._clean("idempotency_keys", lambda db: repeats.forget(db, now - KEPT_SECONDS, BATCH))
 
     async def _clean(self, what: str, batch: Callable[[Connection], int]) -> None:
         total = 0
@@ -73,5 +73,6 @@ def _operations(db: Connection, before: float | None, keep: int | None) -> int:
 
 def _jobs(db: Connection, before: float | None, keep: int | None) -> int:
     found = jobs.ended_before(db, before, keep, BATCH)
+    callbacks.forget(db, found)
     jobs.remove(db, found)
     return len(found)

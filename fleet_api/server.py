@@ -90,7 +90,7 @@ def serve(settings: Settings) -> None:
         served = listening.certificate(settings, SystemClock())
         listener = bind(settings.host, settings.port)
         port = listener.getsockname()[1]
-        app = create_app(settings)
+        app = create_app(settings.model_copy(update={"port": port}))
         config = uvicorn.Config(
             app,
             loop="uvloop",

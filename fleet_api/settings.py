@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     allowed_hosts: Names = Field([], description="Further names that callers may use for this control plane; * allows every name")
     allowed_origins: Names = Field([], description="Origins of browser apps that may call the API; * allows every origin")
     allowed_networks: Names = Field(list(PRIVATE), description="Networks that this machine may call: nodes over SSH, scans")
+    callback_networks: Names = Field(
+        ["0.0.0.0/0", "::/0"], description="Networks that callbacks of jobs may go to; one within loopback or link-local opens that"
+    )
+    callback_private: Switch = Field("on", description="off: callbacks go to no private network but those named in callback_networks")
     scan_ports: Ports = Field([22, 8080, 2375, 2376, 2377, 5000, 7946, 8765, 9100], min_length=1, description="Ports that a scan looks at")
     docker_host: str = Field("unix:///var/run/docker.sock", description="The Docker Engine of this machine, as unix://<path of its socket>")
     registry: str | None = Field(None, description="Host and port of the image registry; else the one that the playbook 'registry' made")
@@ -97,7 +101,10 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be an IP address of this machine; 0.0.0.0 is all of them") from None
 
-    @field_validator("allowed_hosts", "allowed_origins", "allowed_networks", "scan_ports", "mount_roots", "build_roots", mode="before")
+    @field_validator(
+        "allowed_hosts", "allowed_origins", "allowed_networks", "callback_networks", "scan_ports", "mount_roots", "build_roots",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -128,7 +135,7 @@ class Settings(BaseSettings):
     def _origins(cls, value: list[str]) -> list[str]:
         return sorted(normal_origins(value))
 
-    @field_validator("allowed_networks")
+    @field_validator("allowed_networks", "callback_networks")
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
         try:
@@ -191,6 +198,11 @@ class Settings(BaseSettings):
     def vault_folder(self) -> Path:
         """Folder of the vault's master keys."""
         return self.home / "vault"
+
+    @property
+    def idempotency_key_file(self) -> Path:
+        """File of the key with which hashes of callers' requests are made."""
+        return self.home / "idempotency.key"
 
     @property
     def registry_folder(self) -> Path:

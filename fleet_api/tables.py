@@ -5,7 +5,9 @@ from __future__ import annotations
 from fleet_api.access.host_keys.models import HostKey
 from fleet_api.access.models import ApiKey, AuditEntry, BrowserSession, EnrolmentToken
 from fleet_api.access.vault.models import Credential
-from fleet_api.jobs.models import Attempt, IdempotencyKey, JobTable, JobTally
+from fleet_api.callbacks.models import Delivery, WebhookSecret
+from fleet_api.idempotency.models import IdempotencyKey
+from fleet_api.jobs.models import Attempt, JobTable, JobTally
 from fleet_api.kit.table import Table
 from fleet_api.nodes.models import Node
 from fleet_api.operations.models import NodeLock, Operation, OperationEvent, ScheduledRun
@@ -14,7 +16,7 @@ from fleet_api.services.clusters.models import Cluster
 from fleet_api.services.swarm.models import Swarm
 
 TABLES = (
-    ApiKey, Attempt, AuditEntry, BrowserSession, Cluster, Credential, EnrolmentToken, HostKey, IdempotencyKey, JobTable, JobTally, Node,
-    NodeLock, Operation, OperationEvent, Output, ScheduledRun, Swarm,
+    ApiKey, Attempt, AuditEntry, BrowserSession, Cluster, Credential, Delivery, EnrolmentToken, HostKey, IdempotencyKey, JobTable, JobTally,
+    Node, NodeLock, Operation, OperationEvent, Output, ScheduledRun, Swarm, WebhookSecret,
 )  # fmt: skip
 metadata = Table.metadata

@@ -8,7 +8,8 @@ from fastapi.routing import APIWebSocketRoute
 from starlette.routing import BaseRoute, Route
 
 from fleet_api.access.guard import Guard
-from fleet_api.access.policy import ROLES
+from fleet_api.access.policy import IDEMPOTENT, ROLES
+from fleet_api.idempotency.layer import Once
 
 
 def row_of(route: BaseRoute) -> str | None:
@@ -30,4 +31,4 @@ def guard(routes: Iterable[BaseRoute]) -> None:
         if row not in ROLES:
             raise LookupError(f"{row} has no role; add it to fleet_api/access/policy.py")
         if isinstance(route, (Route, APIWebSocketRoute)) and not isinstance(route.app, Guard):
-            route.app = Guard(route.app, row)
+            route.app = Guard(Once(route.app, row) if row in IDEMPOTENT else route.app, row)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fleet_api.access.callers import Role
-from fleet_api.access.policy import AGENT, CREATES, ROLES
+from fleet_api.access.policy import AGENT, CREATES, IDEMPOTENT, ROLES
 from fleet_api.errors import documented
+from fleet_api.idempotency.keys import HEADER, LONGEST
 
 SCHEMES: dict[str, dict[str, str]] = {
     "key": {"type": "http", "scheme": "bearer", "description": "A key, or an agent's credential"},
@@ -30,6 +31,9 @@ def with_access(schema: dict[str, Any]) -> dict[str, Any]:
             statuses = [403] if wanted == Role.ANYONE else [401, 403]
             if row in CREATES:
                 statuses.append(429)
+            if row in IDEMPOTENT:
+                statuses += [400, 409, 422]
+                _describe_key(operation)
             for status in statuses:
                 described = documented(status)[status]
                 content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
@@ -41,3 +45,19 @@ def with_access(schema: dict[str, Any]) -> dict[str, Any]:
             elif wanted != Role.ANYONE:
                 operation["security"] = [{"key": []}, {"header": []}, {"cookie": []}]
     return schema
+
+
+def _describe_key(operation: dict[str, Any]) -> None:
+    operation.setdefault("parameters", []).append(
+        {
+            "name": HEADER, "in": "header", "required": False,
+            "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST},
+            "description": "A text of the caller's choice: a repeat of the same request under it within 24 hours makes nothing again",
+        }
+    )  # fmt: skip
+    for status, response in operation["responses"].items():
+        if status < "300":
+            response.setdefault("headers", {})["Idempotent-Replayed"] = {
+                "description": "true: this is the answer to an earlier request under the same Idempotency-Key",
+                "schema": {"type": "string"},
+            }

@@ -65,6 +65,8 @@ ROLES: dict[str, Wanted] = {
     "GET /api/queue/jobs/{job_id}": VIEWER,
     "DELETE /api/queue/jobs/{job_id}": OPERATOR,
     "POST /api/queue/jobs/{job_id}/retry": OPERATOR,
+    "GET /api/queue/jobs/{job_id}/deliveries": VIEWER,
+    "POST /api/queue/jobs/{job_id}/deliveries/{delivery_id}/replay": OPERATOR,
     # install queue
     "POST /api/install-queue/queue": ADMIN,
     "GET /api/install-queue/queue": VIEWER,
@@ -164,6 +166,7 @@ CREATES = frozenset(
         "POST /api/queue/jobs",
         "POST /api/queue/jobs/batch",
         "POST /api/queue/jobs/{job_id}/retry",
+        "POST /api/queue/jobs/{job_id}/deliveries/{delivery_id}/replay",
         "POST /api/install-queue/queue",
         "POST /api/install-queue/queue/retry-failed",
         "POST /api/install-queue/queue/{job_id}/retry",
@@ -189,6 +192,15 @@ CREATES = frozenset(
     }
 )
 """Rows that make something new: a key may call them only so often."""
+
+IDEMPOTENT = CREATES - {"POST /api/session"}
+"""Rows that take an ``Idempotency-Key``. A sign-in makes nothing that a second one would double, and its answer is all secret."""
+
+SHOWN_ONCE = frozenset({"POST /api/keys", "POST /api/agents/tokens"})
+"""Rows whose answer shows a secret, which is never kept: a repeat is refused."""
+
+STREAMED = frozenset({"POST /api/fleet/generate"})
+"""Rows whose answer is a file, which is given again from where it lies."""
 
 EXECUTES = frozenset({"POST /api/ssh/exec-node", "POST /api/ssh/exec", "POST /api/fleet/exec/{node_id}"})
 """Rows that run a command on nodes: a key may call them only so often, beside what it creates."""

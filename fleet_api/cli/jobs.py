@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from fleet_api.cli.common import Json, Url, calling, print_json, print_table, say
+from fleet_api.cli import exit_codes
+from fleet_api.cli.common import Json, Url, calling, fail, print_json, print_table, say
 
-EXAMPLES = "Examples: fleet jobs; fleet jobs --status queued --limit 10; fleet jobs --cancel JOB_ID"
+EXAMPLES = (
+    "Examples: fleet jobs; fleet jobs --status queued --limit 10; fleet jobs --cancel JOB_ID; fleet jobs --deliveries JOB_ID; "
+    "fleet jobs --deliveries JOB_ID --replay DELIVERY_ID"
+)
 
 
 def jobs(
     status: Annotated[str | None, typer.Option(help="Only jobs in this state: queued, processing, completed, failed, cancelled")] = None,
     limit: Annotated[int, typer.Option(help="Jobs to show, 1 to 500")] = 20,
     cancel: Annotated[str | None, typer.Option("--cancel", help="Cancel this job instead", metavar="JOB_ID")] = None,
+    deliveries: Annotated[
+        str | None, typer.Option("--deliveries", help="Show what became of this job's callbacks instead", metavar="JOB_ID")
+    ] = None,
+    replay: Annotated[str | None, typer.Option("--replay", help="With --deliveries: send this one again", metavar="DELIVERY_ID")] = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
     """Show the newest jobs."""
+    if replay and not deliveries:
+        fail("--replay: say of which job, with --deliveries JOB_ID.", exit_codes.USAGE)
+    if cancel and deliveries:
+        fail("--cancel and --deliveries: give one of the two.", exit_codes.USAGE)
+    if deliveries:
+        _deliveries(deliveries, replay, min(limit, 500), url, as_json)
+        return
     with calling(url) as client:
         answer = client.cancel(cancel) if cancel else client.jobs(status, limit)
     if as_json:
@@ -42,3 +57,35 @@ def jobs(
     )
     if answer["total"] > len(rows):
         say(f"{len(rows)} of {answer['total']}; --limit shows more.")
+
+
+def _deliveries(job_id: str, replay: str | None, limit: int, url: str | None, as_json: bool) -> None:
+    with calling(url) as client:
+        answer = client.replay(job_id, replay) if replay else client.deliveries(job_id, limit)
+    if as_json:
+        print_json(answer)
+        return
+    if replay:
+        say(f"{answer['id']}: {answer['status']}, it is sent again now")
+        return
+    rows = [
+        [
+            each["id"], each["event"], each["status"], str(len(each["attempts"])), _short(each.get("next_attempt_at")),
+            _last(each["attempts"]), each["url"],
+        ]
+        for each in answer["deliveries"]
+    ]  # fmt: skip
+    print_table(
+        ["DELIVERY", "EVENT", "STATUS", "ATTEMPTS", "NEXT", "LAST", "TO"], rows,
+        "No deliveries: the job has no callback_url, or has not ended.",
+    )  # fmt: skip
+
+
+def _last(attempts: list[dict[str, Any]]) -> str:
+    if not attempts:
+        return "-"
+    return str(attempts[-1].get("error") or attempts[-1].get("status_code"))
+
+
+def _short(at: str | None) -> str:
+    return at[:16].replace("T", " ") if at else "-"

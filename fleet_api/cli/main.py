@@ -30,6 +30,7 @@ from fleet_api.cli import (
     tls,
     up,
     vault,
+    webhook_secret,
 )
 from fleet_api.version import __version__
 
@@ -37,8 +38,8 @@ EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exi
 
 ORDER = (
     "up", "serve", "status", "generate", "jobs", "nodes", "vault", "scan", "join", "import", "exec", "services", "clusters",
-    "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule", "keys", "enrol", "tls", "audit",
-    "simulate", "lab",
+    "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule", "keys", "webhook-secret", "enrol",
+    "tls", "audit", "simulate", "lab",
 )  # fmt: skip
 
 
@@ -81,6 +82,7 @@ app.command("services", epilog=services.EXAMPLES)(services.services)
 app.command("clusters", epilog=services.CLUSTER_EXAMPLES)(services.clusters)
 app.add_typer(vault.app, name="vault")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhook_secret.app, name="webhook-secret")
 app.add_typer(tls.app, name="tls")
 app.add_typer(registry.app, name="registry")
 app.add_typer(lab.app, name="lab")

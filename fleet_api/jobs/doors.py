@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from pydantic import ValidationError
 
+from fleet_api.adapters.http_out.url import parts_of
+from fleet_api.callbacks.addresses import CallbackRules
 from fleet_api.errors import InvalidValue
 from fleet_api.jobs.images import ImageBody, VisionGenerateBody, payload_of
 from fleet_api.jobs.schemas import QueueJobBody
 from fleet_api.jobs.states import PRIORITIES, JobType
-from fleet_api.jobs.submission import Idempotency, NewJob
-from fleet_api.kit.fields import RequestBody
+from fleet_api.jobs.submission import NewJob
 from fleet_api.kit.validation import sentence, shown
 from fleet_api.models.catalogue import Catalogue
 
@@ -21,8 +20,9 @@ from fleet_api.models.catalogue import Catalogue
 class Doors:
     """Turns request bodies into jobs."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, callbacks: CallbackRules) -> None:
         self._catalogue = catalogue
+        self._callbacks = callbacks
 
     def picture(self, body: ImageBody, door: str, **extra: Any) -> list[NewJob]:
         """Return the jobs of a picture request, one a picture. Raises NotFound and InvalidValue for names that are not known."""
@@ -42,6 +42,7 @@ class Doors:
 
     def queued(self, body: QueueJobBody, path: str = "") -> NewJob:
         """Return the job of a queue request. Raises as :meth:`picture`; ``path`` goes before field names in sentences."""
+        self._check_callback(body.callback_url, path)
         extra: dict[str, Any] = {
             "priority": PRIORITIES[body.priority], "cluster": body.target_cluster, "callback_url": body.callback_url,
             "max_retries": body.max_retries, "timeout_seconds": body.timeout_seconds,
@@ -57,12 +58,11 @@ class Doors:
             raise InvalidValue(f"{path}payload." + sentence(error.errors(include_url=False), ImageBody.model_fields)) from None
         return self.picture(image, "queue", **extra)[0]
 
-
-def idempotency_of(key: str | None, door: str, body: RequestBody) -> Idempotency | None:
-    """Return the caller's key with the hash of the door and the body's own values. Raises InvalidValue for a bad key."""
-    if key is None:
-        return None
-    if not 1 <= len(key) <= 200 or not key.isprintable():
-        raise InvalidValue("Idempotency-Key must be 1 to 200 printable characters long.")
-    text = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
-    return Idempotency(key, hashlib.sha256(f"{door}\n{text}".encode()).hexdigest())
+    def _check_callback(self, url: str | None, path: str) -> None:
+        if url is None:
+            return
+        _, host, port = parts_of(url)
+        try:
+            self._callbacks.check_host(host, port)
+        except ValueError as error:
+            raise InvalidValue(f"{path}callback_url: {shown(url)} is not allowed; it {error}.") from None

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from fleet_api.callbacks.events import note_ends
 from fleet_api.errors import AttemptClosed, Conflict, Forbidden
 from fleet_api.jobs import repository
 from fleet_api.jobs.dispatcher import Dispatcher, Waiter
@@ -145,6 +146,7 @@ class LeaseService:
                 step=job.steps,
             )
             if done:
+                note_ends(db, [job], now)
                 self._outputs.record(db, output)
                 # The one file operation inside a write: only who closed the attempt may touch the job's file name.
                 self._outputs.publish(staged, output)
@@ -207,6 +209,8 @@ class LeaseService:
 
         def change(db: Connection) -> Job | None:
             changed = repository.end_attempt(db, job, outcome, now, error=error, **values)
+            if changed and not again:
+                note_ends(db, [job], now)
             return repository.get(db, job.id) if changed else None
 
         after = await self._db.write(change)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, text
+from sqlalchemy import JSON, Index, text
 from sqlmodel import Field, SQLModel
 
 from fleet_api.kit.table import Table
@@ -86,14 +86,3 @@ class Attempt(Table, table=True):
     outcome: str | None = None
     error: str | None = None
     digest: str | None = None
-
-
-class IdempotencyKey(Table, table=True):
-    """A caller's key, what it was used for, and the jobs that it made."""
-
-    __tablename__ = "idempotency_keys"
-
-    key: str = Field(primary_key=True)
-    body_hash: str
-    job_ids: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
-    created_at: float

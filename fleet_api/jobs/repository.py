@@ -8,12 +8,11 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from fleet_api.jobs.models import Attempt, IdempotencyKey, Job, JobTable, JobTally
+from fleet_api.jobs.models import Attempt, Job, JobTable, JobTally
 from fleet_api.jobs.states import JobState, Outcome
 
 jobs = JobTable.__table__  # type: ignore[attr-defined]
 attempts = Attempt.__table__  # type: ignore[attr-defined]
-keys = IdempotencyKey.__table__  # type: ignore[attr-defined]
 tally = JobTally.__table__  # type: ignore[attr-defined]
 
 _JOBS = TypeAdapter(list[Job])
@@ -163,17 +162,6 @@ def attempts_of(db: Connection, job_id: str) -> list[Attempt]:
     return [Attempt(**row) for row in rows]
 
 
-def idempotency(db: Connection, key: str) -> IdempotencyKey | None:
-    """Return what a caller's key was used for."""
-    row = db.execute(select(keys).where(keys.c.key == key)).mappings().first()
-    return IdempotencyKey(**row) if row else None
-
-
-def add_idempotency(db: Connection, key: IdempotencyKey) -> None:
-    """Store a caller's key beside the jobs that it made."""
-    db.execute(insert(keys).values(**key.model_dump()))
-
-
 def states_of(db: Connection, job_ids: Sequence[str]) -> dict[str, str]:
     """Return the states of those jobs that there are."""
     found: dict[str, str] = {}
@@ -202,9 +190,3 @@ def remove(db: Connection, seqs: Sequence[int]) -> None:
     ids = select(jobs.c.id).where(jobs.c.seq.in_(seqs))
     db.execute(delete(attempts).where(attempts.c.job_id.in_(ids)))
     db.execute(delete(jobs).where(jobs.c.seq.in_(seqs)))
-
-
-def forget_idempotency(db: Connection, before: float, limit: int) -> int:
-    """Delete callers' keys made before then; return how many."""
-    old = select(keys.c.key).where(keys.c.created_at < before).limit(limit)
-    return db.execute(delete(keys).where(keys.c.key.in_(old))).rowcount

@@ -12,14 +12,17 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from fleet_api.errors import Conflict, IdempotencyMismatch, NotFound, QueueFull, Unavailable
+from fleet_api.callbacks.events import note_ends
+from fleet_api.errors import Conflict, NotFound, QueueFull, Unavailable
+from fleet_api.idempotency import repository as repeats
+from fleet_api.idempotency.keys import RequestKey
 from fleet_api.jobs import repository
 from fleet_api.jobs.estimates import WaitEstimate
 from fleet_api.jobs.index import Need, QueueIndex, need_of, waiting_of
 from fleet_api.jobs.intake import Intake
-from fleet_api.jobs.models import IdempotencyKey, Job
+from fleet_api.jobs.models import Job
 from fleet_api.jobs.states import ENDED, JobState, Outcome
-from fleet_api.jobs.submission import Idempotency, NewJob
+from fleet_api.jobs.submission import NewJob
 from fleet_api.jobs.waiters import EndWaiters
 from fleet_api.kit.bus import Bus
 from fleet_api.kit.clock import Clock
@@ -47,6 +50,7 @@ class JobService:
         self.estimate = WaitEstimate()
         self.wake: Callable[[], None] = lambda: None
         self.on_cancelled: Callable[[Job], None] = lambda job: None
+        self.on_callback: Callable[[], None] = lambda: None
 
     async def load(self) -> None:
         """Rebuild the index from the rows."""
@@ -56,19 +60,16 @@ class JobService:
         for seconds in reversed(await self._db.read(lambda db: repository.recent_durations(db, WARM_UP))):
             self.estimate.add(seconds)
 
-    async def submit(self, new: list[NewJob], idempotency: Idempotency | None = None) -> list[Job]:
-        """Queue jobs, all or none; they are on disk when this returns.
+    async def submit(self, new: list[NewJob], once: RequestKey | None = None) -> list[Job]:
+        """Queue jobs, all or none; they are on disk when this returns, and so is the caller's key, if there is one.
 
         Raises:
             Unavailable: no enrolled agent could ever serve one of them.
             QueueFull: the queue's limit would be passed.
-            IdempotencyMismatch: the key was used with another body.
             Conflict: the key was used, and the jobs that it made are deleted.
         """
-        if idempotency is not None:
-            earlier = await self._earlier(idempotency)
-            if earlier is not None:
-                return earlier
+        if once is not None and once.job_ids is not None:
+            return await self._made_before(once)
         waiting = len(self.index) + self._intake.pending
         if waiting + len(new) > self._limit:
             raise QueueFull(f"The queue is full: {waiting:,} jobs wait and the limit is {self._limit:,}; try again later.")
@@ -76,12 +77,10 @@ class JobService:
         jobs = [_row(each, now, self._next_seq + i) for i, each in enumerate(new)]
         self._refuse_impossible(jobs)
         self._next_seq += len(jobs)
-        if idempotency is None:
+        if once is None:
             await self._intake.store(jobs)
         else:
-            earlier = await self._store_once(jobs, idempotency, now)
-            if earlier is not None:
-                return earlier
+            await self._store_once(jobs, once, now)
         for job in jobs:
             self.index.add(job)
         self.wake()
@@ -106,6 +105,8 @@ class JobService:
                 repository.cancel_queued(db, job_id, now)
             elif before.state == JobState.PROCESSING:
                 repository.end_attempt(db, before, Outcome.CANCELLED, now, state=JobState.CANCELLED, finished_at=now)
+            if before.state in (JobState.QUEUED, JobState.PROCESSING):
+                note_ends(db, [before], now)
             return before, repository.get(db, job_id)
 
         before, after = await self._db.write(change)
@@ -130,6 +131,7 @@ class JobService:
             for job in found:
                 if job.state == JobState.PROCESSING:
                     repository.end_attempt(db, job, Outcome.CANCELLED, now, state=JobState.CANCELLED, finished_at=now)
+            note_ends(db, found, now)
             return found
 
         cancelled = await self._db.write(change)
@@ -164,6 +166,8 @@ class JobService:
         data = {"job_id": job.id, "status": str(job.state), "result": job.result, "error": job.error}
         self._bus.publish("job_complete", data)
         self.ends.ended(job.id)
+        if job.callback_url is not None:
+            self.on_callback()
 
     async def wait_ended(self, job_id: str) -> Job:
         """Return the job once it has ended."""
@@ -196,21 +200,23 @@ class JobService:
                 busy += len(node.jobs)
         return [self.estimate.wait(position, busy, online) for position in positions]
 
-    async def _store_once(self, jobs: list[Job], idempotency: Idempotency, now: float) -> list[Job] | None:
-        """Store the jobs with the caller's key; return the key's earlier jobs instead, if it was used meanwhile."""
+    async def _store_once(self, jobs: list[Job], once: RequestKey, now: float) -> None:
+        """Store the jobs with the caller's key, so that a kill leaves both or neither."""
 
-        def store(db: Connection) -> list[Job] | None:
-            earlier = _used(db, idempotency)
-            if earlier is None:
-                ids = [job.id for job in jobs]
-                repository.add_idempotency(db, IdempotencyKey(**_key_values(idempotency), job_ids=ids, created_at=now))
-                repository.add_many(db, jobs)
-            return earlier
+        def store(db: Connection) -> None:
+            repeats.add(db, once, now, job_ids=[job.id for job in jobs])
+            repository.add_many(db, jobs)
 
-        return await self._db.write(store)
+        await self._db.write(store)
+        once.stored = True
 
-    async def _earlier(self, idempotency: Idempotency) -> list[Job] | None:
-        return await self._db.read(lambda db: _used(db, idempotency))
+    async def _made_before(self, once: RequestKey) -> list[Job]:
+        """Return the jobs that a key made, whose answer was lost. Raises Conflict where one was deleted."""
+        ids = once.job_ids or []
+        found = await self._db.read(lambda db: [job for job in (repository.get(db, job_id) for job_id in ids) if job is not None])
+        if len(found) != len(ids):
+            raise Conflict(f"What was made with Idempotency-Key {once.key!r} was deleted for its age; use a new key.")
+        return found
 
     def _refuse_impossible(self, jobs: list[Job]) -> None:
         why = self.impossibilities()
@@ -226,19 +232,3 @@ def _row(new: NewJob, now: float, seq: int) -> Job:
         model=new.model, cluster=new.cluster, payload=new.payload, callback_url=new.callback_url, max_retries=new.max_retries,
         timeout_seconds=new.timeout_seconds, created_at=now, queued_at=now,
     )  # fmt: skip
-
-
-def _key_values(idempotency: Idempotency) -> dict[str, str]:
-    return {"key": idempotency.key, "body_hash": idempotency.body_hash}
-
-
-def _used(db: Connection, idempotency: Idempotency) -> list[Job] | None:
-    known = repository.idempotency(db, idempotency.key)
-    if known is None:
-        return None
-    if known.body_hash != idempotency.body_hash:
-        raise IdempotencyMismatch(f"Idempotency-Key {idempotency.key!r} was used before with another body; use a new key.")
-    found = [job for job in (repository.get(db, job_id) for job_id in known.job_ids) if job is not None]
-    if len(found) != len(known.job_ids):
-        raise Conflict(f"What was made with Idempotency-Key {idempotency.key!r} was deleted for its age; use a new key.")
-    return found

@@ -22,11 +22,3 @@ class NewJob:
     callback_url: str | None = None
     max_retries: int = 3
     timeout_seconds: float = 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """A caller's key and the hash of the body it came with."""
-
-    key: str
-    body_hash: str

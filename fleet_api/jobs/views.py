@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from fleet_api.jobs.callbacks import NOT_SENT
 from fleet_api.jobs.held import OpenLeases
 from fleet_api.jobs.leases import percent_of
 from fleet_api.jobs.models import Attempt, Job
-from fleet_api.jobs.schemas import AttemptView, JobView, QueueEntry
+from fleet_api.jobs.schemas import JobView, QueueEntry
 from fleet_api.jobs.service import JobService
-from fleet_api.jobs.states import JobState, priority_name
+from fleet_api.jobs.shown import attempt_view, of_row
+from fleet_api.jobs.states import JobState
 from fleet_api.kit.clock import rfc3339
 
 
@@ -21,25 +21,19 @@ class JobViews:
         self._jobs = jobs
         self._leases = leases
 
-    def page(self, jobs: list[Job]) -> list[JobView]:
-        """Return jobs as callers see them."""
+    def page(self, jobs: list[Job], callbacks: Mapping[str, str]) -> list[JobView]:
+        """Return jobs as callers see them; ``callbacks`` are the states of their messages, by job."""
         why = self._jobs.impossibilities()
-        return [self._show(job, why) for job in jobs]
+        return [self._show(job, why, callbacks) for job in jobs]
 
-    def show(self, job: Job, attempts: list[Attempt] | None = None) -> JobView:
+    def show(self, job: Job, callbacks: Mapping[str, str], attempts: list[Attempt] | None = None) -> JobView:
         """Return a job as callers see it; with the history of its attempts, if given."""
-        view = self._show(job, self._jobs.impossibilities())
-        view.history = [_attempt(each) for each in attempts] if attempts is not None else None
+        view = self._show(job, self._jobs.impossibilities(), callbacks)
+        view.history = [attempt_view(each) for each in attempts] if attempts is not None else None
         return view
 
-    def _show(self, job: Job, why: Callable[[Job], str | None]) -> JobView:
-        view = JobView(
-            job_id=job.id, status=str(job.state), job_type=str(job.job_type), priority=job.priority, created_at=rfc3339(job.created_at),
-            started_at=rfc3339(job.started_at), finished_at=rfc3339(job.finished_at), model=job.model, payload=job.payload,
-            error=job.error if job.state == JobState.FAILED else None, target_cluster=job.cluster, max_retries=job.max_retries,
-            timeout_seconds=job.timeout_seconds, callback_url=job.callback_url, callback=NOT_SENT if job.callback_url else None,
-            attempts=job.attempt, priority_name=priority_name(job.priority),
-        )  # fmt: skip
+    def _show(self, job: Job, why: Callable[[Job], str | None], callbacks: Mapping[str, str]) -> JobView:
+        view = of_row(job, callbacks.get(job.id))
         match job.state:
             case JobState.QUEUED:
                 view.queue_position = self._jobs.index.position(job.id) or 1
@@ -51,10 +45,6 @@ class JobViews:
                 view.progress = percent_of(lease.job if lease is not None else job)
                 view.node_id = job.node_id
                 view.is_possible = True
-            case JobState.COMPLETED:
-                view.progress = 100
-                view.node_id = job.node_id
-                view.result = job.result
         return view
 
     def queue(self, limit: int, offset: int) -> list[QueueEntry]:
@@ -68,10 +58,3 @@ class JobViews:
             )
             for position, entry, wait in zip(positions, entries, self._jobs.wait_seconds(*positions), strict=True)
         ]  # fmt: skip
-
-
-def _attempt(attempt: Attempt) -> AttemptView:
-    return AttemptView(
-        attempt=attempt.attempt, node_id=attempt.node_id, started_at=rfc3339(attempt.started_at), ended_at=rfc3339(attempt.ended_at),
-        outcome=attempt.outcome, error=attempt.error,
-    )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_TOKENS = re.compile(r"\b(fleet-(?:key|session|agent|enrol))_[A-Za-z0-9_-]{8,}")
+_TOKENS = re.compile(r"\b(fleet-(?:key|session|agent|enrol)|whsec)_[A-Za-z0-9_+/=-]{8,}")
 _FIELDS = re.compile(
     r"""(?i)((?:password|passphrase|authorization|x-api-key|cookie|private_key)["']?\s*[:=]\s*["']?(?:bearer\s+)?)[^\s"',}]{4,}"""
 )

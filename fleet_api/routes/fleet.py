@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from fleet_api.access.callers import caller_of, found
-from fleet_api.deps import Fleet
+from fleet_api.deps import Fleet, OnceKey
 from fleet_api.errors import Conflict, Timeout, Unauthorized, Unavailable, documented
 from fleet_api.jobs.images import FleetGenerateBody
 from fleet_api.jobs.models import Job
@@ -124,12 +124,12 @@ async def generate_status(fleet: Fleet) -> GenerateStatus:
         **documented(400, 404, 413, 429, 503, 504),
     },
 )
-async def generate(fleet: Fleet, body: FleetGenerateBody, request: Request) -> FileResponse:
+async def generate(fleet: Fleet, body: FleetGenerateBody, request: Request, once: OnceKey) -> FileResponse:
     """Queue a picture ahead of the others of normal priority, wait for it, and return it as a PNG.
 
     A caller that hangs up cancels the job.
     """
-    [job] = await fleet.jobs.submit(fleet.doors.picture(body, "fleet", front=True))
+    [job] = await fleet.jobs.submit(fleet.doors.picture(body, "fleet", front=True), once)
     try:
         ended = await while_connected(request, fleet.jobs.wait_ended(job.id), timeout=fleet.settings.generate_timeout)
     except TimeoutError:

@@ -6,10 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from fleet_api.deps import Fleet, IdempotencyHeader, JobId, Limit, Offset, charge
+from fleet_api.deps import Fleet, JobId, Limit, Offset, OnceKey, charge
 from fleet_api.errors import NotFound, documented
 from fleet_api.jobs import repository
-from fleet_api.jobs.doors import idempotency_of
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.schemas import BatchBody, BatchSubmitted, Cancelled, JobList, JobView, QueueJobBody, QueueStats, Submitted
 from fleet_api.jobs.states import JobState, JobType, priority_name
@@ -24,19 +23,19 @@ TypeFilter = Annotated[JobType | None, Query(description="Only jobs of this type
 
 
 @router.post("/jobs", status_code=201, summary="Queue a job", responses=documented(400, 404, 409, 413, 422, 429, 503))
-async def submit(fleet: Fleet, body: QueueJobBody, key: IdempotencyHeader = None) -> Submitted:
+async def submit(fleet: Fleet, body: QueueJobBody, once: OnceKey) -> Submitted:
     """Queue a job. It is on disk when this answers."""
-    [job] = await fleet.jobs.submit([fleet.doors.queued(body)], idempotency_of(key, "queue", body))
+    [job] = await fleet.jobs.submit([fleet.doors.queued(body)], once)
     return _submitted(fleet, job)
 
 
 @router.post(
     "/jobs/batch", status_code=201, summary="Queue several jobs, all or none", responses=documented(400, 404, 409, 413, 422, 429, 503)
 )
-async def submit_batch(fleet: Fleet, request: Request, body: BatchBody, key: IdempotencyHeader = None) -> BatchSubmitted:
+async def submit_batch(fleet: Fleet, request: Request, body: BatchBody, once: OnceKey) -> BatchSubmitted:
     """Queue up to 1,000 jobs; if one of them is refused, none is queued."""
     new = [fleet.doors.queued(each, f"jobs.{i}.") for i, each in enumerate(body.jobs)]
-    jobs = await fleet.jobs.submit(new, idempotency_of(key, "queue/batch", body))
+    jobs = await fleet.jobs.submit(new, once)
     charge(fleet, request, len(jobs))
     return BatchSubmitted(job_ids=[job.id for job in jobs], created=len(jobs))
 
@@ -47,7 +46,7 @@ async def list_jobs(
 ) -> JobList:
     """Return a page of jobs of every kind, newest first."""
     jobs, total = await fleet.db.read(lambda db: repository.page(db, status, job_type, limit, offset))
-    return JobList(jobs=fleet.views.page(jobs), total=total)
+    return JobList(jobs=fleet.views.page(jobs, await fleet.callbacks.states(jobs)), total=total)
 
 
 @router.get("/stats", summary="The queue in figures")
@@ -79,7 +78,7 @@ async def get_job(fleet: Fleet, job_id: JobId) -> JobView:
     job, attempts = await fleet.db.read(lambda db: (repository.get(db, job_id), repository.attempts_of(db, job_id)))
     if job is None:
         raise NotFound(f"There is no job {job_id!r}.")
-    return fleet.views.show(job, attempts)
+    return fleet.views.show(job, await fleet.callbacks.states([job]), attempts)
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job", responses=documented(404, 409))

@@ -7,10 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
-from fleet_api.deps import Fleet, IdempotencyHeader, JobId, Limit, ModelName, Offset, charge
+from fleet_api.deps import Fleet, JobId, Limit, ModelName, Offset, OnceKey, charge
 from fleet_api.errors import documented
 from fleet_api.jobs import repository
-from fleet_api.jobs.doors import idempotency_of
 from fleet_api.jobs.images import VisionGenerateBody
 from fleet_api.jobs.leases import percent_of
 from fleet_api.jobs.schemas import Cancelled, CancelledCount, JobList, JobView, QueueView, VisionSubmitted
@@ -79,9 +78,9 @@ async def vision_nodes(fleet: Fleet) -> VisionNodes:
 
 
 @router.post("/generate", status_code=201, summary="Queue a picture", responses=documented(400, 404, 409, 413, 422, 429, 503))
-async def generate(fleet: Fleet, request: Request, body: VisionGenerateBody, key: IdempotencyHeader = None) -> VisionSubmitted:
+async def generate(fleet: Fleet, request: Request, body: VisionGenerateBody, once: OnceKey) -> VisionSubmitted:
     """Queue one picture, or ``count`` of them with consecutive seeds. They are on disk when this answers."""
-    jobs = await fleet.jobs.submit(fleet.doors.picture(body, "vision"), idempotency_of(key, "vision", body))
+    jobs = await fleet.jobs.submit(fleet.doors.picture(body, "vision"), once)
     charge(fleet, request, len(jobs))
     first = jobs[0]
     return VisionSubmitted(
@@ -99,7 +98,7 @@ async def list_jobs(
 ) -> JobList:
     """Return a page of picture jobs, whichever door they came by, newest first."""
     jobs, total = await fleet.db.read(lambda db: repository.page(db, status, JobType.IMAGE_GEN, limit, offset))
-    return JobList(jobs=fleet.views.page(jobs), total=total)
+    return JobList(jobs=fleet.views.page(jobs, await fleet.callbacks.states(jobs)), total=total)
 
 
 @router.post("/jobs/stop-all", summary="Cancel every job that waits or runs")
@@ -111,7 +110,8 @@ async def stop_all(fleet: Fleet) -> CancelledCount:
 @router.get("/jobs/{job_id}", summary="One job", responses=documented(404), response_model_exclude_none=True)
 async def get_job(fleet: Fleet, job_id: JobId) -> JobView:
     """Return a job: its place while it waits, its progress while it runs, its result or error once it has ended."""
-    return fleet.views.show(await fleet.jobs.get(job_id))
+    job = await fleet.jobs.get(job_id)
+    return fleet.views.show(job, await fleet.callbacks.states([job]))
 
 
 @router.post("/jobs/{job_id}/cancel", summary="Cancel a job", responses=documented(404, 409))

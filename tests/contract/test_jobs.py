@@ -271,10 +271,10 @@ def test_a_full_queue_is_429(api: TestClient, agent: FakeAgent) -> None:
     assert "limit is 2" in answer.json()["detail"]
 
 
-def test_callback_addresses_are_stored_and_said_not_to_be_sent(api: TestClient, agent: FakeAgent) -> None:
+def test_a_callback_that_is_to_come_is_pending(api: TestClient, agent: FakeAgent) -> None:
     body = {"job_type": "image_gen", "payload": PROMPT, "callback_url": "https://app.invalid/webhook"}
     job_id = api.post("/api/queue/jobs", json=body).json()["job_id"]
-    assert job(api, job_id)["callback"] == "not_sent"
+    assert job(api, job_id)["callback"] == "pending"
 
 
 def test_what_no_agent_can_serve_is_503_with_the_reason(api: TestClient, agent: FakeAgent) -> None:

@@ -36,6 +36,8 @@ QUERIES += [
     ("/api/queue/jobs", "job_type", "' OR 1=1 --", "image_gen"),
     ("/api/build/registry/images", "limit", "0", "from 1 to 500"),
     ("/api/build/registry/images", "offset", "-1", "from 0"),
+    ("/api/queue/jobs/x/deliveries", "limit", "0", "from 1 to 500"),
+    ("/api/queue/jobs/x/deliveries", "offset", "-1", "from 0"),
     ("/api/audit", "since", "yesterday", "date"),
     ("/api/audit", "before", "0", "from 1 to"),
     ("/api/audit", "limit", "-7", "from 1 to 500"),

@@ -134,6 +134,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "{container_id}": "nope",
         "{container_name}": "nope",
         "{cluster_id}": "nope",
+        "{delivery_id}": "nope",
     }
     for name, value in values.items():
         path = path.replace(name, value)
@@ -226,7 +227,7 @@ BY_OPERATORS = {
     "DELETE /api/vision/outputs/{filename}", "POST /api/queue/jobs", "POST /api/queue/jobs/batch", "DELETE /api/queue/jobs/{job_id}",
     "POST /api/queue/jobs/{job_id}/retry", "POST /api/operations/{operation_id}/cancel", "POST /api/swarm/services/{service_id}/scale",
     "POST /api/swarm/containers/{container_id}/restart", "POST /api/swarm/containers/{container_id}/stop",
-    "POST /api/swarm/containers/{container_id}/start",
+    "POST /api/swarm/containers/{container_id}/start", "POST /api/queue/jobs/{job_id}/deliveries/{delivery_id}/replay",
 }  # fmt: skip
 """All that operators may change: daily work, that brings nothing new onto a machine. Whatever else changes something wants an admin."""
 

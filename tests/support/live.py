@@ -54,7 +54,7 @@ def live(settings: Settings, plays: Plays | None = None) -> Iterator[Live]:
     upgrade(settings.database)
     served = listening.certificate(settings, SystemClock())
     listener = bind(settings.host, settings.port)
-    app = create_app(settings, None, plays)
+    app = create_app(settings.model_copy(update={"port": listener.getsockname()[1]}), None, plays)
     config = uvicorn.Config(
         app, http=LimitedHttp, ws="websockets-sansio", log_config=None, proxy_headers=False, timeout_graceful_shutdown=1
     )

@@ -28,14 +28,15 @@ class Damaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where envelopes are kept: a row, and the version of its secrets."""
+    """Where envelopes are kept: a row of a table, and the version of its secrets."""
 
     row_id: str
     version: int
+    table: str = TABLE
 
     def bound(self, field: str, purpose: str) -> bytes:
         """Return the text that a ciphertext is bound to."""
-        return json.dumps(["fleet-vault", FORMAT, purpose, TABLE, self.row_id, field, self.version]).encode()
+        return json.dumps(["fleet-vault", FORMAT, purpose, self.table, self.row_id, field, self.version]).encode()
 
 
 def seal(key: MasterKey, place: Place, values: Mapping[str, str]) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from fleet_api.access.vault.envelope import TABLE, Place
 from fleet_api.access.vault.models import Credential
+from fleet_api.callbacks.models import WebhookSecret
 from fleet_api.nodes.models import Node
 from fleet_api.operations.models import Operation
 
 credentials = Credential.__table__  # type: ignore[attr-defined]
 nodes = Node.__table__  # type: ignore[attr-defined]
 operations = Operation.__table__  # type: ignore[attr-defined]
+webhook_secrets = WebhookSecret.__table__  # type: ignore[attr-defined]
 
+WEBHOOK_SECRETS = "webhook_secrets"
 UNFINISHED = ("queued", "running")
 
 
@@ -59,10 +64,29 @@ def used(db: Connection, credential_id: str, now: float) -> None:
     db.execute(update(credentials).where(credentials.c.id == credential_id).values(last_used_at=now))
 
 
-def rewrapped(db: Connection, row: Credential, key_id: str, sealed: str) -> bool:
-    """Store a credential's envelopes under another master key, unless they were changed meanwhile. Say whether they were stored."""
-    where = (credentials.c.id == row.id, credentials.c.sealed == row.sealed)
-    return bool(db.execute(update(credentials).where(*where).values(key_id=key_id, sealed=sealed)).rowcount)
+@dataclass(frozen=True, slots=True)
+class SealedRow:
+    """Any row that holds envelopes: a credential, or a secret that webhooks are signed with."""
+
+    name: str
+    place: Place
+    sealed: str
+    key_id: str
+
+
+def sealed_rows(db: Connection) -> list[SealedRow]:
+    """Return every row that holds envelopes."""
+    found = [SealedRow(row.name, Place(row.id, row.version), row.sealed, row.key_id) for row in page(db, None, 0)]
+    query = select(webhook_secrets.c.id, webhook_secrets.c.sealed, webhook_secrets.c.key_id).order_by(webhook_secrets.c.created_at)
+    place = WEBHOOK_SECRETS
+    return found + [SealedRow("the webhooks' secret", Place(row_id, 1, place), text, key_id) for row_id, text, key_id in db.execute(query)]
+
+
+def rewrapped(db: Connection, row: SealedRow, key_id: str, sealed: str) -> bool:
+    """Store a row's envelopes under another master key, unless they were changed meanwhile. Say whether they were stored."""
+    table = credentials if row.place.table == TABLE else webhook_secrets
+    where = (table.c.id == row.place.row_id, table.c.sealed == row.sealed)
+    return bool(db.execute(update(table).where(*where).values(key_id=key_id, sealed=sealed)).rowcount)
 
 
 def remove(db: Connection, credential_id: str) -> None:
@@ -71,10 +95,15 @@ def remove(db: Connection, credential_id: str) -> None:
     db.execute(delete(credentials).where(credentials.c.id == credential_id))
 
 
-def count(db: Connection, key_id: str | None = None) -> int:
-    """Return how many credentials there are, or how many under one master key."""
-    query = select(func.count()).select_from(credentials)
-    return int(db.execute(query if key_id is None else query.where(credentials.c.key_id == key_id)).scalar_one())
+def count(db: Connection) -> int:
+    """Return how many credentials there are."""
+    return int(db.execute(select(func.count()).select_from(credentials)).scalar_one())
+
+
+def sealed_with(db: Connection, key_id: str) -> int:
+    """Return how many rows of any table are sealed under a master key."""
+    tables = (credentials, webhook_secrets)
+    return sum(db.execute(select(func.count()).select_from(each).where(each.c.key_id == key_id)).scalar_one() for each in tables)
 
 
 def nodes_with(db: Connection, credential_ids: Iterable[str]) -> dict[str, list[str]]:

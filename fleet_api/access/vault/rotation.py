@@ -1,4 +1,4 @@
-"""Replacing the vault's master key. A stop at any step leaves every credential open to the keys that lie there.
+"""Replacing the vault's master key. A stop at any step leaves every secret open to the keys that lie there.
 
 The steps: a new key is written; it becomes the current one; each row's data keys are wrapped anew; a key that no row needs any more
 is removed. Starting again does what is left.
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import structlog
 
 from fleet_api.access.vault import repository
-from fleet_api.access.vault.envelope import Damaged, Place, rewrap
+from fleet_api.access.vault.envelope import Damaged, rewrap
 from fleet_api.access.vault.keyring import Keyring, MasterKey, VaultLocked
-from fleet_api.access.vault.models import Credential
+from fleet_api.access.vault.repository import SealedRow
 from fleet_api.kit.db import Database
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ async def rotate(db: Database, keyring: Keyring, step: Callable[[str], None] = l
     Where the last rotation did not come to its end, that one is finished, and no further key is made.
     """
     async with keyring.held(alone=True):
-        rows = await db.read(lambda connection: repository.page(connection, None, 0))
+        rows = await db.read(repository.sealed_rows)
         key = keyring.current()
         if key is None and rows:
             raise VaultLocked(f"The vault's master key is missing from {keyring.keys_folder}; restore that folder from a backup first.")
@@ -46,11 +46,11 @@ async def rotate(db: Database, keyring: Keyring, step: Callable[[str], None] = l
             key = keyring.make()
             step("make it current")
             keyring.point(key)
-            rows = await db.read(lambda connection: repository.page(connection, None, 0))
+            rows = await db.read(repository.sealed_rows)
             rewrapped, left = await _rewrap_all(db, keyring, key, rows, step)
         removed = []
         for other in keyring.others(key.id):
-            if not await db.read(lambda connection, other=other: repository.count(connection, other)):  # type: ignore[misc]
+            if not await db.read(lambda connection, other=other: repository.sealed_with(connection, other)):  # type: ignore[misc]
                 step(f"remove {other}")
                 keyring.remove(other)
                 removed.append(other)
@@ -58,7 +58,7 @@ async def rotate(db: Database, keyring: Keyring, step: Callable[[str], None] = l
 
 
 async def _rewrap_all(
-    db: Database, keyring: Keyring, key: MasterKey, rows: Sequence[Credential], step: Callable[[str], None]
+    db: Database, keyring: Keyring, key: MasterKey, rows: Sequence[SealedRow], step: Callable[[str], None]
 ) -> tuple[int, list[str]]:
     done, left = 0, []
     for row in rows:
@@ -71,10 +71,10 @@ async def _rewrap_all(
     return done, left
 
 
-async def _rewrap(db: Database, keyring: Keyring, key: MasterKey, row: Credential) -> bool:
+async def _rewrap(db: Database, keyring: Keyring, key: MasterKey, row: SealedRow) -> bool:
     try:
-        sealed = rewrap(keyring.get(row.key_id), key, Place(row.id, row.version), row.sealed)
+        sealed = rewrap(keyring.get(row.key_id), key, row.place, row.sealed)
     except (Damaged, VaultLocked) as error:
-        log.error("credential_not_rewrapped", credential=row.id, reason=getattr(error, "detail", "damaged"))
+        log.error("credential_not_rewrapped", row=row.place.row_id, reason=getattr(error, "detail", "damaged"))
         return False
     return await db.write(lambda connection: repository.rewrapped(connection, row, key.id, sealed))

@@ -62,7 +62,7 @@ class VaultService:
         secrets = await _checked(secrets)
         now = self._clock.now()
         async with self.keyring.held():
-            key = await self._sealing_key()
+            key = await self.sealing_key()
             row_id = str(uuid.uuid4())
             row = Credential(
                 id=row_id, name=name, username=username, kinds=_kinds(secrets), sealed=seal(key, Place(row_id, 1), secrets), key_id=key.id,
@@ -89,7 +89,7 @@ class VaultService:
                 if not any(kept.get(field) for field in ("password", "private_key")):
                     raise InvalidValue("A password or a private_key must stay; give another one, or delete the credential.")
                 kept = await _checked(kept)
-                key = await self._sealing_key()
+                key = await self.sealing_key()
                 values |= {"version": row.version + 1, "kinds": _kinds(kept), "key_id": key.id}
                 values["sealed"] = seal(key, Place(row.id, row.version + 1), kept)
 
@@ -150,8 +150,8 @@ class VaultService:
         except DatabaseUnusable as error:
             log.warning("credential_use_not_saved", reason=error.detail)
 
-    async def _sealing_key(self) -> MasterKey:
-        """Return the current master key, made now if this is the first secret ever. Raises VaultLocked."""
+    async def sealing_key(self) -> MasterKey:
+        """Return the current master key, made now if this is the first secret ever; under ``keyring.held()``. Raises VaultLocked."""
         key = self.keyring.current()
         if key is not None:
             return key

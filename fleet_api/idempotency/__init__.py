@@ -1,0 +1,1 @@
+"""``Idempotency-Key``: a request that creates may be sent again, and makes nothing twice."""
