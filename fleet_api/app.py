@@ -45,6 +45,7 @@ from fleet_api.routes import (
     joining,
     keys,
     metrics,
+    models,
     network,
     nodes,
     operations,
@@ -67,7 +68,8 @@ from fleet_api.version import __version__
 log = structlog.get_logger()
 
 CHAPTERS = (
-    queue, deliveries, agents, vision, gallery, fleet, nodes, network, joining, install_queue, building, operations, schedule, ssh, vault,
+    queue, deliveries, agents, vision, models,
+    gallery, fleet, nodes, network, joining, install_queue, building, operations, schedule, ssh, vault,
     health, websocket, session, keys, audit, metrics, dashboard, swarm, services, containers, clusters,
 )  # fmt: skip
 EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After", "Idempotent-Replayed"]

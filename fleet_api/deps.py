@@ -27,6 +27,7 @@ Limit = Annotated[int, Query(ge=1, le=500, description="Entries on a page")]
 Offset = Annotated[int, Query(ge=0, le=2**31 - 1, description="Entries to leave out before the page")]
 JobId = Annotated[str, Path(description="A job's id", examples=["550e8400-e29b-41d4-a716-446655440000"])]
 NodeId = Annotated[str, Path(description="A node's id", examples=["agx0"])]
+Explain = Annotated[bool, Query(description="Say in words why the job waits, or why it went to its node")]
 ModelName = Annotated[str, Path(description="A model's name", examples=["fleet-shapes"])]
 Filename = Annotated[str, Path(description="An output's name", examples=["image_550e8400-e29b-41d4-a716-446655440000.png"])]
 AttemptNumber = Annotated[int, Path(ge=0, le=2**31, description="Which try at the job", examples=[1])]
@@ -57,6 +58,14 @@ async def _caller(connection: HTTPConnection) -> Caller:
 
 
 CallerNamed = Annotated[Caller, Depends(_caller)]
+
+
+def caller_id(connection: HTTPConnection) -> str:
+    """Return whom the jobs of a request are counted to: the key, or the address where there are no keys."""
+    caller = caller_of(connection)
+    if caller is not None and caller.kind == "key":
+        return caller.id
+    return connection.client.host if connection.client else ""
 
 
 def charge(fleet: State, connection: HTTPConnection, made: int) -> None:

@@ -33,6 +33,7 @@ from fleet_api.callbacks.courier import Courier
 from fleet_api.callbacks.secrets import WebhookSecrets
 from fleet_api.callbacks.service import Callbacks
 from fleet_api.idempotency.service import Repeats
+from fleet_api.jobs.crew import Crew
 from fleet_api.jobs.dispatcher import Dispatcher
 from fleet_api.jobs.doors import Doors
 from fleet_api.jobs.held import OpenLeases
@@ -61,7 +62,7 @@ from fleet_api.outputs.files import OutputFiles
 from fleet_api.outputs.service import OutputService
 from fleet_api.retention import Retention
 from fleet_api.scheduled import scheduled
-from fleet_api.scheduling.affinity import assign
+from fleet_api.scheduling.costs import Costs
 from fleet_api.services.builds.registry import FleetRegistry
 from fleet_api.services.builds.service import Builds
 from fleet_api.services.clusters.service import Clusters
@@ -152,11 +153,12 @@ def build(
     bus = Bus()
     nodes = NodeService(db, clock, bus)
     outputs = OutputService(db, OutputFiles(settings.outputs))
-    jobs = JobService(db, clock, bus, nodes, settings.queue_limit)
+    crew = Crew(nodes, Costs(), clock)
+    jobs = JobService(db, clock, bus, nodes, crew, settings.queue_limit)
     open_leases = OpenLeases()
-    dispatcher = Dispatcher(db, clock, jobs.index, open_leases, assign)
+    dispatcher = Dispatcher(db, clock, jobs.index, open_leases, crew)
     jobs.wake = dispatcher.wake
-    leases = LeaseService(db, clock, bus, nodes, jobs, open_leases, dispatcher, outputs)
+    leases = LeaseService(db, clock, bus, nodes, jobs, open_leases, dispatcher, outputs, crew)
     catalogue = Catalogue(nodes, settings.default_model)
     keys = KeyService(db, clock)
     retention = Retention(db, clock, settings)
@@ -212,6 +214,7 @@ def build(
         services=[
             LoopService("silence", WATCH_SECONDS, nodes.check_silence),
             LoopService("reaper", WATCH_SECONDS, leases.reap),
+            LoopService("look_again", WATCH_SECONDS, dispatcher.look_again),
             LoopService("key_use", KEY_USE_SECONDS, keys.flush),
             LoopService("ssh_idle", SSH_IDLE_SECONDS, ssh.pool.sweep),
             LoopService("service_watch", SERVICES_SECONDS, ServiceWatch(service, bus).look),

@@ -115,6 +115,8 @@ class Capabilities(Message):
     samplers: List[str] = Field(default_factory=list)
     backend: str = ""
     devices: List[str] = Field(default_factory=list)
+    loads: bool = False
+    """Whether it can be told to load a model without a job (:attr:`LeaseReply.load`)."""
 
 
 class Held(Message):
@@ -150,9 +152,13 @@ class Lease(Message):
 
 
 class LeaseReply(Message):
-    """``stop`` names attempts to end at once: cancelled, or no longer this agent's."""
+    """``stop`` names attempts to end at once: cancelled, or no longer this agent's.
+
+    ``load`` names a model to load, so that it is there when jobs for it are given out; the agent asks again when that is done.
+    """
 
     lease: Optional[Lease] = None
+    load: Optional[str] = None
     stop: List[Held] = Field(default_factory=list)
 
 

@@ -48,6 +48,7 @@ ROLES: dict[str, Wanted] = {
     "GET /api/vision/queue": VIEWER,
     "GET /api/vision/models/available": VIEWER,
     "GET /api/vision/models/loaded": VIEWER,
+    "POST /api/vision/models/switch/{node_id}": OPERATOR,
     "GET /api/vision/loras": VIEWER,
     "DELETE /api/vision/models/{name}": ADMIN,
     "GET /api/vision/schedulers": VIEWER,

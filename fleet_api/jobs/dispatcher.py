@@ -1,7 +1,7 @@
 """Brings waiting agents and waiting jobs together, woken by either; nothing here polls.
 
-An agent's long poll leaves a :class:`Waiter`. A wake-up asks the scheduling rule for assignments, writes them in one
-transaction, and answers the polls it served. What could not be written goes back to where it was.
+An agent's long poll leaves a :class:`Waiter`. A wake-up asks the scheduling rule what the idle agents are to do, writes the jobs given
+out in one transaction, and answers the polls it served. What could not be written goes back to where it was.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from fleet_api.jobs import repository
+from fleet_api.jobs.crew import Crew
 from fleet_api.jobs.held import OpenLeases
 from fleet_api.jobs.index import QueueIndex
 from fleet_api.jobs.models import Job
@@ -22,39 +23,43 @@ from fleet_api.kit.background import in_background
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database
 from fleet_api.nodes.live import LiveNode
-from fleet_api.scheduling.types import Assignment, Rule, Worker
+from fleet_api.scheduling.smart import MOST_AT_ONCE, decide
+from fleet_api.scheduling.types import Assignment, Load
 
 log = structlog.get_logger()
 
 RETRY_SECONDS = 1.0
 
 
+Answer = Job | Load | None
+
+
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """An agent's open long poll. The future's result is the job it got, or None: ask again."""
+    """An agent's open long poll. The future's result is the job it got, the model to load, or None: ask again."""
 
     node: LiveNode
     incarnation: str
     request_id: str
     want_job: bool
     closed: bool = False
-    future: asyncio.Future[Job | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
-    def answer(self, job: Job | None) -> None:
+    def answer(self, answer: Answer) -> None:
         """Answer the poll once."""
         if not self.future.done():
-            self.future.set_result(job)
+            self.future.set_result(answer)
 
 
 class Dispatcher:
     """One instance a process, used on the event loop only."""
 
-    def __init__(self, db: Database, clock: Clock, index: QueueIndex, leases: OpenLeases, rule: Rule) -> None:
+    def __init__(self, db: Database, clock: Clock, index: QueueIndex, leases: OpenLeases, crew: Crew) -> None:
         self._db = db
         self._clock = clock
         self._index = index
         self._leases = leases
-        self._rule = rule
+        self._crew = crew
         self._waiters: dict[str, Waiter] = {}
         self._granting: dict[str, Waiter] = {}
         self._closed = False
@@ -63,6 +68,11 @@ class Dispatcher:
     def wake(self) -> None:
         """Look again: a job or an agent has come."""
         self._wake.set()
+
+    async def look_again(self) -> None:
+        """Wake where time alone may have changed something: a job kept back is due, a quarantine is over, a job has become old."""
+        if len(self._index) or any(waiter.node.wish is not None for waiter in self._waiters.values()):
+            self.wake()
 
     def poll(self, waiter: Waiter) -> None:
         """Take in an agent's poll; an older one of the same node is answered empty."""
@@ -74,6 +84,7 @@ class Dispatcher:
             return
         self._waiters[waiter.node.id] = waiter
         if waiter.want_job:
+            self._crew.asks(waiter.node)
             self.wake()
 
     async def granted(self, node_id: str) -> None:
@@ -82,11 +93,11 @@ class Dispatcher:
         if waiter is not None:
             await asyncio.wait({waiter.future})
 
-    async def drop(self, waiter: Waiter) -> Job | None:
-        """End a poll whose time is over; return the job that was being granted to it at this moment, if any."""
+    async def drop(self, waiter: Waiter) -> Answer:
+        """End a poll whose time is over; return what was being given to it at this moment, if anything."""
         waiter.closed = True
         if self._waiters.get(waiter.node.id) is waiter:
-            del self._waiters[waiter.node.id]
+            self._take(waiter.node.id)
             return None
         if self._granting.get(waiter.node.id) is waiter:
             return await waiter.future
@@ -96,13 +107,12 @@ class Dispatcher:
         """Forget a poll whose caller is gone; a grant under way stands, and the caller's repeat is given it."""
         waiter.closed = True
         if self._waiters.get(waiter.node.id) is waiter:
-            del self._waiters[waiter.node.id]
+            self._take(waiter.node.id)
 
     def interrupt(self, node_id: str) -> None:
         """Answer a node's poll empty, so that it hears at once of what it should stop."""
-        waiter = self._waiters.pop(node_id, None)
-        if waiter is not None:
-            waiter.answer(None)
+        if node_id in self._waiters:
+            self._take(node_id).answer(None)
 
     def close(self) -> None:
         """Answer every poll empty, now and from now on: the control plane is stopping."""
@@ -131,23 +141,41 @@ class Dispatcher:
                 self._wake.set()
 
     async def _round(self) -> None:
-        idle = {node_id: waiter for node_id, waiter in self._waiters.items() if waiter.want_job and waiter.node.online}
-        if not idle or not len(self._index):
+        self._index.release()
+        self._grant_wishes()
+        if not any(waiter.want_job for waiter in self._waiters.values()) or not len(self._index.waiting):
             return
-        workers: list[Worker] = [waiter.node.worker() for waiter in idle.values()]
-        assignments = self._rule(self._index.servable_by, workers)
-        chosen = [(each, self._waiters.pop(each.node_id)) for each in assignments]
-        if not chosen:
-            return
+        decisions = decide(self._index.waiting, self._crew.workers(), self._clock.monotonic())
+        for load in (each for each in decisions if isinstance(each, Load)):
+            self._tell(self._take(load.node_id), load)
+        chosen = [(each, self._take(each.node_id)) for each in decisions if isinstance(each, Assignment)]
+        if chosen:
+            await self._give(chosen)
+        if len(decisions) >= MOST_AT_ONCE:
+            self.wake()
+
+    def _grant_wishes(self) -> None:
+        """Have idle agents load what somebody told them to."""
+        for waiter in [each for each in self._waiters.values() if each.want_job and each.node.wish is not None]:
+            wish, waiter.node.wish = waiter.node.wish, None
+            if wish is not None and wish != waiter.node.loaded_model:
+                self._tell(self._take(waiter.node.id), Load(waiter.node.id, wish, "somebody asked for it"))
+
+    def _tell(self, waiter: Waiter, load: Load) -> None:
+        self._crew.loads(waiter.node, load.model)
+        log.info("model_load", node=load.node_id, model=load.model, why=load.reason)
+        waiter.answer(load)
+
+    async def _give(self, chosen: list[tuple[Assignment, Waiter]]) -> None:
         self._granting.update({waiter.node.id: waiter for _, waiter in chosen})
         now = self._clock.now()
+        overtaken = {each.job.id: self._index.waiting.overtaken(each.job.id) for each, _ in chosen}
         granted: list[Job | None] = [None] * len(chosen)
         try:
-            granted = await self._db.write(lambda db: [_grant(db, each, waiter, now) for each, waiter in chosen])
+            granted = await self._db.write(lambda db: [_grant(db, each, waiter, overtaken[each.job.id], now) for each, waiter in chosen])
             for (assignment, _), job in zip(chosen, granted, strict=True):
-                self._index.remove(assignment.job_id)
+                self._index.remove(assignment.job.id, started=job is not None)
                 if job is not None:
-                    self._index.overtake(assignment.passed_over)
                     self._leases.open(job, self._clock.monotonic())
         finally:
             for (_, waiter), job in zip(chosen, granted, strict=True):
@@ -156,19 +184,25 @@ class Dispatcher:
                     self._put_back(waiter)
                 else:
                     waiter.node.jobs[job.id] = job.attempt
+                    self._crew.starts(waiter.node, job)
                     waiter.answer(job)
         if None in granted:
             self.wake()
+
+    def _take(self, node_id: str) -> Waiter:
+        """Take a node's poll out of those that wait; it is idle no more."""
+        waiter = self._waiters.pop(node_id)
+        self._crew.pauses(waiter.node)
+        return waiter
 
     def _put_back(self, waiter: Waiter) -> None:
         if waiter.closed or self._closed or waiter.node.id in self._waiters:
             waiter.answer(None)
         else:
             self._waiters[waiter.node.id] = waiter
+            self._crew.asks(waiter.node)
 
 
-def _grant(db: Connection, assignment: Assignment, waiter: Waiter, now: float) -> Job | None:
-    job = repository.lease(db, assignment.job_id, waiter.node.id, waiter.incarnation, waiter.request_id, now)
-    if job is not None:
-        repository.note_overtaken(db, assignment.passed_over)
-    return job
+def _grant(db: Connection, assignment: Assignment, waiter: Waiter, overtaken: int, now: float) -> Job | None:
+    to = repository.LeasedTo(waiter.node.id, waiter.incarnation, waiter.request_id, assignment.reason)
+    return repository.lease(db, assignment.job.id, to, overtaken, now)

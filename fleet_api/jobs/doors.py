@@ -32,6 +32,7 @@ class Doors:
         count, priority = 1, 0
         if isinstance(body, VisionGenerateBody):
             count, priority = body.count, body.priority
+            extra = {"cluster": body.target_cluster, "node": body.target_node, **extra}
         if body.seed is None:
             body = body.model_copy(update={"seed": payload_of(body, model, scheduler)["seed"]})
         extra = {"priority": priority, **extra}
@@ -44,7 +45,8 @@ class Doors:
         """Return the job of a queue request. Raises as :meth:`picture`; ``path`` goes before field names in sentences."""
         self._check_callback(body.callback_url, path)
         extra: dict[str, Any] = {
-            "priority": PRIORITIES[body.priority], "cluster": body.target_cluster, "callback_url": body.callback_url,
+            "priority": PRIORITIES[body.priority], "cluster": body.target_cluster, "node": body.target_node,
+            "callback_url": body.callback_url,
             "max_retries": body.max_retries, "timeout_seconds": body.timeout_seconds,
         }  # fmt: skip
         if body.job_type is not JobType.IMAGE_GEN:

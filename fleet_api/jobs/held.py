@@ -9,11 +9,24 @@ from fleet_api.jobs.models import Job
 
 @dataclass(slots=True)
 class OpenLease:
-    """An attempt at work. ``heard`` and ``started`` are monotonic seconds."""
+    """An attempt at work. ``heard``, ``started`` and ``loading`` (since when it loads a model) are monotonic seconds."""
 
     job: Job
     heard: float
     started: float
+    loading: float | None = None
+    load_seconds: float | None = None
+
+    def phase(self, name: str, now: float) -> float | None:
+        """Note what the agent is at; return the seconds that a load took which has ended with this."""
+        if name == "loading":
+            self.loading = self.loading if self.loading is not None else now
+            return None
+        if self.loading is None:
+            return None
+        took, self.loading = now - self.loading, None
+        self.load_seconds = (self.load_seconds or 0.0) + took
+        return took
 
     @property
     def node_id(self) -> str:

@@ -51,6 +51,8 @@ class VisionGenerateBody(ImageBody):
     """A picture, or up to 16 of them with consecutive seeds."""
 
     priority: Annotated[Integer, Field(ge=-1000, le=1000, description="Higher goes first", examples=[0])] = 0
+    target_cluster: Name | None = Field(None, description="Only nodes of this cluster", examples=[None])
+    target_node: Name | None = Field(None, description="Only this node", examples=[None])
     count: Annotated[Integer, Field(ge=1, le=MAX_COUNT, description="How many pictures", examples=[1])] = 1
 
 

@@ -17,6 +17,8 @@ from sqlalchemy import Connection
 from fleet_api.callbacks.events import note_ends
 from fleet_api.errors import AttemptClosed, Conflict, Forbidden
 from fleet_api.jobs import repository
+from fleet_api.jobs.backoff import retry_after
+from fleet_api.jobs.crew import Crew
 from fleet_api.jobs.dispatcher import Dispatcher, Waiter
 from fleet_api.jobs.held import OpenLease, OpenLeases
 from fleet_api.jobs.index import waiting_of
@@ -30,9 +32,13 @@ from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.service import NodeService
 from fleet_api.outputs.service import OutputService
 from fleet_api.scheduling.eligibility import can_serve
+from fleet_api.scheduling.types import Load
 from gpu_inference.protocol import AGENT_STOPPED, LEASE_SECONDS, Complete, Fail, Held, Lease, LeaseReply, LeaseRequest, Progress
 
 log = structlog.get_logger()
+
+DEATHS = frozenset({"engine_died", "out_of_memory"})
+"""Kinds of failure in which a job's worker died."""
 
 
 class LeaseService:
@@ -48,6 +54,7 @@ class LeaseService:
         leases: OpenLeases,
         dispatcher: Dispatcher,
         outputs: OutputService,
+        crew: Crew,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -57,6 +64,7 @@ class LeaseService:
         self._leases = leases
         self._dispatcher = dispatcher
         self._outputs = outputs
+        self._crew = crew
         jobs.on_cancelled = self._cancelled
         nodes.on_new_incarnation = self.free_others
 
@@ -83,8 +91,12 @@ class LeaseService:
         except asyncio.CancelledError:
             self._dispatcher.abandon(waiter)
             raise
-        job = await self._dispatcher.drop(waiter)
-        return LeaseReply(lease=_lease_of(job) if job else None, stop=self.stale(node, request.incarnation, request.holding))
+        answer = await self._dispatcher.drop(waiter)
+        return LeaseReply(
+            lease=_lease_of(answer) if isinstance(answer, Job) else None,
+            load=answer.model if isinstance(answer, Load) else None,
+            stop=self.stale(node, request.incarnation, request.holding),
+        )
 
     def stale(self, node: LiveNode, incarnation: str, holding: list[Held] | list[Progress]) -> list[Held]:
         """Return those of the attempts an agent holds that are not, or no longer, its own."""
@@ -140,6 +152,7 @@ class LeaseService:
                 Outcome.COMPLETED,
                 now,
                 digest=word.sha256,
+                load_seconds=lease.load_seconds,
                 state=JobState.COMPLETED,
                 finished_at=now,
                 result=result,
@@ -156,8 +169,7 @@ class LeaseService:
             await self._accept_repeat(word, node)  # the same completion may have come twice at once
             return
         self._close(lease)
-        if job.started_at is not None:
-            self._jobs.estimate.add(now - job.started_at)
+        self._crew.ran(node, job, self._clock.monotonic() - lease.started - (lease.load_seconds or 0.0))
         job.state, job.result, job.finished_at = JobState.COMPLETED, result, now
         self._jobs.finished(job)
 
@@ -167,8 +179,10 @@ class LeaseService:
         lease = self._leases.get(word.job_id, word.attempt, node.id, word.incarnation)
         if lease is None:
             raise AttemptClosed(f"Attempt {word.attempt} of job {word.job_id} is closed.")
-        outcome = Outcome.LOST if word.kind == AGENT_STOPPED else Outcome.FAILED
-        await self._end_without_result(lease, outcome, word.error, retry=word.retry)
+        if word.kind == AGENT_STOPPED:
+            await self._end_without_result(lease, Outcome.LOST, word.error, retry=word.retry, death=False)
+        else:
+            await self._end_without_result(lease, Outcome.FAILED, word.error, retry=word.retry, death=word.kind in DEATHS)
 
     async def free_others(self, node_id: str, incarnation: str) -> None:
         """A new incarnation of the agent has come: what its old ones held is queued again at once."""
@@ -194,21 +208,28 @@ class LeaseService:
                 await self._end_without_result(lease, Outcome.TIMED_OUT, sentence)
                 self._dispatcher.interrupt(lease.node_id)
 
-    async def _end_without_result(self, lease: OpenLease, outcome: Outcome, error: str, retry: bool = True) -> None:
+    async def _end_without_result(
+        self, lease: OpenLease, outcome: Outcome, error: str, retry: bool = True, death: bool | None = None
+    ) -> None:
+        """``death`` says whether the worker died of it; by default one that is lost did."""
         job, now = lease.job, self._clock.now()
-        losses = job.losses + (outcome is Outcome.LOST)
-        failures = job.failures + (outcome is not Outcome.LOST)
+        died = outcome is Outcome.LOST if death is None else death
+        losses, failures = job.losses + died, job.failures + (outcome is not Outcome.LOST)
         again = retry and failures <= job.max_retries and losses < LOSS_LIMIT
         values: dict[str, Any] = {"losses": losses, "failures": failures, "avoid": self._other_than(job), "step": 0}
         if again:
+            wait = now + retry_after(failures) if outcome is not Outcome.LOST else None
             values |= {"state": JobState.QUEUED, "queued_at": now, "node_id": None, "incarnation": None, "started_at": None}
+            values["not_before"] = wait
         else:
-            if outcome is Outcome.LOST:
-                error = f"{error} That happened {losses} times, so the job is not tried again."
+            if losses >= LOSS_LIMIT:
+                error = f"{error} Its worker died {losses} times, so the job is not tried again."
             values |= {"state": JobState.FAILED, "finished_at": now}
+        if retry and (died or outcome is not Outcome.LOST):
+            self._crew.went_wrong(lease.node_id, job.id)
 
         def change(db: Connection) -> Job | None:
-            changed = repository.end_attempt(db, job, outcome, now, error=error, **values)
+            changed = repository.end_attempt(db, job, outcome, now, error=error, load_seconds=lease.load_seconds, **values)
             if changed and not again:
                 note_ends(db, [job], now)
             return repository.get(db, job.id) if changed else None
@@ -218,7 +239,7 @@ class LeaseService:
         if after is not None:
             log.warning("attempt_ended", job=job.id, attempt=job.attempt, node=job.node_id, outcome=str(outcome), again=again, error=error)
             if again:  # with no await since the write, so that whoever cancels now finds the job in the index
-                self._jobs.index.add(after)
+                self._jobs.index.add(after, arrival=False)
                 self._bus.publish("job_progress", {"job_id": job.id, "progress": 0, "status": "queued"})
                 self._dispatcher.wake()
             else:
@@ -236,7 +257,7 @@ class LeaseService:
     def _other_than(self, job: Job) -> str | None:
         """Return the node to avoid at the next try: the one that failed, if another that is online could serve the job."""
         others = (node for node in self._nodes.all() if node.online and node.id != job.node_id)
-        return job.node_id if any(can_serve(waiting_of(job), node.worker()) for node in others) else None
+        return job.node_id if any(can_serve(waiting_of(job), node.worker) for node in others) else None
 
     def _refuse_foreign(self, node: LiveNode, job_id: str, attempt: int) -> None:
         """Raise Forbidden for an attempt that is open on another node: an agent speaks for its own alone."""
@@ -246,6 +267,9 @@ class LeaseService:
 
     def _note_step(self, lease: OpenLease, progress: Progress) -> None:
         job = lease.job
+        loaded = lease.phase(progress.phase, self._clock.monotonic())
+        if loaded is not None:
+            self._crew.loaded(lease.node_id, job.model, loaded)
         if (progress.step, progress.steps) == (job.step, job.steps):
             return
         job.step, job.steps = progress.step, progress.steps

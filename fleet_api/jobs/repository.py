@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -79,39 +80,62 @@ def completed_since(db: Connection, since: float) -> int:
     return int(db.execute(query).scalar_one())
 
 
-def recent_durations(db: Connection, limit: int) -> list[float]:
-    """Return the seconds that the last completed jobs took, newest first."""
-    query = select(jobs.c.finished_at - jobs.c.started_at).where(jobs.c.state == JobState.COMPLETED, jobs.c.finished_at.is_not(None))
-    query = query.order_by(jobs.c.finished_at.desc())
-    return [float(seconds) for (seconds,) in db.execute(query.limit(limit)) if seconds is not None]
+def recent_runs(db: Connection, limit: int) -> list[tuple[str, str | None, dict[str, Any], float, float | None]]:
+    """Return node, model, payload, seconds and seconds of loading of the last completed attempts, oldest first."""
+    newest = select(jobs.c.id).where(jobs.c.state == JobState.COMPLETED, jobs.c.finished_at.is_not(None))
+    newest = newest.order_by(jobs.c.finished_at.desc()).limit(limit)
+    query = (
+        select(attempts.c.node_id, jobs.c.model, jobs.c.payload, attempts.c.ended_at - attempts.c.started_at, attempts.c.load_seconds)
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .where(attempts.c.job_id.in_(newest), attempts.c.outcome == Outcome.COMPLETED, attempts.c.ended_at.is_not(None))
+        .order_by(attempts.c.ended_at)
+    )
+    return [tuple(row) for row in db.execute(query)]
 
 
-def lease(db: Connection, job_id: str, node_id: str, incarnation: str, request_id: str, now: float) -> Job | None:
-    """Give a queued job to a node as a new attempt; None if it is no longer queued."""
+def started_after(db: Connection, seq: int, limit: int) -> list[tuple[int, bool, int]]:
+    """Return (priority, front, seq) of the jobs younger than ``seq`` that were started, oldest first."""
+    query = select(jobs.c.priority, jobs.c.front, jobs.c.seq).where(jobs.c.seq > seq, jobs.c.attempt > 0, jobs.c.state != JobState.QUEUED)
+    return [tuple(row) for row in db.execute(query.order_by(jobs.c.seq).limit(limit))]
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedTo:
+    """Who is given a job, by which request, and why."""
+
+    node_id: str
+    incarnation: str
+    request_id: str
+    reason: str
+
+
+def lease(db: Connection, job_id: str, to: LeasedTo, overtaken: int, now: float) -> Job | None:
+    """Give a queued job, ``overtaken`` so often, to a node as a new attempt; None if it is no longer queued."""
     changed = db.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED)
         .values(
-            state=JobState.PROCESSING, attempt=jobs.c.attempt + 1, node_id=node_id, incarnation=incarnation,
-            request_id=request_id, started_at=now, step=0, error=None,
+            state=JobState.PROCESSING, attempt=jobs.c.attempt + 1, node_id=to.node_id, incarnation=to.incarnation,
+            request_id=to.request_id, started_at=now, step=0, error=None, not_before=None, overtaken=overtaken,
         )
     )  # fmt: skip
     if changed.rowcount != 1:
         return None
     job = get(db, job_id)
     assert job is not None
-    db.execute(insert(attempts).values(job_id=job_id, attempt=job.attempt, node_id=node_id, started_at=now))
+    db.execute(insert(attempts).values(job_id=job_id, attempt=job.attempt, node_id=to.node_id, started_at=now, reason=to.reason))
     return job
 
 
-def note_overtaken(db: Connection, job_ids: Sequence[str]) -> None:
-    """Count one more job that went ahead of these."""
-    if job_ids:
-        db.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(overtaken=jobs.c.overtaken + 1))
-
-
 def end_attempt(
-    db: Connection, job: Job, outcome: Outcome, now: float, error: str | None = None, digest: str | None = None, **values: Any
+    db: Connection,
+    job: Job,
+    outcome: Outcome,
+    now: float,
+    error: str | None = None,
+    digest: str | None = None,
+    load_seconds: float | None = None,
+    **values: Any,
 ) -> bool:
     """Close the attempt that ``job`` shows and set the job's columns; False if it is not the open one any more."""
     changed = db.execute(
@@ -124,7 +148,7 @@ def end_attempt(
     db.execute(
         update(attempts)
         .where(attempts.c.job_id == job.id, attempts.c.attempt == job.attempt)
-        .values(ended_at=now, outcome=outcome, error=error, digest=digest)
+        .values(ended_at=now, outcome=outcome, error=error, digest=digest, load_seconds=load_seconds)
     )
     return True
 
@@ -143,8 +167,8 @@ def requeue_ended(db: Connection, job_id: str, now: float) -> bool:
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state.in_((JobState.FAILED, JobState.CANCELLED)))
         .values(
-            state=JobState.QUEUED, failures=0, losses=0, overtaken=0, avoid=None, node_id=None, incarnation=None, request_id=None,
-            error=None, step=0, queued_at=now, started_at=None, finished_at=None,
+            state=JobState.QUEUED, failures=0, losses=0, overtaken=0, avoid=None, not_before=None, node_id=None, incarnation=None,
+            request_id=None, error=None, step=0, queued_at=now, started_at=None, finished_at=None,
         )
     )  # fmt: skip
     return bool(changed.rowcount == 1)

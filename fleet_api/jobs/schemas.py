@@ -22,6 +22,7 @@ class QueueJobBody(RequestBody):
     priority: PriorityName = "normal"
     payload: JsonObject = Field(default_factory=dict, examples=[{"prompt": "a red circle on a blue background"}])
     target_cluster: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(None, examples=[None])
+    target_node: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(None, examples=[None])
     callback_url: Annotated[Text, Field(max_length=2000), AfterValidator(checked_url)] | None = Field(None, examples=[None])
     max_retries: Annotated[Integer, Field(ge=0, le=100)] = 3
     timeout_seconds: Annotated[Number, Field(ge=1, le=604_800)] = 3600
@@ -69,6 +70,8 @@ class AttemptView(BaseModel):
     ended_at: str | None = None
     outcome: str | None = None
     error: str | None = None
+    reason: str | None = Field(None, description="Why it went to this node")
+    load_seconds: float | None = Field(None, description="What loading the model took of it")
 
 
 class JobView(BaseModel):
@@ -95,8 +98,11 @@ class JobView(BaseModel):
     callback: str | None = None
     callback_url: str | None = None
     target_cluster: str | None = None
+    target_node: str | None = None
     max_retries: int = 3
     timeout_seconds: float = 3600
+    overtaken: int = Field(0, description="How many jobs of its priority that came later were started before it")
+    explanation: str | None = Field(None, description="With explain=true: why it waits, or why it went where it did")
     attempts: int = Field(0, description="How often it was tried")
     history: list[AttemptView] | None = Field(None, description="Each try, in the answer for one job of the queue")
 

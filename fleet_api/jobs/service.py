@@ -17,27 +17,31 @@ from fleet_api.errors import Conflict, NotFound, QueueFull, Unavailable
 from fleet_api.idempotency import repository as repeats
 from fleet_api.idempotency.keys import RequestKey
 from fleet_api.jobs import repository
-from fleet_api.jobs.estimates import WaitEstimate
+from fleet_api.jobs.crew import Crew
 from fleet_api.jobs.index import Need, QueueIndex, need_of, waiting_of
 from fleet_api.jobs.intake import Intake
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.states import ENDED, JobState, Outcome
 from fleet_api.jobs.submission import NewJob
 from fleet_api.jobs.waiters import EndWaiters
+from fleet_api.jobs.waits import Waits
 from fleet_api.kit.bus import Bus
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database
 from fleet_api.nodes.service import NodeService
+from fleet_api.scheduling.costs import shape_of
 from fleet_api.scheduling.eligibility import why_impossible
+from fleet_api.scheduling.explain import explain
 
 YIELD_EVERY = 100  # jobs told of before others get a turn, and event readers can keep up
-WARM_UP = 20  # completed jobs read at start to estimate waits
+WARM_UP = 2_000  # completed jobs read at start, from which costs are learnt
+STARTED_BEFORE = 100_000  # jobs read at start to go on counting overtakes
 
 
 class JobService:
     """One instance a process, used on the event loop only."""
 
-    def __init__(self, db: Database, clock: Clock, bus: Bus, nodes: NodeService, queue_limit: int) -> None:
+    def __init__(self, db: Database, clock: Clock, bus: Bus, nodes: NodeService, crew: Crew, queue_limit: int) -> None:
         self._db = db
         self._clock = clock
         self._bus = bus
@@ -45,23 +49,29 @@ class JobService:
         self._limit = queue_limit
         self._intake = Intake(db)
         self._next_seq = 1
-        self.index = QueueIndex()
+        self._crew = crew
+        self.index = QueueIndex(clock, crew.costs)
+        self.waits = Waits(self.index, crew, clock)
         self.ends = EndWaiters()
-        self.estimate = WaitEstimate()
         self.wake: Callable[[], None] = lambda: None
         self.on_cancelled: Callable[[Job], None] = lambda job: None
         self.on_callback: Callable[[], None] = lambda: None
 
     async def load(self) -> None:
         """Rebuild the index from the rows."""
-        for job in await self._db.read(lambda db: repository.in_state(db, JobState.QUEUED)):
+        for node_id, model, payload, seconds, loading in await self._db.read(lambda db: repository.recent_runs(db, WARM_UP)):
+            self._crew.costs.ran(node_id, shape_of(model, payload), seconds - (loading or 0.0))
+            if loading and model:
+                self._crew.costs.loaded(node_id, model, loading)
+        queued = await self._db.read(lambda db: repository.in_state(db, JobState.QUEUED))
+        for job in queued:
             self.index.add(job)
+        if queued:
+            self.index.were_started(await self._db.read(lambda db: repository.started_after(db, queued[0].seq, STARTED_BEFORE)))
         self._next_seq = await self._db.read(repository.last_seq) + 1
-        for seconds in reversed(await self._db.read(lambda db: repository.recent_durations(db, WARM_UP))):
-            self.estimate.add(seconds)
 
-    async def submit(self, new: list[NewJob], once: RequestKey | None = None) -> list[Job]:
-        """Queue jobs, all or none; they are on disk when this returns, and so is the caller's key, if there is one.
+    async def submit(self, new: list[NewJob], once: RequestKey | None = None, caller: str = "") -> list[Job]:
+        """Queue the caller's jobs, all or none; they are on disk when this returns, and so is the caller's key, if there is one.
 
         Raises:
             Unavailable: no enrolled agent could ever serve one of them.
@@ -74,7 +84,7 @@ class JobService:
         if waiting + len(new) > self._limit:
             raise QueueFull(f"The queue is full: {waiting:,} jobs wait and the limit is {self._limit:,}; try again later.")
         now = self._clock.now()
-        jobs = [_row(each, now, self._next_seq + i) for i, each in enumerate(new)]
+        jobs = [_row(each, now, self._next_seq + i, caller) for i, each in enumerate(new)]
         self._refuse_impossible(jobs)
         self._next_seq += len(jobs)
         if once is None:
@@ -157,7 +167,7 @@ class JobService:
             raise NotFound(f"There is no job {job_id!r}.")
         if not changed:
             raise Conflict(f"Job {job_id} is {job.state}; only a failed or cancelled job can be retried.")
-        self.index.add(job)
+        self.index.add(job, arrival=False)
         self.wake()
         return job
 
@@ -191,14 +201,13 @@ class JobService:
 
         return why
 
-    def wait_seconds(self, *positions: int) -> list[float | None]:
-        """Return the predicted seconds until the jobs at these positions start."""
-        busy = online = 0
-        for node in self._nodes.all():
-            if node.online:
-                online += 1
-                busy += len(node.jobs)
-        return [self.estimate.wait(position, busy, online) for position in positions]
+    def explain(self, job_id: str) -> str:
+        """Return in words why a waiting job waits; for one that is kept back after a failure until when."""
+        job = self.index.waiting.get(job_id)
+        if job is None:
+            return "It failed and waits a moment before it is tried again." if job_id in self.index else "It does not wait."
+        [seconds] = self.waits.of(job_id)
+        return explain(self.index.waiting, job, self._crew.workers(), self._clock.monotonic(), seconds)
 
     async def _store_once(self, jobs: list[Job], once: RequestKey, now: float) -> None:
         """Store the jobs with the caller's key, so that a kill leaves both or neither."""
@@ -221,14 +230,16 @@ class JobService:
     def _refuse_impossible(self, jobs: list[Job]) -> None:
         why = self.impossibilities()
         for job in jobs:
+            if job.target_node is not None:
+                self._nodes.get(job.target_node)
             reason = why(job)
             if reason is not None:
                 raise Unavailable(reason)
 
 
-def _row(new: NewJob, now: float, seq: int) -> Job:
+def _row(new: NewJob, now: float, seq: int, caller: str) -> Job:
     return Job(
         seq=seq, id=str(uuid.uuid4()), door=new.door, job_type=new.job_type, state=JobState.QUEUED, priority=new.priority, front=new.front,
         model=new.model, cluster=new.cluster, payload=new.payload, callback_url=new.callback_url, max_retries=new.max_retries,
-        timeout_seconds=new.timeout_seconds, created_at=now, queued_at=now,
+        timeout_seconds=new.timeout_seconds, created_at=now, queued_at=now, target_node=new.node, caller=caller,
     )  # fmt: skip

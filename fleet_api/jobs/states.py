@@ -48,8 +48,8 @@ class Outcome(StrEnum):
 
 ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
 PRIORITIES = {"low": -10, "normal": 0, "high": 10}
-LOSS_LIMIT = 10
-"""A job whose node vanished this often in mid-work fails: it may be what makes nodes vanish."""
+LOSS_LIMIT = 3
+"""A job whose worker died this often, its node or its engine, fails: it may be what they die of."""
 
 
 def priority_name(value: int) -> str:

@@ -19,6 +19,7 @@ class NewJob:
     priority: int = 0
     front: bool = False
     cluster: str | None = None
+    node: str | None = None
     callback_url: str | None = None
     max_retries: int = 3
     timeout_seconds: float = 3600

@@ -9,7 +9,7 @@ from fleet_api.jobs.leases import percent_of
 from fleet_api.jobs.models import Attempt, Job
 from fleet_api.jobs.schemas import JobView, QueueEntry
 from fleet_api.jobs.service import JobService
-from fleet_api.jobs.shown import attempt_view, of_row
+from fleet_api.jobs.shown import attempt_view, of_row, why_there
 from fleet_api.jobs.states import JobState
 from fleet_api.kit.clock import rfc3339
 
@@ -26,10 +26,14 @@ class JobViews:
         why = self._jobs.impossibilities()
         return [self._show(job, why, callbacks) for job in jobs]
 
-    def show(self, job: Job, callbacks: Mapping[str, str], attempts: list[Attempt] | None = None) -> JobView:
-        """Return a job as callers see it; with the history of its attempts, if given."""
+    def show(
+        self, job: Job, callbacks: Mapping[str, str], attempts: list[Attempt] | None = None, explained: list[Attempt] | None = None
+    ) -> JobView:
+        """Return a job as callers see it; with the history of its attempts, if given, and in words why it waits or went where it did."""
         view = self._show(job, self._jobs.impossibilities(), callbacks)
         view.history = [attempt_view(each) for each in attempts] if attempts is not None else None
+        if explained is not None:
+            view.explanation = self._jobs.explain(job.id) if job.state == JobState.QUEUED else why_there(explained)
         return view
 
     def _show(self, job: Job, why: Callable[[Job], str | None], callbacks: Mapping[str, str]) -> JobView:
@@ -39,7 +43,8 @@ class JobViews:
                 view.queue_position = self._jobs.index.position(job.id) or 1
                 view.reason = why(job)
                 view.is_possible = view.reason is None
-                [view.wait_seconds] = self._jobs.wait_seconds(view.queue_position) if view.is_possible else [None]
+                [view.wait_seconds] = self._jobs.waits.of(job.id) if view.is_possible else [None]
+                view.overtaken = self._jobs.index.waiting.overtaken(job.id)
             case JobState.PROCESSING:
                 lease = self._leases.find(job.id)
                 view.progress = percent_of(lease.job if lease is not None else job)
@@ -56,5 +61,5 @@ class JobViews:
                 job_id=entry.job.id, position=position, model=entry.job.model, priority=entry.job.priority, status=str(JobState.QUEUED),
                 wait_seconds=wait, created_at=rfc3339(entry.created_at),
             )
-            for position, entry, wait in zip(positions, entries, self._jobs.wait_seconds(*positions), strict=True)
+            for position, entry, wait in zip(positions, entries, self._jobs.waits.of(*(entry.job.id for entry in entries)), strict=True)
         ]  # fmt: skip

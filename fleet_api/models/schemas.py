@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
+
+from fleet_api.kit.fields import RequestBody, Text
 
 
 class ModelView(BaseModel):
@@ -43,3 +47,17 @@ class LoadedModels(BaseModel):
     """Node ids by loaded model."""
 
     models: dict[str, list[str]]
+
+
+class SwitchBody(RequestBody):
+    """The model to load."""
+
+    model: Annotated[Text, Field(min_length=1, max_length=200, description="A name of GET /api/vision/models/available")]
+
+
+class Switched(BaseModel):
+    """What becomes of a switch: ``loaded`` (it was there), ``loading`` (it begins now) or ``waiting`` (for the node's job to end)."""
+
+    node_id: str
+    model: str
+    status: str = Field(examples=["loading"])

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fleet_api.nodes.fitness import FAULTS_IN_A_ROW, QUARANTINE_SECONDS, why_not
 from fleet_api.nodes.models import Node
 from fleet_api.nodes.states import shown
-from fleet_api.scheduling.types import Worker
+from fleet_api.scheduling.types import Skills, Worker
 from gpu_inference.protocol import BEAT_SECONDS, Capabilities, Metrics
 
 SILENT_SECONDS = 3 * BEAT_SECONDS
 """A node that missed three beats is offline."""
 
+ROOM = 1.0
+"""A model larger than this part of the node's memory is not given to it."""
+
 
 @dataclass(slots=True)
 class LiveNode:
-    """A node's row, its last figures, and when it was last heard on the monotonic clock."""
+    """A node's row, its last figures, and when it was last heard on the monotonic clock.
+
+    ``loaded_model`` is what its agent last said; ``worker`` is the node as the scheduler sees it (``jobs/crew.py``); ``wish`` is a model
+    that somebody told it to load.
+    """
 
     row: Node
     capabilities: Capabilities
     metrics: Metrics
+    worker: Worker
     loaded_model: str | None = None
     agent_state: str = "idle"
     heard: float | None = None
@@ -27,11 +36,43 @@ class LiveNode:
     online: bool = False
     jobs: dict[str, int] = field(default_factory=dict)
     saved_at: float = 0.0
+    faulty: set[str] = field(default_factory=set)
+    quarantined_until: float = 0.0
+    wish: str | None = None
 
     @classmethod
     def from_row(cls, row: Node) -> LiveNode:
         """Return the node as the table has it: offline until heard."""
-        return cls(row, Capabilities.model_validate(row.capabilities), Metrics.model_validate(row.metrics), last_seen=row.last_seen)
+        node = cls(
+            row, Capabilities(), Metrics.model_validate(row.metrics), Worker(row.id, idle=False, sort=row.id), last_seen=row.last_seen
+        )  # fmt: skip
+        node.learn(Capabilities.model_validate(row.capabilities))
+        node.renew(row)
+        return node
+
+    def renew(self, row: Node) -> None:
+        """Take in the node's row."""
+        self.row = row
+        self.worker.cluster = row.cluster
+
+    def learn(self, capabilities: Capabilities) -> None:
+        """Take in what the node's agent can serve."""
+        self.capabilities = capabilities
+        self.worker.loads = capabilities.loads
+        self.worker.skills = Skills(
+            frozenset(capabilities.job_types),
+            frozenset(model.name for model in capabilities.models if self._has_room(model.size_bytes)),
+            frozenset(capabilities.samplers),
+            frozenset(lora.name for lora in capabilities.loras),
+        )
+
+    @property
+    def memory(self) -> float:
+        """The memory for models, in MiB: the GPU's own, else the machine's; 0 where that is not known."""
+        return self.metrics.gpu_memory_total_mib or self.metrics.memory_total_mib
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return not self.memory or size_bytes <= ROOM * self.memory * 2**20
 
     @property
     def id(self) -> str:
@@ -48,18 +89,25 @@ class LiveNode:
         """``offline`` (or without an engine), ``switching`` (a model is being loaded), ``busy`` or ``idle``."""
         if not self.online or self.agent_state == "no_engine":
             return "offline"
-        if self.agent_state == "loading":
+        if self.agent_state == "loading" or self.worker.loading:
             return "switching"
         return "busy" if self.jobs else "idle"
 
-    def worker(self) -> Worker:
-        """Return the node as the scheduler sees it."""
-        return Worker(
-            node_id=self.id,
-            loaded_model=self.loaded_model,
-            cluster=self.row.cluster,
-            job_types=frozenset(self.capabilities.job_types),
-            models=frozenset(model.name for model in self.capabilities.models),
-            samplers=frozenset(self.capabilities.samplers),
-            loras=frozenset(lora.name for lora in self.capabilities.loras),
-        )
+    def fault(self, what: str, now: float) -> bool:
+        """Note a job, or a load, that went wrong by the node's doing; return whether it is quarantined now (``now`` is monotonic).
+
+        One job that goes wrong again and again counts once: it may be at fault itself.
+        """
+        self.faulty.add(what)
+        if len(self.faulty) >= FAULTS_IN_A_ROW:
+            self.quarantined_until = now + QUARANTINE_SECONDS
+        return self.quarantined_until > now
+
+    def well(self) -> None:
+        """Note an attempt that went well: the faults are forgotten."""
+        self.faulty.clear()
+        self.quarantined_until = 0.0
+
+    def barred(self, now: float) -> str | None:
+        """Return why the node may be given nothing now, or None (``now`` is monotonic)."""
+        return why_not(self.row.labels, self.metrics, len(self.faulty), self.quarantined_until - now)

@@ -109,8 +109,8 @@ class NodeService:
         return [self._live[node_id] for node_id in sorted(self._live)]
 
     def workers(self) -> Iterator[Worker]:
-        """Yield every enrolled agent as the scheduler sees it, online or not: 3 us each, so take no more than are needed."""
-        return (node.worker() for node in self._live.values() if node.row.credential_hash)
+        """Yield every enrolled agent as the scheduler sees it, online or not."""
+        return (node.worker for node in self._live.values() if node.row.credential_hash)
 
     async def arrived(self, node: LiveNode, incarnation: str, capabilities: Capabilities | None = None) -> None:
         """Note a sign of life. A new incarnation frees what the old one held; capabilities are kept when they changed."""
@@ -126,7 +126,7 @@ class NodeService:
             await self._db.write(lambda db: repository.change(db, node.id, last_seen=last_seen, **changes))
             node.row.incarnation = incarnation
         if capabilities is not None:
-            node.capabilities = capabilities
+            node.learn(capabilities)
         if "incarnation" in changes and self.on_new_incarnation is not None:
             await self.on_new_incarnation(node.id, incarnation)
         if not node.online:
@@ -147,7 +147,10 @@ class NodeService:
         node.loaded_model = beat.loaded_model
         node.agent_state = beat.state
         if beat.metrics is not None:
+            before_memory = node.memory
             node.metrics = beat.metrics
+            if node.memory != before_memory:
+                node.learn(node.capabilities)
         if beat.facts is not None:
             node.row.facts = with_beat(node.row.facts, beat.facts)
         if beat.metrics is not None or before != (node.loaded_model, node.agent_state):
@@ -237,7 +240,8 @@ class NodeService:
     async def retire(self, node_id: str) -> None:
         """Take a node out of work: its agent's credential is void, and no job may wait for it. It stays in the list. Raises NotFound."""
         node = self.get(node_id)
-        node.capabilities, node.online = Capabilities(), False
+        node.online = False
+        node.learn(Capabilities())
         await self.change(node_id, state=NodeState.RETIRED, state_reason="", credential_hash=None, capabilities={})
 
     async def remove(self, node_id: str) -> None:
@@ -261,7 +265,7 @@ class NodeService:
         if known is None:
             self._live[row.id] = LiveNode.from_row(row)
         else:
-            known.row = row
+            known.renew(row)
         self._by_credential = {n.row.credential_hash: n.id for n in self._live.values() if n.row.credential_hash}
 
     def _announce(self, node: LiveNode) -> None:

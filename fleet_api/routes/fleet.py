@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from fleet_api.access.callers import caller_of, found
-from fleet_api.deps import Fleet, OnceKey
+from fleet_api.deps import Fleet, OnceKey, caller_id
 from fleet_api.errors import Conflict, Timeout, Unauthorized, Unavailable, documented
 from fleet_api.jobs.images import FleetGenerateBody
 from fleet_api.jobs.models import Job
@@ -129,7 +129,7 @@ async def generate(fleet: Fleet, body: FleetGenerateBody, request: Request, once
 
     A caller that hangs up cancels the job.
     """
-    [job] = await fleet.jobs.submit(fleet.doors.picture(body, "fleet", front=True), once)
+    [job] = await fleet.jobs.submit(fleet.doors.picture(body, "fleet", front=True), once, caller_id(request))
     try:
         ended = await while_connected(request, fleet.jobs.wait_ended(job.id), timeout=fleet.settings.generate_timeout)
     except TimeoutError:

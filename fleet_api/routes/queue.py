@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from fleet_api.deps import Fleet, JobId, Limit, Offset, OnceKey, charge
+from fleet_api.deps import Explain, Fleet, JobId, Limit, Offset, OnceKey, caller_id, charge
 from fleet_api.errors import NotFound, documented
 from fleet_api.jobs import repository
 from fleet_api.jobs.models import Job
@@ -23,9 +23,9 @@ TypeFilter = Annotated[JobType | None, Query(description="Only jobs of this type
 
 
 @router.post("/jobs", status_code=201, summary="Queue a job", responses=documented(400, 404, 409, 413, 422, 429, 503))
-async def submit(fleet: Fleet, body: QueueJobBody, once: OnceKey) -> Submitted:
+async def submit(fleet: Fleet, request: Request, body: QueueJobBody, once: OnceKey) -> Submitted:
     """Queue a job. It is on disk when this answers."""
-    [job] = await fleet.jobs.submit([fleet.doors.queued(body)], once)
+    [job] = await fleet.jobs.submit([fleet.doors.queued(body)], once, caller_id(request))
     return _submitted(fleet, job)
 
 
@@ -35,7 +35,7 @@ async def submit(fleet: Fleet, body: QueueJobBody, once: OnceKey) -> Submitted:
 async def submit_batch(fleet: Fleet, request: Request, body: BatchBody, once: OnceKey) -> BatchSubmitted:
     """Queue up to 1,000 jobs; if one of them is refused, none is queued."""
     new = [fleet.doors.queued(each, f"jobs.{i}.") for i, each in enumerate(body.jobs)]
-    jobs = await fleet.jobs.submit(new, once)
+    jobs = await fleet.jobs.submit(new, once, caller_id(request))
     charge(fleet, request, len(jobs))
     return BatchSubmitted(job_ids=[job.id for job in jobs], created=len(jobs))
 
@@ -73,12 +73,12 @@ async def stats(fleet: Fleet) -> QueueStats:
 
 
 @router.get("/jobs/{job_id}", summary="One job", responses=documented(404), response_model_exclude_none=True)
-async def get_job(fleet: Fleet, job_id: JobId) -> JobView:
+async def get_job(fleet: Fleet, job_id: JobId, explain: Explain = False) -> JobView:
     """Return a job with its attempts."""
     job, attempts = await fleet.db.read(lambda db: (repository.get(db, job_id), repository.attempts_of(db, job_id)))
     if job is None:
         raise NotFound(f"There is no job {job_id!r}.")
-    return fleet.views.show(job, await fleet.callbacks.states([job]), attempts)
+    return fleet.views.show(job, await fleet.callbacks.states([job]), attempts, attempts if explain else None)
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job", responses=documented(404, 409))

@@ -1,13 +1,13 @@
-"""Chapter: vision, the picture jobs. Outputs and the gallery are in ``gallery.py``."""
+"""Chapter: vision, the picture jobs. Outputs and the gallery are in ``gallery.py``, models and LoRAs in ``models.py``."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from fleet_api.deps import Fleet, JobId, Limit, ModelName, Offset, OnceKey, charge
+from fleet_api.deps import Explain, Fleet, JobId, Limit, Offset, OnceKey, caller_id, charge
 from fleet_api.errors import documented
 from fleet_api.jobs import repository
 from fleet_api.jobs.images import VisionGenerateBody
@@ -15,7 +15,6 @@ from fleet_api.jobs.leases import percent_of
 from fleet_api.jobs.schemas import Cancelled, CancelledCount, JobList, JobView, QueueView, VisionSubmitted
 from fleet_api.jobs.states import JobState, JobType
 from fleet_api.lifespan import State
-from fleet_api.models.schemas import LoadedModels, LoraList, ModelList
 from fleet_api.nodes.live import LiveNode
 from fleet_api.routes.summaries import VisionSummary, vision_summary
 
@@ -37,6 +36,7 @@ class VisionNode(BaseModel):
     progress: int
     queue: int
     url: str | None
+    unavailable: str | None = Field(None, description="Why it is given no jobs now, if it is not")
 
 
 class VisionNodes(BaseModel):
@@ -80,7 +80,7 @@ async def vision_nodes(fleet: Fleet) -> VisionNodes:
 @router.post("/generate", status_code=201, summary="Queue a picture", responses=documented(400, 404, 409, 413, 422, 429, 503))
 async def generate(fleet: Fleet, request: Request, body: VisionGenerateBody, once: OnceKey) -> VisionSubmitted:
     """Queue one picture, or ``count`` of them with consecutive seeds. They are on disk when this answers."""
-    jobs = await fleet.jobs.submit(fleet.doors.picture(body, "vision"), once)
+    jobs = await fleet.jobs.submit(fleet.doors.picture(body, "vision"), once, caller_id(request))
     charge(fleet, request, len(jobs))
     first = jobs[0]
     return VisionSubmitted(
@@ -108,10 +108,11 @@ async def stop_all(fleet: Fleet) -> CancelledCount:
 
 
 @router.get("/jobs/{job_id}", summary="One job", responses=documented(404), response_model_exclude_none=True)
-async def get_job(fleet: Fleet, job_id: JobId) -> JobView:
+async def get_job(fleet: Fleet, job_id: JobId, explain: Explain = False) -> JobView:
     """Return a job: its place while it waits, its progress while it runs, its result or error once it has ended."""
     job = await fleet.jobs.get(job_id)
-    return fleet.views.show(job, await fleet.callbacks.states([job]))
+    tries = await fleet.db.read(lambda db: repository.attempts_of(db, job_id)) if explain else None
+    return fleet.views.show(job, await fleet.callbacks.states([job]), explained=tries)
 
 
 @router.post("/jobs/{job_id}/cancel", summary="Cancel a job", responses=documented(404, 409))
@@ -125,30 +126,6 @@ async def cancel(fleet: Fleet, job_id: JobId) -> Cancelled:
 async def queue(fleet: Fleet, limit: Limit = 50, offset: Offset = 0) -> QueueView:
     """Return the waiting jobs in the order in which they are due, with the predicted seconds until each starts."""
     return QueueView(queue=fleet.views.queue(limit, offset), length=len(fleet.jobs.index))
-
-
-@router.get("/models/available", summary="Every model")
-async def models_available(fleet: Fleet) -> ModelList:
-    """Return every model of the fleet, with the nodes that have it loaded."""
-    return ModelList(models=fleet.catalogue.available())
-
-
-@router.get("/models/loaded", summary="Loaded models")
-async def models_loaded(fleet: Fleet) -> LoadedModels:
-    """Return the online nodes by the model they have loaded."""
-    return LoadedModels(models=fleet.catalogue.loaded())
-
-
-@router.get("/loras", summary="Every LoRA")
-async def loras(fleet: Fleet) -> LoraList:
-    """Return every LoRA of the fleet, with the model that each is for."""
-    return LoraList(loras=fleet.catalogue.available_loras())
-
-
-@router.delete("/models/{name}", summary="Delete a model", responses=documented(404, 409))
-async def delete_model(fleet: Fleet, name: ModelName) -> None:
-    """Refuse: the models that there are came with the agents' own software."""
-    fleet.catalogue.refuse_delete(name)
 
 
 @router.get("/schedulers", summary="The samplers")
@@ -169,4 +146,5 @@ def _vision_node(fleet: State, node: LiveNode) -> VisionNode:
     return VisionNode(
         node_id=node.id, status=node.vision_status, loaded_model=node.loaded_model if node.online else None,
         current_job=current.job.id if current else None, progress=percent_of(current.job) if current else 0, queue=len(held), url=None,
+        unavailable=node.barred(fleet.clock.monotonic()),
     )  # fmt: skip

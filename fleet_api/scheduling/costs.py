@@ -21,8 +21,11 @@ PRIOR_LOAD_MIB_PER_SECOND = {"cold": 150.0, "disk": 400.0, "store": 60.0}
 """How fast a model is loaded after a start, from the local disk, and fetched from the store, until it was measured."""
 
 SMOOTHING = 0.25
+DOUBT = 0.5
+"""An average of few measurements leans on the next wider one, which counts as so many."""
+
 STEADY = 4
-"""An average counts as known in its own right from so many measurements on; below it leans on the next wider one."""
+"""Measurements from which on nodes are told apart by their speed."""
 
 
 class Shape(NamedTuple):
@@ -63,7 +66,7 @@ class _Average:
         self.value += max(SMOOTHING, 1 / self.number) * (value - self.value)
 
     def leaning_on(self, wider: float) -> float:
-        weight = min(1.0, self.number / STEADY)
+        weight = self.number / (self.number + DOUBT)
         return weight * self.value + (1 - weight) * wider
 
 

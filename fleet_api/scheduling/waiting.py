@@ -55,6 +55,11 @@ class Tier:
             self._started.add(job.order)
         self._forget(oldest)
 
+    def was_started(self, order: Order) -> None:
+        """Note a job that was started earlier."""
+        if order > self.by_age.peekitem(0)[0]:
+            self._started.add(order)
+
     def _forget(self, oldest: Order) -> None:
         """Drop what was started and is older than all that wait: it overtook nobody who is still here."""
         gone = self._started.bisect_right(oldest)
@@ -114,6 +119,17 @@ class WaitingQueue:
         if started is not None:
             self.shares.add(job.caller, job.work, started)
         return job
+
+    def was_started(self, priority: int, order: Order) -> None:
+        """Note a job that was started before this queue was made; those that wait and are older were overtaken by it."""
+        tier = self._tiers.get(-priority)
+        if tier is not None:
+            tier.was_started(order)
+
+    def work(self) -> float:
+        """Return the seconds of work that wait, on a node of speed 1."""
+        tiers: list[Tier] = self.tiers()
+        return sum(group.work for tier in tiers for group in tier.groups.values())
 
     def tiers(self) -> list[Tier]:
         """Return the priorities at which jobs wait, highest first."""

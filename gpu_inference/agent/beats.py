@@ -56,6 +56,8 @@ class BeatLoop:
 
     def _state(self) -> str:
         attempt = self._runner.attempt
+        if self._runner.loading is not None:
+            return "loading"
         if attempt is None:
             return "idle" if self._engine.alive else "no_engine"
         return "loading" if attempt.progress.phase == "loading" else "working"

@@ -173,6 +173,22 @@ class EngineProcess:
         """Has the child load its default model, so that the first job need not wait for it."""
         self._send({"type": "load", "job": ""})
 
+    async def load(self, model: str) -> None:
+        """Has the child load ``model``. Raises :class:`EngineFailure` where it does not, or not in time."""
+        self._cancel_due = None
+        self._drain()
+        job = f"load {model}"
+        self._send({"type": "load", "job": job, "model": model})
+        due = time.monotonic() + self._settings.load_timeout
+        while True:
+            frame = await self._next(due, "The model was not loaded within %g s.", "load_timeout")
+            if frame.message.get("job") != job:
+                continue
+            if frame.type == "ready":
+                return
+            if frame.type == "error":
+                raise EngineFailure(str(frame.message["error"]), str(frame.message["kind"]), bool(frame.message["retry"]))
+
     def cancel(self, job: str) -> None:
         """Ends ``job`` at its next step; a child that does not obey in time is killed by :meth:`render`."""
         if self._cancel_due is None:

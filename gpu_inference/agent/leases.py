@@ -27,6 +27,7 @@ def capabilities(engine: EngineProcess) -> Optional[Capabilities]:
         samplers=hello.samplers,
         backend=hello.backend,
         devices=hello.devices,
+        loads=True,
     )
 
 
@@ -60,6 +61,8 @@ class LeaseLoop:
                 self._runner.stop(reply.stop)
                 if reply.lease is not None:
                     self._runner.start(reply.lease)
+                elif reply.load is not None:
+                    self._runner.load(reply.load)
 
     def _request(self, want_job: bool, request_id: str) -> LeaseRequest:
         return LeaseRequest(

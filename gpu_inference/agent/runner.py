@@ -36,6 +36,7 @@ class Runner:
         self._incarnation = incarnation
         self._task: Optional[asyncio.Task[None]] = None
         self.attempt: Optional[Attempt] = None
+        self.loading: Optional[str] = None
         self.idle = asyncio.Event()
         self.idle.set()
         self.changed = asyncio.Event()
@@ -57,6 +58,15 @@ class Runner:
         self.changed.set()
         self._task = asyncio.ensure_future(self._run(self.attempt))
 
+    def load(self, model: str) -> None:
+        """Has the engine load a model; until that is done, or has failed, no job is asked for."""
+        if self.attempt is not None or self.loading is not None:
+            return
+        self.loading = model
+        self.idle.clear()
+        self.changed.set()
+        self._task = asyncio.ensure_future(self._load(model))
+
     def stop(self, attempts: Iterable[Held]) -> None:
         """Ends the attempt at its next step where it is among ``attempts``."""
         attempt = self.attempt
@@ -70,6 +80,9 @@ class Runner:
     async def shutdown(self, seconds: float) -> None:
         """Ends the work at once, telling the control plane within ``seconds`` that the attempt may go elsewhere."""
         attempt, task = self.attempt, self._task
+        if task is not None and self.loading is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         if attempt is None or task is None:
             return
         delivering = attempt.progress.phase == "uploading"
@@ -80,6 +93,18 @@ class Runner:
                 self._client, attempt.held, self._incarnation, "The agent was stopped in the middle of the job.", AGENT_STOPPED, True
             )
             await asyncio.gather(asyncio.wait_for(said, seconds), return_exceptions=True)
+
+    async def _load(self, model: str) -> None:
+        try:
+            await self._engine.ensure_started()
+            await self._engine.load(model)
+            logs.info("A model is loaded.", model=model)
+        except EngineFailure as failure:
+            logs.warning("A model cannot be loaded.", model=model, reason=str(failure))
+        finally:
+            self.loading = None
+            self.changed.set()
+            self.idle.set()
 
     async def _run(self, attempt: Attempt) -> None:
         held = attempt.held

@@ -104,7 +104,7 @@ class Child:
         job = str(frame.message.get("job", ""))
         try:
             if frame.type == "load":
-                self._preload(job)
+                self._preload(job, frame.message.get("model"))
             elif frame.type == "render":
                 self._render(job, frame.message.get("payload") or {})
         except EngineError as error:
@@ -116,10 +116,11 @@ class Child:
         finally:
             self._cancelled.discard(job)
 
-    def _preload(self, job: str) -> None:
-        """Loads the default model; one that a job has loaded meanwhile is left."""
-        if self._catalogue.loaded is None:
-            self._pipeline(job, None)
+    def _preload(self, job: str, name: Optional[str]) -> None:
+        """Loads a model; the default one only where a job has not loaded another meanwhile."""
+        if name is not None or self._catalogue.loaded is None:
+            self._pipeline(job, name)
+            self._send({"type": "ready", "job": job})
 
     def _render(self, job: str, payload: Dict[str, Any]) -> None:
         request = parse_request(payload)

@@ -7,10 +7,8 @@ from hypothesis import strategies as st
 
 from fleet_api.jobs.index import QueueIndex
 from fleet_api.jobs.models import Job
-from fleet_api.scheduling.eligibility import can_serve
-from fleet_api.scheduling.types import Worker
-
-WORKER = Worker("n", None, None, frozenset({"image_gen"}), frozenset({"a"}))
+from fleet_api.scheduling.costs import Costs
+from tests.support.clock import ManualClock
 
 
 def row(seq: int, priority: int = 0, front: bool = False, model: str = "a") -> Job:
@@ -22,7 +20,7 @@ def row(seq: int, priority: int = 0, front: bool = False, model: str = "a") -> J
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans(), st.sampled_from("ab"), st.booleans()), max_size=40))
 def test_order_positions_and_lanes_equal_a_sorted_list(entries: list[tuple[int, bool, str, bool]]) -> None:
-    index = QueueIndex()
+    index = QueueIndex(ManualClock(), Costs())
     rows = [row(seq, priority, front, model) for seq, (priority, front, model, _) in enumerate(entries)]
     for each in rows:
         index.add(each)
@@ -33,24 +31,14 @@ def test_order_positions_and_lanes_equal_a_sorted_list(entries: list[tuple[int, 
     expected = sorted((each for each in rows if each.id not in removed), key=lambda r: (-r.priority, not r.front, r.seq or 0))
     assert index.ids() == [each.id for each in expected]
     assert [index.position(each.id) for each in expected] == list(range(1, len(expected) + 1))
-    servable = [each.id for each in expected if each.model == "a"]
-    assert [each.id for each in index.servable_by(WORKER)] == servable
-    assert all(can_serve(each, WORKER) for each in index.servable_by(WORKER))
+    by_priority = [job.id for tier in index.waiting.tiers() for job in tier.by_age.values()]
+    assert by_priority == index.ids(), "the scheduler sees the same jobs in the same order"
     assert len(index) == len(expected)
 
 
 def test_a_job_added_twice_is_there_once() -> None:
-    index = QueueIndex()
+    index = QueueIndex(ManualClock(), Costs())
     index.add(row(1))
     index.add(row(1))
     assert len(index) == 1
     assert "job-1" in index
-
-
-def test_overtaking_is_counted_in_the_lane_too() -> None:
-    index = QueueIndex()
-    index.add(row(1))
-    index.overtake(("job-1", "gone"))
-    assert next(iter(index.servable_by(WORKER))).overtaken == 1
-    assert index.remove("job-1")
-    assert len(index) == 0

@@ -1,0 +1,100 @@
+"""The nodes as the scheduler sees them: who is idle, who is loading what, and what loads and jobs took.
+
+Changed by what agents say and by what they are given; one instance a process, used on the event loop only.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from fleet_api.jobs.models import Job
+from fleet_api.kit.clock import Clock
+from fleet_api.nodes.live import LiveNode
+from fleet_api.nodes.service import NodeService
+from fleet_api.scheduling.costs import Costs, shape_of
+from fleet_api.scheduling.types import Worker
+
+log = structlog.get_logger()
+
+BACK_SOON = 0.5
+"""Seconds after which an agent that was not given anything asks again."""
+
+
+class Crew:
+    """Keeps every node's :class:`fleet_api.scheduling.types.Worker` true."""
+
+    def __init__(self, nodes: NodeService, costs: Costs, clock: Clock) -> None:
+        self._nodes = nodes
+        self._clock = clock
+        self._loading: dict[str, tuple[str, float]] = {}
+        self.costs = costs
+
+    def workers(self) -> list[Worker]:
+        """Return the agents that are online, with what bars those that are idle."""
+        now = self._clock.monotonic()
+        online = [node for node in self._nodes.all() if node.online and node.row.credential_hash]
+        for node in online:
+            node.worker.barred = node.barred(now) if node.worker.idle else None
+        return [node.worker for node in online]
+
+    def asks(self, node: LiveNode) -> None:
+        """The agent asks for work: whatever it was given before is done with."""
+        worker, now = node.worker, self._clock.monotonic()
+        worker.switch = lambda model, name=node.id: self.costs.switch(name, model)  # type: ignore[misc]
+        worker.speed = lambda model, name=node.id: self.costs.speed(name, model)  # type: ignore[misc]
+        for model in node.capabilities.models:
+            self.costs.size(model.name, model.size_bytes)
+        loading = self._loading.pop(node.id, None)
+        if loading is not None:
+            self._loaded(node, *loading)
+        worker.model = node.loaded_model
+        worker.idle, worker.loading, worker.free_at = True, False, now
+        if node.wish is not None and node.wish == node.loaded_model:
+            node.wish = None
+
+    def pauses(self, node: LiveNode) -> None:
+        """The agent's poll has ended with nothing; it will ask again."""
+        if node.worker.idle:
+            node.worker.idle, node.worker.free_at = False, self._clock.monotonic() + BACK_SOON
+
+    def loads(self, node: LiveNode, model: str) -> None:
+        """The agent was told to load a model."""
+        now = self._clock.monotonic()
+        self._loading[node.id] = model, now
+        worker = node.worker
+        worker.model, worker.idle, worker.loading, worker.free_at = model, False, True, now + worker.switch(model)
+
+    def starts(self, node: LiveNode, job: Job) -> None:
+        """The agent was given a job."""
+        worker, now = node.worker, self._clock.monotonic()
+        delay = 0.0 if worker.warm(job.model) else worker.switch(job.model)
+        worker.idle, worker.loading = False, False
+        worker.free_at = now + delay + self.costs.seconds(node.id, shape_of(job.model, job.payload))
+        if job.model is not None and job.model != worker.model:
+            worker.model, worker.loaded_at = job.model, now + delay
+        worker.lora = job.payload.get("lora")
+
+    def ran(self, node: LiveNode, job: Job, seconds: float) -> None:
+        """A job of the node was completed; it took so long, loading not counted."""
+        node.well()
+        self.costs.ran(node.id, shape_of(job.model, job.payload), seconds)
+
+    def loaded(self, node_id: str, model: str | None, seconds: float) -> None:
+        """A node loaded a model within a job."""
+        if model is not None:
+            self.costs.loaded(node_id, model, seconds)
+
+    def went_wrong(self, node_id: str, what: str) -> None:
+        """A job, or the load of a model, went wrong by the node's doing."""
+        node = next((each for each in self._nodes.all() if each.id == node_id), None)
+        if node is not None and node.fault(what, self._clock.monotonic()):
+            log.warning("node_quarantined", node=node_id, faults=len(node.faulty))
+
+    def _loaded(self, node: LiveNode, model: str, since: float) -> None:
+        now = self._clock.monotonic()
+        if node.loaded_model == model:
+            node.worker.loaded_at = now
+            self.costs.loaded(node.id, model, now - since)
+            return
+        log.warning("model_not_loaded", node=node.id, model=model)
+        self.went_wrong(node.id, f"{model} {now}")

@@ -1,0 +1,33 @@
+"""May a node be given work now, and if not, why: maintenance, faults in a row, no disk, too hot. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpu_inference.protocol import Metrics
+
+MAINTENANCE_LABEL = "maintenance"
+"""A node with this label gets no new jobs: ``fleet nodes label NODE maintenance=yes``."""
+
+FAULTS_IN_A_ROW = 3
+QUARANTINE_SECONDS = 300.0
+"""After so many jobs in a row that went wrong a node gets nothing for so long; then one as a trial."""
+
+LEAST_DISK_MIB = 512.0
+HOTTEST = 97.0
+"""Degrees Celsius at which a Jetson is throttled (``docs/hardware.md``)."""
+
+
+def why_not(labels: Mapping[str, Any], metrics: Metrics, faults: int, quarantined_for: float) -> str | None:
+    """Return the reason, as the end of a sentence, or None. ``quarantined_for`` is the seconds that a quarantine still lasts."""
+    wanted = str(labels.get(MAINTENANCE_LABEL, "")).strip().lower()
+    if wanted not in ("", "no", "false", "off", "0"):
+        return f"it is in maintenance (its label {MAINTENANCE_LABEL}={wanted})"
+    if quarantined_for > 0:
+        return f"{faults} jobs in a row went wrong on it; it is tried again in {quarantined_for:.0f} s"
+    if 0 < metrics.disk_free_mib < LEAST_DISK_MIB:
+        return f"only {metrics.disk_free_mib:.0f} MiB of its disk are free, and {LEAST_DISK_MIB:.0f} are needed"
+    if metrics.temperature is not None and metrics.temperature >= HOTTEST:
+        return f"it is at {metrics.temperature:.0f} degrees and throttled"
+    return None

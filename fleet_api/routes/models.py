@@ -1,0 +1,42 @@
+"""Chapter: vision, its models and LoRAs."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from fleet_api.deps import Fleet, ModelName, NodeId
+from fleet_api.errors import documented
+from fleet_api.models.schemas import LoadedModels, LoraList, ModelList, SwitchBody, Switched
+from fleet_api.models.switching import switch_model
+
+router = APIRouter(prefix="/api/vision", tags=["vision"])
+
+
+@router.get("/models/available", summary="Every model")
+async def models_available(fleet: Fleet) -> ModelList:
+    """Return every model of the fleet, with the nodes that have it loaded."""
+    return ModelList(models=fleet.catalogue.available())
+
+
+@router.get("/models/loaded", summary="Loaded models")
+async def models_loaded(fleet: Fleet) -> LoadedModels:
+    """Return the online nodes by the model they have loaded."""
+    return LoadedModels(models=fleet.catalogue.loaded())
+
+
+@router.get("/loras", summary="Every LoRA")
+async def loras(fleet: Fleet) -> LoraList:
+    """Return every LoRA of the fleet, with the model that each is for."""
+    return LoraList(loras=fleet.catalogue.available_loras())
+
+
+@router.delete("/models/{name}", summary="Delete a model", responses=documented(404, 409))
+async def delete_model(fleet: Fleet, name: ModelName) -> None:
+    """Refuse: the models that there are came with the agents' own software."""
+    fleet.catalogue.refuse_delete(name)
+
+
+@router.post("/models/switch/{node_id}", summary="Have a node load a model", responses=documented(400, 404, 409, 503))
+async def switch(fleet: Fleet, node_id: NodeId, body: SwitchBody) -> Switched:
+    """Have a node load a model: at once if it is idle, else after its job. What the queue needs later may change it again."""
+    return switch_model(fleet.nodes.get(node_id), body.model, fleet.dispatcher.wake)
