@@ -49,9 +49,9 @@ def fleet(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Fleet(manager, nodes, api, found={"roots": folder / "roots", "image": f"{nodes[2].ip}:5000/fleet-agent:jetpack6"})
 
 
-def scanned(fleet: Fleet, subnet: str = "") -> dict[str, dict[str, Any]]:
+def scanned(fleet: Fleet) -> dict[str, dict[str, Any]]:
     """Return what a scan of the lab's bridge finds, by address."""
-    scan = fleet.get("/api/network/scan", subnet=subnet or f"{fleet.nodes[0].ip.rsplit('.', 1)[0]}.0/24", refresh=True)
+    scan = fleet.get("/api/network/scan", subnet=f"{fleet.nodes[0].ip.rsplit('.', 1)[0]}.0/24", refresh=True)
     return {each["ip"]: each for each in scan["devices"] if each["ip"] != gateway(fleet.nodes[0])}
 
 
@@ -95,12 +95,12 @@ def test_bare_machines_end_in_the_swarm(fleet: Fleet) -> None:
     fleet.post("/api/clusters", {"name": "vision", "node_ids": [first.name]})
 
     job_id = queue(fleet, second, cluster="vision")
-    scanned(fleet, f"{third.ip}/32")  # the second is on its way, and of the last scan's machines all are joined
+    scanned(fleet)
     joining = fleet.post("/api/network/auto-join-all", {})["operation_id"]
     entry = through(fleet, job_id)
     assert (entry["status"], entry["node_id"], entry["cluster"], entry["error"]) == ("succeeded", second.name, "vision", None)
     row = fleet.manager.succeeded(joining)
-    assert (row["node_ids"], row["result"]["machines"]) == ([third.name], {third.ip: "succeeded"})
+    assert (row["node_ids"], row["result"]["machines"]) == ([third.name], {third.ip: "succeeded"}), "the second was on its way already"
 
     members = {each["node_id"]: each for each in fleet.get("/api/swarm/nodes")}
     assert {name: (each["status"], each["gpus"], each["labels"].get("cluster")) for name, each in members.items()} == {
@@ -123,6 +123,10 @@ def test_the_agents_dockerfile_is_built_pushed_and_listed(fleet: Fleet) -> None:
     told = [each["text"] for each in fleet.manager.events(row["id"])]
     assert any(text.startswith("Successfully installed") and "onnxruntime" in text for text in told), told[-40:]
     assert any("fleet-worker" in text and text.startswith("Successfully installed") for text in told), told[-40:]
+    for other in ("cuda", "jetpack7"):
+        more = {"tag": other, "dockerfile_path": f"images/{other}.Dockerfile", "push": False}
+        row = ended(fleet, "/api/build/build", {**body, **more})
+        assert (row["state"], row["result"].get("pushed")) == ("succeeded", False), row
     sign_in = ["--cacert", str(fleet.manager.home / "tls" / "ca.crt"), "-H", f"Authorization: Bearer {fleet.manager.key}"]
     done = subprocess.run(
         ["curl", "-sS", "--fail-with-body", *sign_in, f"{fleet.manager.url}/api/build/registry/images"], capture_output=True, text=True
@@ -200,4 +204,6 @@ def test_all_is_removed_and_the_engines_are_clean(fleet: Fleet) -> None:
         assert node.run("docker", "info", "--format", "{{.Swarm.LocalNodeState}}").strip() == "inactive"
         assert node.run("docker", "ps", "-aq") == ""
         assert node.run("docker", "volume", "ls", "-q").split() == (["fleet-agent"] if node is not third else []), "no nameless one is left"
-    assert not any(each["in_swarm"] for each in scanned(fleet).values())
+    found = scanned(fleet)
+    assert [found[node.ip]["node_id"] for node in fleet.nodes] == [first.name, second.name, None], "not the agents that ran there"
+    assert not any(each["in_swarm"] for each in found.values())
