@@ -68,7 +68,7 @@ def deploy(
     cluster: Annotated[str, typer.Option("--cluster", help="Whose nodes run it")],
     image: Annotated[str | None, typer.Option("--image", help="An image, instead of one of the catalogue")] = None,
     replicas: Annotated[int, typer.Option(help="How many")] = 1,
-    gpus: Annotated[int | None, typer.Option(help="GPUs for each, with --image  [default: none, or what it has]", show_default=False)] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs for each, with --image  [default: as it is]", show_default=False)] = None,
     env: Annotated[list[str] | None, typer.Option(help="NAME=value", show_default=False)] = None,
     wait: Wait = True,
     url: Url = None,

@@ -84,7 +84,7 @@ class Placed(RequestBody):
     cluster: Text = Field(min_length=1, max_length=100, description="Whose nodes run it", examples=["vision"])
     replicas: Replicas = 1
     gpus: Gpus | None = Field(
-        None, description="For each task, of the generic resource NVIDIA-GPU  [default: none, or what it has]", examples=[1]
+        None, description="For each task, of the generic resource NVIDIA-GPU  [default: as it is, none at first]", examples=[1]
     )
 
     def service(self, image: str) -> ServiceBody:
