@@ -23,9 +23,11 @@ class BuildCalls:
         body = {"image_name": image_name, "tag": tag, "dockerfile_path": dockerfile_path, **more}
         return self._json("POST", "/api/build/build", json=body)
 
-    def deploy_image(self: _Calls, image: str, service_name: str, cluster: str, replicas: int = 1) -> dict[str, Any]:
+    def deploy_image(
+        self: _Calls, image: str, service_name: str, cluster: str, replicas: int = 1, gpus: int | None = None
+    ) -> dict[str, Any]:
         """Start to run an image as a service on a cluster."""
-        body = {"image": image, "service_name": service_name, "cluster": cluster, "replicas": replicas}
+        body = {"image": image, "service_name": service_name, "cluster": cluster, "replicas": replicas, "gpus": gpus}
         return self._json("POST", "/api/build/deploy", json=body)
 
     def service_catalogue(self: _Calls) -> dict[str, Any]:

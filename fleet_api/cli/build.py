@@ -14,7 +14,7 @@ BUILD_EXAMPLES = "Examples: fleet build my-service:v1 /srv/images/my-service; fl
 CATALOGUE_EXAMPLES = "Examples: fleet catalogue; fleet catalogue --json"
 DEPLOY_EXAMPLES = (
     "Examples: fleet deploy redis --cluster vision; fleet deploy postgresql --cluster storage --env POSTGRES_PASSWORD=...; "
-    "fleet deploy my-service --image 192.0.2.10:5000/my-service:v1 --cluster vision"
+    "fleet deploy my-service --image 192.0.2.10:5000/my-service:v1 --cluster vision --gpus 1"
 )
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show it until it ends")]
@@ -68,15 +68,18 @@ def deploy(
     cluster: Annotated[str, typer.Option("--cluster", help="Whose nodes run it")],
     image: Annotated[str | None, typer.Option("--image", help="An image, instead of one of the catalogue")] = None,
     replicas: Annotated[int, typer.Option(help="How many")] = 1,
+    gpus: Annotated[int | None, typer.Option(help="GPUs for each, with --image  [default: as it is]", show_default=False)] = None,
     env: Annotated[list[str] | None, typer.Option(help="NAME=value", show_default=False)] = None,
     wait: Wait = True,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
     """Run a service of the catalogue, or an image, on a cluster."""
+    if gpus is not None and image is None:
+        fail("--gpus: the catalogue says how many a service of it has; with --image you do.", exit_codes.USAGE)
     with calling(url) as client:
         if image is not None:
-            started = client.deploy_image(image, name, cluster, replicas)
+            started = client.deploy_image(image, name, cluster, replicas, gpus)
             if wait:
                 follow(client, [started["operation_id"]], as_json)
                 return

@@ -23,17 +23,18 @@ JOIN_ALL = "join_all"
 SSH_PORT = 22
 
 
-def candidates(scan: Scan | None, nodes: NodeService, own: frozenset[str]) -> list[str]:
-    """Return the addresses of a scan that are open to SSH and no node of the fleet yet, this machine's ``own`` left out.
+def candidates(scan: Scan | None, nodes: NodeService, own: frozenset[str], coming: frozenset[str]) -> list[str]:
+    """Return the addresses of a scan that are open to SSH and no node yet, without this machine's ``own`` and those that are ``coming``.
 
     Raises Conflict before the first scan, and when there is nothing to do.
     """
     if scan is None:
         raise Conflict("No scan was made since the start: GET /api/network/scan?subnet=192.0.2.0/24 first, with your own subnet.")
-    found = [each.ip for each in scan.devices if SSH_PORT in each.ports and each.ip not in own]
+    found = [each.ip for each in scan.devices if SSH_PORT in each.ports and each.ip not in own | coming]
     left = [ip for ip in found if (node := nodes.at(ip, SSH_PORT)) is None or node.row.state in (NodeState.DISCOVERED, NodeState.RETIRED)]
     if not left:
-        raise Conflict(f"The scan of {scan.subnet} found no machine that is not a node already; scan another subnet, or with refresh=true.")
+        known = "a node already, or being made one" if coming else "a node already"
+        raise Conflict(f"The scan of {scan.subnet} found no machine that is not {known}; scan another subnet, or with refresh=true.")
     return left
 
 
@@ -67,7 +68,8 @@ class JoiningAll:
 
     def title(self, request: dict[str, Any]) -> str:
         """See :class:`Kind`."""
-        return f"Onboard {len(request['addresses'])} machines"
+        count = len(request["addresses"])
+        return f"Onboard {count} machine{'s' if count != 1 else ''}"
 
     def locks(self, request: dict[str, Any]) -> list[str]:
         """See :class:`Kind`."""

@@ -77,6 +77,11 @@ class Onboarding:
             ONBOARD, body.model_dump(), caller=caller, node_ids=[known.id] if known else [], checking=checking, parent_id=parent_id
         )
 
+    def coming(self, ssh_port: int) -> frozenset[str]:
+        """Return the addresses of machines that are queued or being onboarded."""
+        rows = (row for row in self._operations.unfinished() if row.kind == ONBOARD)
+        return frozenset(row.request["ip"] for row in rows if row.request["ssh_port"] == ssh_port)
+
     # -- the kind
 
     def title(self, request: dict[str, Any]) -> str:

@@ -217,12 +217,13 @@ class NodeService:
         return node
 
     def at(self, ip: str, port: int) -> LiveNode | None:
-        """Return the node that SSH finds at this address."""
-        return next((node for node in self._live.values() if (node.row.ip, node.row.ssh_port) == (ip, port)), None)
+        """Return the node that SSH finds at this address: an agent in a container there has the same address, and no credential."""
+        there = (node for node in self._live.values() if (node.row.ip, node.row.ssh_port) == (ip, port))
+        return max(there, key=_by_ssh, default=None)
 
     def by_address(self) -> dict[str, KnownNode]:
         """Return what a scan wants to know of the nodes, by the address where SSH finds each."""
-        there = (node for node in self.all() if node.row.ip and node.row.state != NodeState.RETIRED)
+        there = sorted((node for node in self.all() if node.row.ip and node.row.state != NodeState.RETIRED), key=_by_ssh)
         return {node.row.ip: KnownNode(node.id, node.row.hostname, _is_jetson(node.row.facts)) for node in there}
 
     def of_machine(self, machine_id: str) -> list[LiveNode]:
@@ -270,6 +271,11 @@ class NodeService:
 
     def _announce(self, node: LiveNode) -> None:
         self._bus.publish("node_update", lambda: NodeView.of(node).model_dump(mode="json"))
+
+
+def _by_ssh(node: LiveNode) -> bool:
+    """Say whether there is a credential to reach a node by SSH."""
+    return node.row.credential_id is not None
 
 
 def _is_jetson(facts: dict[str, Any]) -> bool | None:

@@ -10,7 +10,7 @@ from fleet_api.access.addresses import own_addresses
 from fleet_api.deps import CallerNamed, Fleet
 from fleet_api.errors import documented
 from fleet_api.nodes.bodies import JoinAllBody, JoinBody
-from fleet_api.nodes.joining import candidates
+from fleet_api.nodes.joining import SSH_PORT, candidates
 from fleet_api.operations.models import Operation
 from fleet_api.operations.schemas import Started
 
@@ -29,8 +29,8 @@ async def join(fleet: Fleet, caller: CallerNamed, body: JoinBody, check: Check =
     "/auto-join-all", status_code=201, summary="Make nodes of all machines found", responses=documented(400, 404, 409, 413, 429, 503)
 )
 async def auto_join_all(fleet: Fleet, caller: CallerNamed, body: JoinAllBody) -> Started:
-    """Onboard every machine of the last scan that is open to SSH and no node yet; each by an operation of its own."""
-    found = candidates(fleet.scanner.last(), fleet.nodes, own_addresses())
+    """Onboard every machine of the last scan that is open to SSH, no node yet and not on its way already; each by its own operation."""
+    found = candidates(fleet.scanner.last(), fleet.nodes, own_addresses(), fleet.onboarding.coming(SSH_PORT))
     return _started(await fleet.joining_all.start(found, body.credential_id, body.cluster, caller.name))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from fleet_api.adapters.docker.errors import EngineAway
 from fleet_api.adapters.docker.fake import FakeEngines
 from fleet_api.adapters.docker.fake_swarm import FakeDocker, FakeWorld
 from fleet_api.app import create_app
+from fleet_api.nodes.discovery.devices import device
+from fleet_api.nodes.discovery.service import Scan
+from fleet_api.nodes.discovery.sweep import Found
 from fleet_api.settings import Settings
 from tests.contract.test_onboarding import Enrolling
 from tests.support.client import client_of
@@ -83,6 +88,29 @@ def test_onboarding_ends_in_the_swarm_where_there_is_one(shelf: Shelf) -> None:
     assert shelf.ended(second)["state"] == "succeeded"
     assert {each["node_id"] for each in shelf.api.get("/api/swarm/nodes").json()} == {"agx0", "agx1"}
     assert shelf.api.get("/api/clusters").json()[0]["node_ids"] == ["agx0", "agx1"]
+
+
+def test_all_that_were_found_but_those_on_their_way(shelf: Shelf) -> None:
+    state = shelf.api.app.state.fleet  # type: ignore[attr-defined]
+    refused = shelf.post("/api/network/auto-join-all", {}, 409)
+    assert "No scan was made" in refused["detail"]
+    found = tuple(device(Found(ip, ports={22}), {}) for ip in (FIRST, SECOND))
+    state.scanner._last = Scan(IPv4Network("10.0.0.0/24"), found, 0.0, 0.0)
+    credential = shelf.post("/api/vault", {"name": "shelf", "username": "nvidia", "password": "x"})["id"]
+    shelf.plays.gate = asyncio.Event()
+    first = shelf.post("/api/install-queue/queue", {"host": FIRST, "credential_id": credential})["job_id"]
+    every = shelf.post("/api/network/auto-join-all", {"cluster": "vision"})["operation_id"]
+    assert shelf.api.get(f"/api/operations/{every}").json()["title"] == "Onboard 1 machine"
+    deadline = time.monotonic() + 5
+    while len(shelf.plays.running) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert "or being made one" in shelf.post("/api/network/auto-join-all", {}, 409)["detail"]
+    shelf.api.portal.call(shelf.plays.gate.set)  # type: ignore[union-attr]
+    row = shelf.ended(every)
+    assert (row["state"], row["result"]["machines"]) == ("succeeded", {SECOND: "succeeded"})
+    assert shelf.ended(first)["state"] == "succeeded"
+    assert "not a node already;" in shelf.post("/api/network/auto-join-all", {}, 409)["detail"]
 
 
 def test_a_node_that_cannot_come_into_the_swarm_is_a_node_all_the_same(shelf: Shelf) -> None:

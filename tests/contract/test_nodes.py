@@ -91,6 +91,20 @@ def test_names_are_slugs_and_never_taken_twice(api: TestClient) -> None:
     assert names == ["agx-0", "agx-0-2", "heartbeats-2", "jetpack-2", "node"]
 
 
+def test_an_agent_in_a_container_does_not_take_its_nodes_address(api: TestClient) -> None:
+    first = FakeAgent.enrol(api, "container-of-agx0", node_id="a-container")
+    at = api.get(f"/api/nodes/{first.node_id}").json()["ip"]
+    state = api.app.state.fleet
+    assert state.nodes.at(at, 22).id == first.node_id, "the only one there"
+    credential = api.post("/api/vault", json={"name": "shelf", "username": "nvidia", "password": "shelf"}).json()["id"]
+    assert api.post("/api/nodes", json={"id": "agx0", "ip": "192.0.2.10", "credential_id": credential}).status_code == 201
+    api.portal.call(lambda: state.nodes.change(first.node_id, ip="192.0.2.10"))
+    FakeAgent.enrol(api, "another-container", node_id="z-container")
+    api.portal.call(lambda: state.nodes.change("z-container", ip="192.0.2.10"))
+    assert state.nodes.at("192.0.2.10", 22).id == "agx0"
+    assert state.nodes.by_address()["192.0.2.10"].id == "agx0"
+
+
 def test_no_secret_is_stored(api: TestClient, agent: FakeAgent) -> None:
     secret = agent.headers["Authorization"].split()[1]
     home = api.app.state.fleet.settings.home

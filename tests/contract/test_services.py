@@ -125,6 +125,22 @@ def test_a_deploy_tells_the_truth(fleet: FakeFleet) -> None:
     assert fleet.get("/api/swarm/services/web")["env"] == []
 
 
+def test_a_deploy_asks_for_gpus(fleet: FakeFleet) -> None:
+    def deployed(**more: Any) -> tuple[str, Any]:
+        body = {"image": "web:1", "service_name": "web", "cluster": "vision", **more}
+        row = fleet.ended(fleet.post("/api/build/deploy", body)["operation_id"])
+        return row["reason"] or "", fleet.get("/api/swarm/services/web")["resources"]["gpu"]
+
+    assert deployed(gpus=1) == ("", 1)
+    assert deployed(image="web:2") == ("", 1), "what is not said stays"
+    reason, gpus = deployed(gpus=2)
+    assert ("offers 1 NVIDIA-GPU" in reason, gpus) == (True, 1)
+    assert deployed(gpus=0) == ("", 0)
+    assert fleet.post("/api/swarm/services/web/update", {"resources": {"gpu": 1}}, 200)["status"] == "completed"
+    assert fleet.get("/api/swarm/services/web")["resources"]["gpu"] == 1
+    assert "offers 1" in fleet.post("/api/swarm/services/web/update", {"resources": {"gpu": 2}}, 409)["detail"]
+
+
 def test_what_never_ran_is_not_left_behind(fleet: FakeFleet) -> None:
     detail = fleet.post("/api/swarm/services", {"name": "web", "image": "web:broken"}, 409, wait=True)["detail"]
     assert "exit code 3" in detail

@@ -6,10 +6,9 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -17,8 +16,8 @@ import pytest
 from tests.lab.conftest import MakeLab
 from tests.support import documents_swarm
 from tests.support.images import BREAKS, TICKS, load
-from tests.support.lab import Node
-from tests.support.manager import Manager, gateway, managing, ok
+from tests.support.manager import gateway, managing, ok
+from tests.support.on_nodes import Fleet
 from tests.support.plays import Plays
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -29,37 +28,6 @@ SERVICE = {
     "ports": [{"target_port": 8080, "published_port": 18080, "mode": "host"}], "restart": {"delay_seconds": 0},
     "update": {"monitor_seconds": 3},
 }  # fmt: skip
-
-
-@dataclass
-class Fleet:
-    """A lab and its control plane, from one test of this file to the next."""
-
-    manager: Manager
-    nodes: list[Node]
-    api: httpx.Client
-    credential: str = ""
-    found: dict[str, Any] = field(default_factory=dict)
-
-    def get(self, path: str, **params: Any) -> Any:
-        answer = self.api.get(path, params=params)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def post(self, path: str, body: Any = None, status: int = 201, **params: Any) -> Any:
-        answer = self.api.post(path, json=body, params=params)
-        assert answer.status_code == status, answer.text
-        return answer.json()
-
-    def until(self, reached: Callable[[], Any], seconds: float = 60) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (found := reached()):
-            assert time.monotonic() < deadline, self.manager.log()[-1500:]
-            time.sleep(0.3)
-        return found
-
-    def running(self, service: str) -> list[dict[str, Any]]:
-        return [task for task in self.get(f"/api/swarm/services/{service}")["tasks"] if task["state"] == task["desired_state"] == "running"]
 
 
 @pytest.fixture(scope="module")

@@ -170,6 +170,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             "service_name": [*texts(63)[:5], *(Bad(value, value[:20], "pattern") for value in ("-x", "a b", "a/b", "x_", "$(id)"))],
             "cluster": texts(100),
             "replicas": numbers("from 0 to 1000", -1, 1_001, 10_000, 2**63),
+            "gpus": numbers("from 0 to 64", -1, 65, 10**30),
         },
     ),
     "/api/build/build-and-deploy": (
@@ -179,6 +180,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             "service_name": [Bad("a b", "a b", "pattern")],
             "cluster": texts(100)[:5],
             "replicas": numbers("from 0 to 1000", 10_000),
+            "gpus": numbers("from 0 to 64", 65),
         },
     ),
     "/api/session": ({}, {"key": texts(500)}),
@@ -232,7 +234,14 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
         },
     ),
     "/api/swarm/services/web/scale": ({}, {"replicas": numbers("from 0 to 1000", -1, 1001)}),
-    "/api/swarm/services/web/update": ({}, {"image": images(), "replicas": numbers("from 0 to 1000", -1, 1001)}),
+    "/api/swarm/services/web/update": (
+        {},
+        {
+            "image": images(),
+            "replicas": numbers("from 0 to 1000", -1, 1001),
+            "resources": [Bad({"gpu": 65}, "65", "from 0 to 64"), Bad({"cpus": 0}, "0", "from 0.01"), Bad([], "[]", "")],
+        },
+    ),
     "/api/swarm/nodes/agx0/labels": (
         {},
         {

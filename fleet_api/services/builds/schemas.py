@@ -11,7 +11,7 @@ from fleet_api.kit.fields import Integer, RequestBody, Text
 from fleet_api.operations.models import Operation
 from fleet_api.operations.schemas import Started
 from fleet_api.services.fields import Image, ServiceName
-from fleet_api.services.running.schemas import Replicas, ServiceBody
+from fleet_api.services.running.schemas import Gpus, Replicas, ResourcesBody, ServiceBody
 
 PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 IMAGE_NAME = re.compile(rf"{PART}(/{PART}){{0,7}}")
@@ -83,10 +83,14 @@ class Placed(RequestBody):
     service_name: ServiceName
     cluster: Text = Field(min_length=1, max_length=100, description="Whose nodes run it", examples=["vision"])
     replicas: Replicas = 1
+    gpus: Gpus | None = Field(
+        None, description="For each task, of the generic resource NVIDIA-GPU  [default: as it is, none at first]", examples=[1]
+    )
 
     def service(self, image: str) -> ServiceBody:
         """Return the service that runs an image there."""
-        return ServiceBody(name=self.service_name, image=image, cluster=self.cluster, replicas=self.replicas)
+        resources = ResourcesBody(gpu=self.gpus)
+        return ServiceBody(name=self.service_name, image=image, cluster=self.cluster, replicas=self.replicas, resources=resources)
 
 
 class DeployBody(Placed):

@@ -17,7 +17,7 @@ from fleet_api.operations.service import OperationService
 from fleet_api.operations.work import OperationFailed, Work
 from fleet_api.services.environment import Environments
 from fleet_api.services.running import spec, terminal
-from fleet_api.services.running.schemas import Deployed, ServiceBody, ServiceChange
+from fleet_api.services.running.schemas import Deployed, ResourcesBody, ServiceBody, ServiceChange
 from fleet_api.services.running.service import Raw, RunningServices
 from fleet_api.services.running.terminal import Verdict
 from fleet_api.services.undoing import made_or_undone
@@ -112,8 +112,8 @@ class Deploying:
     async def deploy(self, body: ServiceBody, work: Work, *, force: bool = False) -> Deployed:
         """Make a service, or bring the one of that name to a new image, and wait for Swarm's word.
 
-        A service that is there moves to the cluster that is asked for. One that was made by this and never ran, or whose deploy was
-        cancelled before it was seen to run, is removed.
+        A service that is there moves to the cluster that is asked for, and has as many GPUs a task as are asked for, if that is said. One
+        that was made by this and never ran, or whose deploy was cancelled before it was seen to run, is removed.
         """
         try:
             there, _ = await self._services.raw(body.name)
@@ -121,7 +121,8 @@ class Deploying:
             return await self._make(body, work, force)
         constraints = spec.in_cluster(there["Spec"], body.cluster) if body.cluster else None
         change = ServiceChange(
-            image=body.image, replicas=body.replicas if body.mode == "replicated" else None, env=body.env or None, constraints=constraints
+            image=body.image, replicas=body.replicas if body.mode == "replicated" else None, env=body.env or None, constraints=constraints,
+            resources=ResourcesBody(gpu=body.resources.gpu) if body.resources.gpu is not None else None,
         )  # fmt: skip
         return await self.update(there["ID"], change, work, force=force)
 

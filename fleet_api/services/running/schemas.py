@@ -11,6 +11,7 @@ from fleet_api.services.fields import Image, Path, PublishedPort, ServiceName, V
 
 REPLICAS = 1000
 Replicas = Annotated[Integer, Field(ge=0, le=REPLICAS, examples=[3])]
+Gpus = Annotated[Integer, Field(ge=0, le=64)]
 Constraint = Annotated[Text, Field(min_length=1, max_length=300, examples=["node.labels.cluster==vision"])]
 Seconds = Annotated[Number, Field(ge=0, le=86_400)]
 Word = Annotated[Text, Field(max_length=4096)]
@@ -36,7 +37,7 @@ class MountBody(RequestBody):
 class ResourcesBody(RequestBody):
     """What one task needs. GPUs are counted as the generic resource NVIDIA-GPU, which nodes offer."""
 
-    gpu: Annotated[Integer, Field(ge=0, le=64)] | None = Field(None, examples=[1])
+    gpu: Gpus | None = Field(None, examples=[1])
     cpus: Annotated[Number, Field(ge=0.01, le=4096)] | None = None
     memory_mib: Annotated[Integer, Field(ge=4, le=16_777_216)] | None = None
 
@@ -96,6 +97,7 @@ class ServiceChange(RequestBody):
     env: Variables | None = None
     command: Annotated[list[Word], Field(max_length=200)] | None = None
     constraints: Annotated[list[Constraint], Field(max_length=50)] | None = None
+    resources: ResourcesBody | None = Field(None, description="Those of them that are given; a gpu of 0 takes it away")
     update: UpdateBody | None = None
     restart: RestartBody | None = None
 

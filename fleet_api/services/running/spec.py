@@ -11,7 +11,7 @@ from fleet_api.errors import InvalidValue
 from fleet_api.services.mounts import MountRules
 from fleet_api.services.running.constraints import Constraint
 from fleet_api.services.running.placement import Wanted
-from fleet_api.services.running.schemas import HealthBody, RestartBody, ServiceBody, ServiceChange, UpdateBody
+from fleet_api.services.running.schemas import HealthBody, ResourcesBody, RestartBody, ServiceBody, ServiceChange, UpdateBody
 
 GPU = "NVIDIA-GPU"
 MADE_BY = "fleet.commander"
@@ -38,7 +38,7 @@ def made(body: ServiceBody, rules: MountRules) -> Spec:
         "Labels": {MADE_BY: "true"},
         "TaskTemplate": {
             "ContainerSpec": container,
-            "Resources": _resources(body),
+            "Resources": _resources(body.resources),
             "RestartPolicy": _restart(body.restart),
             "Placement": {"Constraints": _constraints(body)},
             "ForceUpdate": 0,
@@ -62,6 +62,8 @@ def changed(spec: Spec, change: ServiceChange) -> Spec:
         container["Command"] = list(change.command)
     if change.constraints is not None:
         new["TaskTemplate"].setdefault("Placement", {})["Constraints"] = [str(Constraint.parse(text)) for text in change.constraints]
+    if change.resources is not None:
+        new["TaskTemplate"]["Resources"] = _resources(change.resources, new["TaskTemplate"].get("Resources"))
     if change.update is not None:
         new["UpdateConfig"] = _update(change.update)
     if change.restart is not None:
@@ -127,15 +129,25 @@ def _constraints(body: ServiceBody) -> list[str]:
     return list(dict.fromkeys(str(Constraint.parse(text)) for text in found))
 
 
-def _resources(body: ServiceBody) -> Spec:
-    reserved: Spec = {}
-    if body.resources.cpus:
-        reserved["NanoCPUs"] = int(body.resources.cpus * 1e9)
-    if body.resources.memory_mib:
-        reserved["MemoryBytes"] = body.resources.memory_mib * 2**20
-    if body.resources.gpu:
-        reserved["GenericResources"] = [{"DiscreteResourceSpec": {"Kind": GPU, "Value": body.resources.gpu}}]
-    return {"Reservations": reserved} if reserved else {}
+def _resources(body: ResourcesBody, now: Spec | None = None) -> Spec:
+    """Return what a task reserves: what is given, and of what it has ``now`` the rest."""
+    found = dict(now or {})
+    reserved: Spec = dict(found.pop("Reservations", None) or {})
+    if body.cpus:
+        reserved["NanoCPUs"] = int(body.cpus * 1e9)
+    if body.memory_mib:
+        reserved["MemoryBytes"] = body.memory_mib * 2**20
+    if body.gpu is not None:
+        others = [each for each in reserved.pop("GenericResources", None) or [] if GPU not in _kinds(each)]
+        wanted = [{"DiscreteResourceSpec": {"Kind": GPU, "Value": body.gpu}}] if body.gpu else []
+        if others or wanted:
+            reserved["GenericResources"] = [*others, *wanted]
+    return {**found, "Reservations": reserved} if reserved else found
+
+
+def _kinds(resource: Spec) -> set[str]:
+    """Return what a generic resource is, however it is counted."""
+    return {str(each.get("Kind")) for each in resource.values()}
 
 
 def _restart(body: RestartBody) -> Spec:

@@ -20,6 +20,8 @@ def test_what_cannot_be_deployed_says_why(fleet: Command, served: Live) -> None:
     assert "minio wants a value for MINIO_ROOT_USER, MINIO_ROOT_PASSWORD." in fleet("deploy", "minio", *at, code=2).stderr
     assert "--env: write NAME=value." in fleet("deploy", "redis", "--env", "x", *at, code=2).stderr
     assert "The fleet has no registry" in fleet("deploy", "comfyui", *at, code=4).stderr
+    assert "the catalogue says how many" in fleet("deploy", "comfyui", "--gpus", "2", *at, code=2).stderr
+    assert "from 0 to 64" in fleet("deploy", "x", "--image", "redis:7", "--gpus", "65", *at, code=4).stderr
     assert "There is no cluster 'vision'" in fleet("deploy", "x", "--image", "redis:7", *at, code=4).stderr
 
 

@@ -201,6 +201,26 @@ def test_a_specification_there_and_back() -> None:
     assert made["TaskTemplate"]["ContainerSpec"]["Image"] == "web:1"
 
 
+def test_of_what_a_task_reserves_that_alone_changes_that_is_given() -> None:
+    body = ServiceBody.model_validate({"name": "web", "image": "web:1", "resources": {"gpu": 2, "memory_mib": 512}})
+    made = spec.made(body, RULES)
+    other = {"NamedResourceSpec": {"Kind": "FPGA", "Value": "f0"}}
+    made["TaskTemplate"]["Resources"]["Reservations"]["GenericResources"].append(other)
+    made["TaskTemplate"]["Resources"]["Limits"] = {"Pids": 100}
+
+    def after(**resources: Any) -> Any:
+        return spec.changed(made, ServiceChange.model_validate({"resources": resources}))["TaskTemplate"]["Resources"]
+
+    gpu = {"DiscreteResourceSpec": {"Kind": spec.GPU, "Value": 1}}
+    kept = {"MemoryBytes": 512 * 2**20}
+    assert after(gpu=1) == {"Limits": {"Pids": 100}, "Reservations": {**kept, "GenericResources": [other, gpu]}}
+    assert after(gpu=0) == {"Limits": {"Pids": 100}, "Reservations": {**kept, "GenericResources": [other]}}
+    assert after(cpus=1.5)["Reservations"]["GenericResources"] == made["TaskTemplate"]["Resources"]["Reservations"]["GenericResources"]
+    assert (after(cpus=1.5)["Reservations"]["NanoCPUs"], spec.gpus(made)) == (1_500_000_000, 2)
+    bare = spec.made(ServiceBody(name="web", image="web:1"), RULES)
+    assert spec.changed(bare, ServiceChange.model_validate({"resources": {"gpu": 0}})) == bare
+
+
 def test_labels_from_facts() -> None:
     facts = {"is_jetson": True, "l4t_version": "36.4.3", "jetpack_version": "6.2", "compute_capability": "8.7"}
     ours = labels.from_facts("agx0", None, facts)
