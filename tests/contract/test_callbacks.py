@@ -282,6 +282,7 @@ def test_every_way_to_end_is_told(api: TestClient, agent: FakeAgent, clock: Manu
     agent.fail(agent.take())
     settle(api)
     assert deliveries(api, failed) == [], "it is tried again"
+    clock.advance(1)
     agent.fail(agent.take())
     events[failed] = "job.failed"
     late = submit(api, there.url, max_retries=0, timeout_seconds=5)
@@ -290,6 +291,7 @@ def test_every_way_to_end_is_told(api: TestClient, agent: FakeAgent, clock: Manu
     agent.beat(lease)
     api.portal.call(api.app.state.fleet.leases.reap)
     events[late] = "job.failed"
+    clock.advance(300)  # the node was given nothing after three jobs in a row that went wrong
     poison = submit(api, there.url)
     for _ in range(LOSS_LIMIT):
         agent.take()
