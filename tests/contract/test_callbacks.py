@@ -153,6 +153,9 @@ def test_500_and_then_200(api: TestClient, agent: FakeAgent, clock: ManualClock,
     assert first.headers["webhook-timestamp"] != second.headers["webhook-timestamp"]
     [delivery] = deliveries(api, job_id)
     assert [each["status_code"] for each in delivery["attempts"]] == [500, 200]
+    figures = api.get("/metrics").text
+    assert 'fleet_callback_attempts_total{state="retrying"} 1.0' in figures
+    assert 'fleet_callback_attempts_total{state="delivered"} 1.0' in figures
     assert callback(api, job_id) == "delivered"
 
 
