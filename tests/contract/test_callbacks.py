@@ -349,6 +349,12 @@ def test_messages_go_with_their_job(api: TestClient, agent: FakeAgent, clock: Ma
     assert api.portal.call(fleet.db.read, lambda db: db.exec_driver_sql("SELECT count(*) FROM deliveries").scalar_one()) == 0
 
 
+def test_a_job_that_ended_before_there_were_callbacks_says_so(api: TestClient, agent: FakeAgent, there: Receiver) -> None:
+    job_id = finished(api, agent, there.url)
+    api.portal.call(api.app.state.fleet.db.write, lambda db: db.exec_driver_sql("DELETE FROM deliveries") and None)
+    assert callback(api, job_id) == "not_sent"
+
+
 def test_addresses_that_are_not_meant_are_refused(settings: Settings, clock: ManualClock, there: Receiver) -> None:
     settings = settings.model_copy(update={"callback_networks": ["0.0.0.0/0", "::/0"]})
     settings.home.mkdir()
