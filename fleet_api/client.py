@@ -18,6 +18,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from fleet_api.client_build import BuildCalls
+from fleet_api.client_models import ModelCalls
 from fleet_api.client_nodes import NodeCalls
 from fleet_api.client_remote import RemoteCalls
 from fleet_api.client_services import ServiceCalls
@@ -88,7 +89,7 @@ class FleetUnreachable(Exception):
     """Nobody answers at the address."""
 
 
-class FleetClient(NodeCalls, RemoteCalls, ServiceCalls, BuildCalls):
+class FleetClient(ModelCalls, NodeCalls, RemoteCalls, ServiceCalls, BuildCalls):
     """A synchronous client. Every method returns the API's JSON.
 
     Raises:

@@ -8,6 +8,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fleet_api.callbacks.states import DeliveryState
 from fleet_api.jobs import repository
 from fleet_api.lifespan import State
 from fleet_api.version import __version__
@@ -66,10 +67,15 @@ def _nodes(fleet: State) -> list[Metric]:
 
 
 def _events(fleet: State) -> list[Metric]:
+    callbacks = CounterMetricFamily("fleet_callback_attempts", "Attempts at callbacks, by what became of the message", labels=["state"])
+    for state, number in fleet.callbacks.courier.attempts.items():
+        if state != DeliveryState.PENDING:
+            callbacks.add_metric([state], number)
     build = GaugeMetricFamily("fleet_build_info", "The version that runs", labels=["version"])
     build.add_metric([__version__], 1)
     return [
         CounterMetricFamily("fleet_events", "Events published", value=fleet.bus.published),
         GaugeMetricFamily("fleet_event_subscribers", "Who listens to them", value=fleet.bus.subscribers),
+        callbacks,
         build,
     ]

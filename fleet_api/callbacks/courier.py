@@ -22,7 +22,7 @@ from fleet_api.callbacks import backoff, repository, signing
 from fleet_api.callbacks.models import Delivery
 from fleet_api.callbacks.secrets import WebhookSecrets
 from fleet_api.callbacks.states import DeliveryState, Outcome, after, read
-from fleet_api.errors import Conflict, FleetError
+from fleet_api.errors import Conflict
 from fleet_api.kit.background import in_background
 from fleet_api.kit.clock import Clock, rfc3339
 from fleet_api.kit.db import Database
@@ -46,6 +46,9 @@ class Courier:
 
     def __init__(self, db: Database, clock: Clock, http: HttpOut, secrets: WebhookSecrets) -> None:
         self.http = http
+        self.attempts = dict.fromkeys(DeliveryState, 0)
+        """How many attempts left a message in each state, since the start."""
+
         self._db = db
         self._clock = clock
         self._secrets = secrets
@@ -132,10 +135,12 @@ class Courier:
             took = self._clock.monotonic() - started
             try:
                 state = await self._db.write(lambda db: self._note(db, row.id, outcome, at, took))
-            except FleetError as error:
-                log.error("callback_not_noted", delivery=row.id, reason=error.detail)
+            except Exception as error:
+                log.error("callback_not_noted", delivery=row.id, reason=str(error))
                 await asyncio.sleep(TROUBLE_SECONDS)  # it is due still, and must not go out again and again meanwhile
             else:
+                if state is not None:
+                    self.attempts[state] += 1
                 tell = log.info if outcome.taken else log.warning
                 tell(
                     "callback", job=row.job_id, delivery=row.id, host=row.host, status=outcome.status_code, state=state, error=outcome.error

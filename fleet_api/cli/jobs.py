@@ -11,7 +11,7 @@ from fleet_api.cli.common import Json, Url, calling, fail, print_json, print_tab
 
 EXAMPLES = (
     "Examples: fleet jobs; fleet jobs --status queued --limit 10; fleet jobs --cancel JOB_ID; fleet jobs --deliveries JOB_ID; "
-    "fleet jobs --deliveries JOB_ID --replay DELIVERY_ID"
+    "fleet jobs --deliveries JOB_ID --replay DELIVERY_ID; fleet jobs --explain JOB_ID"
 )
 
 
@@ -19,6 +19,9 @@ def jobs(
     status: Annotated[str | None, typer.Option(help="Only jobs in this state: queued, processing, completed, failed, cancelled")] = None,
     limit: Annotated[int, typer.Option(help="Jobs to show, 1 to 500")] = 20,
     cancel: Annotated[str | None, typer.Option("--cancel", help="Cancel this job instead", metavar="JOB_ID")] = None,
+    explain: Annotated[
+        str | None, typer.Option("--explain", help="Say why this job waits, or why it went to its node, instead", metavar="JOB_ID")
+    ] = None,
     deliveries: Annotated[
         str | None, typer.Option("--deliveries", help="Show what became of this job's callbacks instead", metavar="JOB_ID")
     ] = None,
@@ -29,8 +32,11 @@ def jobs(
     """Show the newest jobs."""
     if replay and not deliveries:
         fail("--replay: say of which job, with --deliveries JOB_ID.", exit_codes.USAGE)
-    if cancel and deliveries:
-        fail("--cancel and --deliveries: give one of the two.", exit_codes.USAGE)
+    if sum(each is not None for each in (cancel, deliveries, explain)) > 1:
+        fail("--cancel, --deliveries and --explain: give one of them.", exit_codes.USAGE)
+    if explain:
+        _explain(explain, url, as_json)
+        return
     if deliveries:
         _deliveries(deliveries, replay, min(limit, 500), url, as_json)
         return
@@ -57,6 +63,22 @@ def jobs(
     )
     if answer["total"] > len(rows):
         say(f"{len(rows)} of {answer['total']}; --limit shows more.")
+
+
+def _explain(job_id: str, url: str | None, as_json: bool) -> None:
+    with calling(url) as client:
+        job = client.explain(job_id)
+    if as_json:
+        print_json(job)
+        return
+    say(f"{job['job_id']}: {job['status']}")
+    say(job["explanation"])
+    for each in job["history"]:
+        say(f"  attempt {each['attempt']} on {each['node_id']}: {each.get('outcome') or 'at work'}{_because(each.get('error'))}")
+
+
+def _because(error: str | None) -> str:
+    return f", {error}" if error else ""
 
 
 def _deliveries(job_id: str, replay: str | None, limit: int, url: str | None, as_json: bool) -> None:

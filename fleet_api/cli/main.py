@@ -19,6 +19,7 @@ from fleet_api.cli import (
     join,
     keys,
     lab,
+    models,
     nodes,
     operations,
     registry,
@@ -37,7 +38,7 @@ from fleet_api.version import __version__
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
 ORDER = (
-    "up", "serve", "status", "generate", "jobs", "nodes", "vault", "scan", "join", "import", "exec", "services", "clusters",
+    "up", "serve", "status", "generate", "jobs", "models", "nodes", "vault", "scan", "join", "import", "exec", "services", "clusters",
     "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule", "keys", "webhook-secret", "enrol",
     "tls", "audit", "simulate", "lab",
 )  # fmt: skip
@@ -62,6 +63,7 @@ app.command("up", epilog=up.EXAMPLES)(up.up)
 app.command("serve", epilog="Example: fleet serve")(up.serve)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
 app.command("jobs", epilog=jobs.EXAMPLES)(jobs.jobs)
+app.command("models", epilog=models.EXAMPLES)(models.models)
 app.command("nodes", epilog=nodes.EXAMPLES)(nodes.nodes)
 app.command("join", epilog=join.EXAMPLES)(join.join)
 app.command("import", epilog=import_inventory.EXAMPLES)(import_inventory.import_inventory)

@@ -8,7 +8,10 @@ import typer
 
 from fleet_api.cli.common import Json, Url, calling, print_json, print_table, say
 
-EXAMPLES = "Examples: fleet nodes; fleet nodes --json; fleet nodes --remove NODE_ID; fleet nodes --accept-host-key NODE_ID SHA256:..."
+EXAMPLES = (
+    "Examples: fleet nodes; fleet nodes --json; fleet nodes --maintenance agx0; fleet nodes --working agx0; fleet nodes --remove NODE_ID; "
+    "fleet nodes --accept-host-key NODE_ID SHA256:..."
+)
 
 
 def nodes(
@@ -17,10 +20,15 @@ def nodes(
         tuple[str, str] | None,
         typer.Option("--accept-host-key", help="Trust the SSH host key that this node showed last instead", metavar="NODE_ID FINGERPRINT"),
     ] = None,
+    maintenance: Annotated[str | None, typer.Option("--maintenance", help="Give this node no more jobs", metavar="NODE_ID")] = None,
+    working: Annotated[str | None, typer.Option("--working", help="Give this node jobs again", metavar="NODE_ID")] = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
     """Show every node with its figures."""
+    if maintenance or working:
+        _maintain(url, maintenance or working or "", bool(maintenance), as_json)
+        return
     if accept_host_key:
         _accept(url, *accept_host_key, as_json)
         return
@@ -49,6 +57,15 @@ def nodes(
         ["NODE", "STATUS", "IP", "CLUSTER", "CPU", "MEMORY", "GPU", "DISK", "TEMP", "LAST SEEN"], rows,
         "No nodes yet. 'fleet up' starts an agent on this machine.",
     )  # fmt: skip
+
+
+def _maintain(url: str | None, node_id: str, on: bool, as_json: bool) -> None:
+    with calling(url) as client:
+        node = client.maintenance(node_id, on)
+    if as_json:
+        print_json(node)
+    else:
+        say(f"{node_id}: {'it is given no more jobs; what it does, it ends' if on else 'it is given jobs again'}")
 
 
 def _accept(url: str | None, node_id: str, fingerprint: str, as_json: bool) -> None:

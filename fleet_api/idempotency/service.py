@@ -47,8 +47,8 @@ class Repeats:
         self._key_file = key_file
         self._secret: bytes | None = None
         self._at_work: set[tuple[str, str, str]] = set()
-        self._landing: dict[tuple[str, str, str], tuple[str, Said]] = {}
-        self._writes: set[asyncio.Task[None]] = set()
+        self._landing: dict[tuple[str, str, str], tuple[RequestKey, Said]] = {}
+        self._writing: asyncio.Task[None] | None = None
 
     def key_of(self, caller: str, row: str, key: str, path: str, query: bytes, body: bytes) -> RequestKey:
         """Return the key of a request. Raises Unavailable where the data folder cannot be used."""
@@ -73,8 +73,8 @@ class Repeats:
         Raises IdempotencyMismatch for another request, and Conflict where the answer was not kept or speaks of what was deleted.
         """
         if once.whose in self._landing:
-            body_hash, said = self._landing[once.whose]
-            _refuse_other(once, body_hash)
+            first, said = self._landing[once.whose]
+            _refuse_other(once, first.body_hash)
             return said
         since = self._clock.now() - KEPT_SECONDS
 
@@ -101,10 +101,9 @@ class Repeats:
         kept = said.body if keep and len(said.body) <= LARGEST else None
         if once.stored:  # the key is on disk: nobody has to wait for the answer to be there too
             if kept is not None:
-                self._landing[once.whose] = once.body_hash, said
-                task = asyncio.create_task(self._land(once, said.status, kept), name="idempotency")
-                self._writes.add(task)
-                task.add_done_callback(self._writes.discard)
+                self._landing[once.whose] = once, said
+                if self._writing is None:
+                    self._writing = asyncio.create_task(self._land(), name="idempotency")
             return
         now = self._clock.now()
         await self._noted(lambda db: repository.add(db, once, now, status=said.status, response=kept))
@@ -116,14 +115,20 @@ class Repeats:
 
     async def settled(self) -> None:
         """Wait until the answers that were given are on disk."""
-        while self._writes:
-            await asyncio.gather(*self._writes, return_exceptions=True)
+        while self._writing is not None:
+            await asyncio.shield(self._writing)
 
-    async def _land(self, once: RequestKey, status: int, body: str) -> None:
+    async def _land(self) -> None:
+        """Write the answers; those that come while a write is under way share the next."""
         try:
-            await self._noted(lambda db: repository.answered(db, once, status, body))
+            while self._landing:
+                batch = dict(self._landing)
+                said = [(once, *answer) for once, answer in batch.values()]
+                await self._noted(lambda db, said=said: repository.answered(db, said))  # type: ignore[misc]
+                for whose in batch:
+                    del self._landing[whose]
         finally:
-            del self._landing[once.whose]
+            self._writing = None
 
     async def _noted(self, write: Callable[[Connection], None]) -> None:
         try:

@@ -30,11 +30,11 @@ class Crew:
         self.costs = costs
 
     def workers(self) -> list[Worker]:
-        """Return the agents that are online, with what bars those that are idle."""
+        """Return the agents that are online, with what bars them."""
         now = self._clock.monotonic()
         online = [node for node in self._nodes.all() if node.online and node.row.credential_hash]
         for node in online:
-            node.worker.barred = node.barred(now) if node.worker.idle else None
+            node.worker.barred = node.barred(now)
         return [node.worker for node in online]
 
     def asks(self, node: LiveNode) -> None:

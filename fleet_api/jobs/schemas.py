@@ -23,7 +23,9 @@ class QueueJobBody(RequestBody):
     payload: JsonObject = Field(default_factory=dict, examples=[{"prompt": "a red circle on a blue background"}])
     target_cluster: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(None, examples=[None])
     target_node: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(None, examples=[None])
-    callback_url: Annotated[Text, Field(max_length=2000), AfterValidator(checked_url)] | None = Field(None, examples=[None])
+    callback_url: Annotated[Text, Field(max_length=2000), AfterValidator(checked_url)] | None = Field(
+        None, examples=[None], description="Called with a signed message when the job ends; GET .../deliveries tells what became of it"
+    )
     max_retries: Annotated[Integer, Field(ge=0, le=100)] = 3
     timeout_seconds: Annotated[Number, Field(ge=1, le=604_800)] = 3600
 
@@ -95,7 +97,9 @@ class JobView(BaseModel):
     payload: dict[str, Any] = Field(default_factory=dict)
     result: dict[str, Any] | None = None
     error: str | None = None
-    callback: str | None = None
+    callback: str | None = Field(
+        None, description="Where the message to callback_url stands: pending, retrying, delivered, gave_up; not_sent of old jobs"
+    )
     callback_url: str | None = None
     target_cluster: str | None = None
     target_node: str | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from gpu_inference.protocol import Metrics
 
 MAINTENANCE_LABEL = "maintenance"
-"""A node with this label gets no new jobs: ``fleet nodes label NODE maintenance=yes``."""
+"""A node with this label gets no new jobs: ``fleet nodes --maintenance NODE``."""
 
 FAULTS_IN_A_ROW = 3
 QUARANTINE_SECONDS = 300.0

@@ -45,9 +45,9 @@ def _ahead(queue: WaitingQueue, job: WaitingJob) -> str:
     tier = queue.tier(job.priority)
     place = tier.by_age.bisect_left(job.order) if tier is not None else 0
     above = sum(len(other.by_age) for other in queue.tiers() if other.priority > job.priority)
-    higher = f"{above} jobs of a higher priority wait, and " if above > 1 else "One job of a higher priority waits, and " if above else ""
-    older = "no job of its own priority is older" if not place else f"{place} older {'job' if place == 1 else 'jobs'} of its priority wait"
-    return f"{higher}{older}.".capitalize() if not higher else f"{higher}{older}."
+    higher = {0: "", 1: "One job of a higher priority waits. "}.get(above, f"{above} jobs of a higher priority wait. ")
+    older = {0: "No job of its own priority is older", 1: "One older job of its priority waits"}.get(place)
+    return f"{higher}{older or f'{place} older jobs of its priority wait'}."
 
 
 def _model(job: WaitingJob, there: Sequence[Worker], now: float) -> str:

@@ -153,6 +153,9 @@ def test_500_and_then_200(api: TestClient, agent: FakeAgent, clock: ManualClock,
     assert first.headers["webhook-timestamp"] != second.headers["webhook-timestamp"]
     [delivery] = deliveries(api, job_id)
     assert [each["status_code"] for each in delivery["attempts"]] == [500, 200]
+    figures = api.get("/metrics").text
+    assert 'fleet_callback_attempts_total{state="retrying"} 1.0' in figures
+    assert 'fleet_callback_attempts_total{state="delivered"} 1.0' in figures
     assert callback(api, job_id) == "delivered"
 
 
@@ -282,6 +285,7 @@ def test_every_way_to_end_is_told(api: TestClient, agent: FakeAgent, clock: Manu
     agent.fail(agent.take())
     settle(api)
     assert deliveries(api, failed) == [], "it is tried again"
+    clock.advance(1)
     agent.fail(agent.take())
     events[failed] = "job.failed"
     late = submit(api, there.url, max_retries=0, timeout_seconds=5)
@@ -290,6 +294,8 @@ def test_every_way_to_end_is_told(api: TestClient, agent: FakeAgent, clock: Manu
     agent.beat(lease)
     api.portal.call(api.app.state.fleet.leases.reap)
     events[late] = "job.failed"
+    api.post("/api/vision/generate", json={"prompt": "x"})
+    agent.finish(agent.take())  # else the node is given nothing, after three jobs in a row that went wrong
     poison = submit(api, there.url)
     for _ in range(LOSS_LIMIT):
         agent.take()
@@ -344,6 +350,12 @@ def test_messages_go_with_their_job(api: TestClient, agent: FakeAgent, clock: Ma
     api.portal.call(Retention(fleet.db, clock, fleet.settings.model_copy(update={"keep_jobs_days": 0.5})).run)
     assert api.get(f"/api/queue/jobs/{job_id}/deliveries").status_code == 404
     assert api.portal.call(fleet.db.read, lambda db: db.exec_driver_sql("SELECT count(*) FROM deliveries").scalar_one()) == 0
+
+
+def test_a_job_that_ended_before_there_were_callbacks_says_so(api: TestClient, agent: FakeAgent, there: Receiver) -> None:
+    job_id = finished(api, agent, there.url)
+    api.portal.call(api.app.state.fleet.db.write, lambda db: db.exec_driver_sql("DELETE FROM deliveries") and None)
+    assert callback(api, job_id) == "not_sent"
 
 
 def test_addresses_that_are_not_meant_are_refused(settings: Settings, clock: ManualClock, there: Receiver) -> None:

@@ -318,7 +318,7 @@ def test_waits_are_predicted_once_a_job_has_been_measured(api: TestClient, agent
     for _ in range(3):
         last = submit(api)
     shown = job(api, last)
-    assert shown["wait_seconds"] == pytest.approx(4 * 3, rel=0.02), "one at work and two ahead, on one node, at 4 s each"
+    assert shown["wait_seconds"] == pytest.approx(4 * 3, rel=0.05), "one at work and two ahead, on one node, at 4 s each"
 
 
 def test_a_sync_generate_that_no_agent_can_serve_is_503(api: TestClient) -> None:

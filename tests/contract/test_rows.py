@@ -58,7 +58,7 @@ def test_elements(api: TestClient, agent: FakeAgent) -> None:
     [worker] = api.get("/api/vision/nodes").json()["nodes"]
     assert worker == {
         "node_id": "agx0", "status": "busy", "loaded_model": "fleet-shapes", "current_job": running["job_id"], "progress": 50,
-        "queue": 1, "url": None,
+        "queue": 1, "url": None, "unavailable": None,
     }  # fmt: skip
     [waiting] = api.get("/api/vision/queue").json()["queue"]
     assert set(waiting) == {"job_id", "position", "model", "priority", "status", "wait_seconds", "created_at"}

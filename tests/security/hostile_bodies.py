@@ -77,8 +77,11 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             "priority": numbers("from -1000 to 1000", 1001, -1001),
             "model": texts(200),
             "scheduler": texts(200),
+            "target_node": texts(200),
+            "target_cluster": texts(200),
         },
     ),
+    "/api/vision/models/switch/nope": ({"model": "x"}, {"model": texts(200)}),
     "/api/fleet/generate": (
         PICTURE,
         {
@@ -96,6 +99,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             "max_retries": numbers("from 0 to 100", -1, 101, 2**40),
             "timeout_seconds": numbers("from 1 to 604800", 0, 604_801, -1, whole=False),
             "target_cluster": texts(200),
+            "target_node": texts(200),
             "callback_url": [
                 Bad("javascript:alert(1)", "javascript", "http"),
                 Bad("file:///etc/passwd", "file", "http"),

@@ -141,6 +141,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
     bodies: dict[str, Any] = {
         "POST /api/fleet/generate": {"json": {"prompt": "x", "model": "nope"}},
         "POST /api/vision/generate": {"json": {"prompt": "x", "model": "nope"}},
+        "POST /api/vision/models/switch/{node_id}": {"json": {"model": "nope"}},
         "POST /api/queue/jobs": {"json": {"job_type": "image_gen", "payload": {"prompt": "x", "model": "nope"}}},
         "POST /api/queue/jobs/batch": {"json": {"jobs": []}},
         "POST /api/keys": {"json": {"name": f"key-{uuid.uuid4()}", "role": "viewer"}},
@@ -224,6 +225,7 @@ def test_every_route_of_the_application_has_a_role(place: Place) -> None:
 
 BY_OPERATORS = {
     "POST /api/fleet/generate", "POST /api/vision/generate", "POST /api/vision/jobs/stop-all", "POST /api/vision/jobs/{job_id}/cancel",
+    "POST /api/vision/models/switch/{node_id}",
     "DELETE /api/vision/outputs/{filename}", "POST /api/queue/jobs", "POST /api/queue/jobs/batch", "DELETE /api/queue/jobs/{job_id}",
     "POST /api/queue/jobs/{job_id}/retry", "POST /api/operations/{operation_id}/cancel", "POST /api/swarm/services/{service_id}/scale",
     "POST /api/swarm/containers/{container_id}/restart", "POST /api/swarm/containers/{container_id}/stop",

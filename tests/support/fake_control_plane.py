@@ -201,7 +201,7 @@ class FakeControlPlane:
             if time.monotonic() >= end:
                 break
             self.changed.wait(0.2)
-        return 200, {"lease": None, "stop": []}
+        return 200, {"lease": None, "load": None, "stop": []}
 
     def _next(self, message: dict[str, Any]) -> Job | None:
         for job in self.jobs.values():

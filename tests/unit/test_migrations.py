@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -82,3 +83,28 @@ def test_the_head_that_is_looked_for_is_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+def test_jobs_outlive_the_step_to_callbacks_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.db"
+    upgrade(path)
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    job: dict[str, object] = {"seq": 1, "id": "j", "door": "queue", "job_type": "custom", "state": "queued", "priority": 0, "front": 0}
+    job |= {"payload": "{}", "max_retries": 3, "timeout_seconds": 60, "attempt": 0, "failures": 0, "losses": 0, "overtaken": 0}
+    job |= {"step": 0, "steps": 0, "created_at": 1, "queued_at": 1}
+    put = f"INSERT INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})"
+    engine = sqlite_engine(path)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(put, tuple(job.values()))
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0004")
+        connection.exec_driver_sql("INSERT INTO idempotency_keys VALUES ('k', 'h', '[]', 1)")
+        connection.exec_driver_sql("COMMIT")
+    engine.dispose()
+    assert upgrade(path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT id FROM jobs").fetchall() == [("j",)]
+        assert connection.execute("SELECT count(*) FROM idempotency_keys").fetchone() == (0,)
+    connection.close()

@@ -1,0 +1,36 @@
+"""``fleet models``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fleet_api.cli.common import Json, Url, calling, print_json, print_table, say
+
+EXAMPLES = "Examples: fleet models; fleet models --load agx0 fleet-shapes; fleet models --json"
+SAID = {"loaded": "it was loaded already", "loading": "it is loaded now", "waiting": "it is loaded after the node's job"}
+
+
+def models(
+    load: Annotated[
+        tuple[str, str] | None, typer.Option("--load", help="Have this node load this model instead", metavar="NODE_ID MODEL")
+    ] = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Show the models of the fleet and the nodes that have them loaded."""
+    with calling(url) as client:
+        switched = client.load_model(*load) if load else None
+        found = [] if load else client.models()
+    if as_json:
+        print_json(switched or found)
+        return
+    if switched is not None:
+        say(f"{switched['node_id']}: {switched['model']}: {SAID.get(switched['status'], switched['status'])}")
+        return
+    rows = [
+        [model["name"], model["type"], model["size"], "yes" if model["default"] else "", ", ".join(model["loaded_on"]) or "-"]
+        for model in found
+    ]
+    print_table(["MODEL", "TYPE", "SIZE", "DEFAULT", "LOADED ON"], rows, "No models yet: no agent is enrolled. Start one with 'fleet up'.")
