@@ -12,7 +12,7 @@ from benchmarks.scheduling.ai_horde import AiHorde
 from benchmarks.scheduling.invokeai import InvokeAi
 from benchmarks.scheduling.localai import LocalAi
 from benchmarks.scheduling.swarmui import SwarmUi
-from benchmarks.scheduling.traces import JOBS, SEEDS, SWITCH_SECONDS, TRACES, WIDER, Load
+from benchmarks.scheduling.traces import JOBS, SEEDS, SWITCH_SECONDS, TRACES, WIDER, Traffic
 from fleet_api.scheduling.simulation.events import Policy, run
 from fleet_api.scheduling.simulation.policies import Fifo, Smart
 from fleet_api.scheduling.simulation.report import latency
@@ -30,7 +30,7 @@ RULES: Mapping[str, Callable[[], Policy]] = {
 }
 GOALS = {"mean_s": 0.45, "p99_s": 0.35}
 Figures = dict[str, float]
-Job = tuple[Load, str, int, float, int]
+Job = tuple[Traffic, str, int, float, int]
 
 
 def one(job: Job) -> Figures:
@@ -44,7 +44,7 @@ def one(job: Job) -> Figures:
 
 
 def compare(
-    loads: Iterable[Load],
+    loads: Iterable[Traffic],
     rules: Sequence[str] = tuple(RULES),
     switch: float = SWITCH_SECONDS,
     jobs: int = JOBS,

@@ -25,7 +25,7 @@ BURSTS = 0.04
 
 
 @dataclass(frozen=True)
-class Load:
+class Traffic:
     """A fleet and what is asked of it: ``load`` is the share of the nodes' time that is work; model k is wanted k^-``zipf`` as often."""
 
     nodes: int
@@ -57,25 +57,25 @@ class Load:
 
 
 TRACES = (
-    Load(3, 3, 0.6),
-    Load(10, 6, 0.5),
-    Load(10, 6, 0.7),
-    Load(10, 6, 0.85),
-    Load(10, 20, 0.7),
-    Load(50, 20, 0.8),
-    Load(10, 6, 0.6, bursts=True),
+    Traffic(3, 3, 0.6),
+    Traffic(10, 6, 0.5),
+    Traffic(10, 6, 0.7),
+    Traffic(10, 6, 0.85),
+    Traffic(10, 20, 0.7),
+    Traffic(50, 20, 0.8),
+    Traffic(10, 6, 0.6, bursts=True),
 )
 """Those that the goals are told for."""
 
 WIDER = (
-    Load(3, 6, 0.3),
-    Load(5, 8, 0.3),
-    Load(10, 20, 0.4),
-    Load(4, 12, 0.5),
-    Load(20, 10, 0.7),
-    Load(3, 3, 0.3),
-    Load(10, 6, 0.7, zipf=0.0),
-    Load(5, 8, 0.3, zipf=0.0),
-    Load(10, 20, 0.4, zipf=0.0),
+    Traffic(3, 6, 0.3),
+    Traffic(5, 8, 0.3),
+    Traffic(10, 20, 0.4),
+    Traffic(4, 12, 0.5),
+    Traffic(20, 10, 0.7),
+    Traffic(3, 3, 0.3),
+    Traffic(10, 6, 0.7, zipf=0.0),
+    Traffic(5, 8, 0.3, zipf=0.0),
+    Traffic(10, 20, 0.4, zipf=0.0),
 )
 """More: mostly many models and little to do, where a job that comes finds its model loaded or waits for it, whatever the rule."""

@@ -68,6 +68,7 @@ class Outlook:
         self.models: set[str | None] = set()
         self._queue = queue
         self._workers: dict[str | None, list[Worker]] = {}
+        self._instant: list[Worker] = []
         self._holders: dict[GroupKey, Holders] = {}
         self._areas: dict[GroupKey, dict[tuple[float, ...], float]] = {}
         self._costs: dict[tuple[object, ...], float] = {}
@@ -77,6 +78,8 @@ class Outlook:
         """Take in the nodes that may work."""
         for worker in workers:
             self._workers.setdefault(worker.model, []).append(worker)
+            if worker.instant:
+                self._instant.append(worker)
 
     def include(self, tier: Tier) -> None:
         """Take in the jobs of one more priority."""
@@ -100,7 +103,10 @@ class Outlook:
 
     def having(self, key: GroupKey) -> Iterable[Worker]:
         """Yield the nodes that have the model of such jobs and could serve them."""
-        return (worker for worker in self._workers.get(key.model, ()) if serves_group(worker, *key))
+        having = self._workers.get(key.model, [])
+        if self._instant:
+            having = [*having, *(worker for worker in self._instant if worker.model != key.model)]
+        return (worker for worker in having if serves_group(worker, *key))
 
     def holders(self, key: GroupKey) -> Holders:
         """Return the nodes that can take jobs of this kind without loading its model first."""

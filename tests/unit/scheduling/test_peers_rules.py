@@ -10,7 +10,7 @@ from benchmarks.scheduling.invokeai import LOOK_AHEAD, InvokeAi
 from benchmarks.scheduling.lanes import Lanes
 from benchmarks.scheduling.localai import LocalAi
 from benchmarks.scheduling.swarmui import SwarmUi
-from benchmarks.scheduling.traces import TRACES, WIDER, Load
+from benchmarks.scheduling.traces import TRACES, WIDER, Traffic
 from fleet_api.scheduling.simulation.events import Policy, SimJob, run
 from fleet_api.scheduling.simulation.trace import Arrival
 
@@ -134,7 +134,7 @@ def test_a_reserved_swarmui_backend_takes_no_more() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("load", [*TRACES, *WIDER], ids=lambda load: load.name)
-def test_every_rule_ends_every_trace(rule: str, load: Load) -> None:
+def test_every_rule_ends_every_trace(rule: str, load: Traffic) -> None:
     trace = load.trace(seed=7, jobs=150)
     done = run(trace, [1.0] * load.nodes, 30.0, RULES[rule]())
     assert all(job.ended > job.started >= job.at and 0 <= job.node < load.nodes for job in done.jobs)
@@ -150,7 +150,7 @@ def test_a_trace_is_its_seeds() -> None:
 
 
 @pytest.mark.parametrize("load", TRACES, ids=lambda load: load.name)
-def test_a_traces_load_is_what_it_says(load: Load) -> None:
+def test_a_traces_load_is_what_it_says(load: Traffic) -> None:
     trace = load.trace(1, 20_000)
     work = sum(each.seconds for each in trace)
     assert work / (trace[-1].at * load.nodes) == pytest.approx(load.load, rel=0.06)
