@@ -170,29 +170,42 @@ def _loads(this: _Round, tier: Tier) -> None:
 
 def _best_move(this: _Round, tier: Tier) -> _Move | None:
     best: _Move | None = None
+    outlook, now = this.outlook, this.now
     free = list(this.free())
     different = _different(free)
+    prices: dict[tuple[str, float], float] = {}
     for key, group in tier.groups.items():
         model = key.model
         if model is None or not free or not this.left(tier, key):
             continue
-        nobody = not this.outlook.holders(key).any
+        nobody = not outlook.holders(key).any
+        mosts: dict[float, float] = {}
         worth: dict[tuple[float, float], float] = {}
         for worker in different if key.node is None else free:
-            if worker.warm(model):
+            if worker.model == model or worker.instant:
                 continue
             pace, speed = worker.switch(model), worker.speed(model)
-            if nobody and worker.model not in this.outlook.models:
-                value = True, _pressure(this, key, pace) - this.outlook.cost(worker, pace) * 1e-6, speed
+            if nobody and worker.model not in outlook.models:
+                value = True, _pressure(this, key, pace) - outlook.cost(worker, pace) * 1e-6, speed
+            elif best is not None and best.value[0]:
+                continue
             else:
+                margin = 0.0 if nobody else MARGIN * pace
+                least = best.value[1] if best is not None else 0.0
+                most = mosts.get(pace)
+                if most is None:
+                    most = mosts[pace] = outlook.waited(key, pace) - margin
+                if most <= least or now < worker.loaded_at + MINIMUM_STAY * pace:
+                    continue
+                price = prices.get((worker.node_id, pace))
+                if price is None:
+                    price = prices[worker.node_id, pace] = CAUTION * outlook.cost(worker, pace)
+                if most - price <= least:
+                    continue  # most end here, without a look at what would be with one more node
                 gain = worth.get((pace, speed))
                 if gain is None:
-                    gain = worth[pace, speed] = this.outlook.saved(key, pace, speed) - (0.0 if nobody else MARGIN * pace)
-                if gain <= (best.value[1] if best is not None and not best.value[0] else 0.0):
-                    continue  # most end here: what follows costs ten times as much
-                if this.now < worker.loaded_at + MINIMUM_STAY * pace:
-                    continue
-                value = False, gain - CAUTION * this.outlook.cost(worker, pace), 0.0
+                    gain = worth[pace, speed] = outlook.saved(key, pace, speed) - margin
+                value = False, gain - price, 0.0
                 if value[1] <= 0:
                     continue
             if (best is None or value > best.value) and group.serves(worker):
