@@ -103,6 +103,7 @@ def report(jobs: int = JOBS, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
     }
     print(f"seconds from arrival to end, mean / p99; {jobs} jobs, {len(seeds)} seeds, a switch takes {SWITCH_SECONDS:g} s")
     _print(table, found["summary"])
+    print("goals:", ", ".join(f"{name} {goal}" for name, goal in GOALS.items()))
     floors = found["summary"]["p99_floors"]
     print(
         f"p99 of the work alone: {floors['work']:.2f} of the best peer's p99; of fifo where switches cost nothing: {floors['free']:.2f}\n"
@@ -122,8 +123,7 @@ def _print(table: Mapping[str, Mapping[str, Figures]], found: Mapping[str, Any])
         each = found["traces"][trace]
         ratios = (each["mean_s"]["ratio"], each["p99_s"]["ratio"], each["floor"]["work"], each["floor"]["free"])
         print(f"{trace:36}{cells}" + "".join(f"{ratio:>7.2f}" for ratio in ratios))
-    means = found["geometric_means"]
-    print("beside the best peer:", ", ".join(f"{name} {means[name]:.2f} (goal {GOALS[name]})" for name in GOALS))
+    print("beside the best peer:", ", ".join(f"{name} {mean:.2f}" for name, mean in found["geometric_means"].items()))
 
 
 if __name__ == "__main__":
