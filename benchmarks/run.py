@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import metrics_stream, onboarding, plays, queue_api, rows, scan, ssh_exec, start, swarm_deploy, swarm_listing
+from benchmarks import metrics_stream, onboarding, plays, queue_api, queue_peers, rows, scan, ssh_exec, start, swarm_deploy, swarm_listing
 from benchmarks.scheduling import compare, growth
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,6 +28,8 @@ def main() -> None:
     found["start"] = start.report()
     print()
     found["queue"] = queue_api.report()
+    print()
+    found["queue_peers"] = queue_peers.report()
     print()
     found["rows"] = rows.report()
     print()
