@@ -37,6 +37,15 @@ class Crew:
             node.worker.barred = node.barred(now)
         return [node.worker for node in online]
 
+    def every(self) -> list[Worker]:
+        """Return all enrolled agents; one that is offline is barred by that."""
+        self.workers()
+        enrolled = [node for node in self._nodes.all() if node.row.credential_hash]
+        for node in enrolled:
+            if not node.online:
+                node.worker.barred = "it is offline"
+        return [node.worker for node in enrolled]
+
     def asks(self, node: LiveNode) -> None:
         """The agent asks for work: whatever it was given before is done with."""
         worker, now = node.worker, self._clock.monotonic()
@@ -67,10 +76,10 @@ class Crew:
     def starts(self, node: LiveNode, job: Job) -> None:
         """The agent was given a job."""
         worker, now = node.worker, self._clock.monotonic()
-        delay = 0.0 if worker.warm(job.model) else worker.switch(job.model)
+        delay = 0.0 if job.model in (None, node.loaded_model) else worker.switch(job.model)
         worker.idle, worker.loading = False, False
         worker.free_at = now + delay + self.costs.seconds(node.id, shape_of(job.model, job.payload))
-        if job.model is not None and job.model != worker.model:
+        if delay:
             worker.model, worker.loaded_at = job.model, now + delay
         worker.lora = job.payload.get("lora")
 

@@ -84,6 +84,9 @@ class LeaseService:
             for held in self._leases.of_node(node.id):
                 if held.job.request_id == request.request_id and held.job.incarnation == request.incarnation:
                     return LeaseReply(lease=_lease_of(held.job))
+            told = self._dispatcher.told(node.id, request.request_id)
+            if told is not None:
+                return LeaseReply(load=told.model)
         waiter = Waiter(node, request.incarnation, request.request_id, request.want_job)
         self._dispatcher.poll(waiter)
         try:

@@ -25,7 +25,7 @@ def why_not(labels: Mapping[str, Any], metrics: Metrics, faults: int, quarantine
     if wanted not in ("", "no", "false", "off", "0"):
         return f"it is in maintenance (its label {MAINTENANCE_LABEL}={wanted})"
     if quarantined_for > 0:
-        return f"{faults} jobs in a row went wrong on it; it is tried again in {quarantined_for:.0f} s"
+        return f"{faults} jobs or loads in a row went wrong on it; it is tried again in {quarantined_for:.0f} s"
     if 0 < metrics.disk_free_mib < LEAST_DISK_MIB:
         return f"only {metrics.disk_free_mib:.0f} MiB of its disk are free, and {LEAST_DISK_MIB:.0f} are needed"
     if metrics.temperature is not None and metrics.temperature >= HOTTEST:

@@ -56,6 +56,26 @@ def test_a_node_is_told_to_load_what_the_queue_needs_and_then_given_the_job(api:
     agent.finish(lease)
 
 
+def test_an_answer_that_was_lost_is_given_again(api: TestClient) -> None:
+    agent = modern(api)
+    submit(api)
+    assert agent.lease(request_id="one", wait=5)["load"] == "fleet-shapes"
+    assert agent.lease(request_id="one")["load"] == "fleet-shapes"
+    agent.loaded_model = "fleet-shapes"
+    agent.finish(agent.take())
+    assert not api.app.state.fleet.nodes.get("agx1").faulty
+
+
+def test_a_load_that_fails_is_a_fault_of_the_node(api: TestClient, clock: ManualClock) -> None:
+    agent = modern(api)
+    job = submit(api)
+    for _ in range(3):
+        assert agent.lease(wait=5)["load"] == "fleet-shapes"
+        clock.advance(1)
+    assert agent.lease()["load"] is None
+    assert "3 jobs or loads in a row went wrong on it" in explained(api, job)
+
+
 def test_an_agent_that_cannot_be_told_gets_the_job_at_once(api: TestClient, agent: FakeAgent) -> None:
     job = submit(api)
     assert agent.take()["job_id"] == job
@@ -108,6 +128,15 @@ def test_a_node_that_is_offline_is_not_switched(api: TestClient, clock: ManualCl
     assert (answer.status_code, "offline" in answer.json()["detail"]) == (503, True)
 
 
+def test_a_job_whose_only_nodes_are_offline_says_so(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
+    job = submit(api)
+    clock.advance(10)
+    api.portal.call(api.app.state.fleet.nodes.check_silence)
+    assert explained(api, job) == (
+        "Node agx0 is given nothing: it is offline. No other node could take it; it waits until one of them can."
+    )  # fmt: skip
+
+
 def test_a_pinned_job_waits_for_its_node(api: TestClient, agent: FakeAgent) -> None:
     other = FakeAgent.enrol(api, "agx1")
     other.lease()
@@ -150,7 +179,7 @@ def test_three_jobs_in_a_row_that_go_wrong_put_a_node_in_quarantine(api: TestCli
     good = submit(api)
     clock.advance(1)
     assert agent.lease()["lease"] is None
-    assert "3 jobs in a row went wrong on it" in explained(api, good)
+    assert "3 jobs or loads in a row went wrong on it" in explained(api, good)
     clock.advance(300)
     agent.finish(agent.take())
     assert api.get("/api/vision/nodes").json()["nodes"][0]["unavailable"] is None
