@@ -27,6 +27,7 @@ class Crew:
         self._nodes = nodes
         self._clock = clock
         self._loading: dict[str, tuple[str, float]] = {}
+        self._power_modes: dict[str, object] = {}
         self.costs = costs
 
     def workers(self) -> list[Worker]:
@@ -53,6 +54,10 @@ class Crew:
         worker.speed = lambda model, name=node.id: self.costs.speed(name, model)  # type: ignore[misc]
         for model in node.capabilities.models:
             self.costs.size(model.name, model.size_bytes)
+        mode = node.row.facts.get("power_mode")
+        if self._power_modes.setdefault(node.id, mode) != mode:
+            self._power_modes[node.id] = mode
+            self.costs.forget(node.id)
         loading = self._loading.pop(node.id, None)
         if loading is not None:
             self._loaded(node, *loading)

@@ -269,3 +269,18 @@ def test_predicted_waits_are_right(api: TestClient, clock: ManualClock) -> None:
         give()
     assert len(errors) >= 100
     assert statistics.median(errors) <= 0.25, f"median error {statistics.median(errors):.2f}"
+
+
+def test_what_was_measured_in_another_power_mode_is_forgotten(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
+    agent.loaded_model = "fleet-shapes"
+    agent.beat(facts={"power_mode": "MAXN"})
+    for _ in range(2):
+        submit(api)
+        lease = agent.take()
+        clock.advance(1)
+        agent.finish(lease)
+    costs = api.app.state.fleet.jobs._crew.costs
+    assert any(key[0] == "agx0" for key in costs._rates)
+    agent.beat(facts={"power_mode": "MODE_15W"})
+    agent.lease()
+    assert not any(key[0] == "agx0" for key in costs._rates)
