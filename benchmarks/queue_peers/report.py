@@ -27,7 +27,7 @@ from benchmarks.servers import control_plane
 
 APPS = Path(__file__).parent / "apps"
 RESULTS = Path(__file__).parents[1] / "results" / "queue_peers.json"
-PACKAGES = ("celery[redis]", "rq", "dramatiq[redis]", "saq[redis]", "taskiq<0.12", "taskiq-redis", "procrastinate")
+PACKAGES = ("celery[redis]", "rq", "dramatiq[redis]", "saq[redis]", "taskiq>=0.12,<0.13", "taskiq-redis", "procrastinate")
 PEERS = ("celery", "rq", "dramatiq", "saq", "taskiq", "procrastinate")
 JOBS = 2_000
 BATCHED = 20_000
