@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import metrics_stream, onboarding, plays, queue_api, rows, scan, ssh_exec, start, swarm_deploy, swarm_listing
+from benchmarks.scheduling import compare, growth
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -22,6 +23,8 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
     }
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}\n")
+    found["scheduling"] = {**compare.report(), "growth": growth.report()}
+    print()
     found["start"] = start.report()
     print()
     found["queue"] = queue_api.report()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fleet_api.scheduling.backlog import waiting_area
 from fleet_api.scheduling.eligibility import serves_group
-from fleet_api.scheduling.groups import GroupKey
+from fleet_api.scheduling.groups import Group, GroupKey
 from fleet_api.scheduling.types import Worker
 from fleet_api.scheduling.waiting import Tier, WaitingQueue
 
@@ -25,7 +25,12 @@ class Backlog:
     count: int = 0
     work: float = 0.0
     since: float = 0.0
-    oldest: float = 0.0
+    groups: list[Group] = field(default_factory=list)
+
+    @property
+    def oldest(self) -> float:
+        """When the oldest job came, in seconds."""
+        return min(group.oldest().since for group in self.groups)
 
 
 @dataclass(slots=True)
@@ -68,6 +73,7 @@ class Outlook:
         self.models: set[str | None] = set()
         self._queue = queue
         self._workers: dict[str | None, list[Worker]] = {}
+        self._instant: list[Worker] = []
         self._holders: dict[GroupKey, Holders] = {}
         self._areas: dict[GroupKey, dict[tuple[float, ...], float]] = {}
         self._costs: dict[tuple[object, ...], float] = {}
@@ -76,18 +82,26 @@ class Outlook:
     def see(self, workers: Iterable[Worker]) -> None:
         """Take in the nodes that may work."""
         for worker in workers:
-            self._workers.setdefault(worker.model, []).append(worker)
+            having = self._workers.get(worker.model)
+            if having is None:
+                having = self._workers[worker.model] = []
+            having.append(worker)
+            if worker.instant:
+                self._instant.append(worker)
 
     def include(self, tier: Tier) -> None:
         """Take in the jobs of one more priority."""
         for key, group in tier.groups.items():
-            backlog = self.backlogs.setdefault(key, Backlog(oldest=self.now))
-            self.models.add(key.model)
+            backlog = self.backlogs.get(key)
+            if backlog is None:
+                backlog = self.backlogs[key] = Backlog()
+                self.models.add(key.model)
+            if self._holders:  # something was worked out for the priorities above
+                self._forget(key)
             backlog.count += len(group)
             backlog.work += group.work
             backlog.since += group.since
-            backlog.oldest = min(backlog.oldest, group.oldest().since)
-            self._forget(key)
+            backlog.groups.append(group)
 
     def loads(self, worker: Worker, model: str, delay: float) -> None:
         """Note that a node leaves its model and will have another after ``delay`` seconds."""
@@ -98,9 +112,19 @@ class Outlook:
         for key in (*self._queue.wanting(before), *self._queue.wanting(model)):
             self._forget(key)
 
-    def having(self, key: GroupKey) -> Iterable[Worker]:
-        """Yield the nodes that have the model of such jobs and could serve them."""
-        return (worker for worker in self._workers.get(key.model, ()) if serves_group(worker, *key))
+    def having(self, key: GroupKey) -> list[Worker]:
+        """Return the nodes that have the model of such jobs and could serve them."""
+        having = self._workers.get(key.model, [])
+        if self._instant:
+            having = [*having, *(worker for worker in self._instant if worker.model != key.model)]
+        found: list[Worker] = []
+        skills, serves = None, False
+        for worker in having:
+            if worker.skills is not skills or key.cluster is not None or key.node is not None:
+                skills, serves = worker.skills, serves_group(worker, *key)
+            if serves:
+                found.append(worker)
+        return found
 
     def holders(self, key: GroupKey) -> Holders:
         """Return the nodes that can take jobs of this kind without loading its model first."""
@@ -115,6 +139,10 @@ class Outlook:
         if backlog is None:
             return 1.0
         return 1 + (self.now - backlog.since / backlog.count) / (AGE_COUNTS_DOUBLE * (pace + self._wanted(key)[1]))
+
+    def waited(self, key: GroupKey, pace: float) -> float:
+        """Return the job-seconds of waiting with the nodes as they are: more than any change for these jobs could save."""
+        return self._now(key, pace) * self.urgency(key, pace)
 
     def saved(self, key: GroupKey, pace: float, speed: float) -> float:
         """Return the job-seconds of waiting saved by one more node of this speed that has the model after ``pace`` seconds."""
@@ -163,16 +191,20 @@ class Outlook:
 
 
 def _held(key: GroupKey, workers: Iterable[Worker], now: float) -> Holders:
-    held, later = Holders(), []
+    idle = busy = until = 0.0
+    number, later, model = 0, [], key.model
     for worker in workers:
-        speed = worker.speed(key.model)
+        speed = worker.speed(model)
         if worker.idle:
-            held.idle += speed
-        elif worker.loading:
-            later.append((max(0.0, worker.free_at - now), speed))
+            idle += speed
+            continue
+        left = worker.free_at - now
+        if left < 0.0:
+            left = 0.0
+        if worker.loading:
+            later.append((left, speed))
         else:
-            held.busy += speed
-            held.busy_until += max(0.0, worker.free_at - now)
-            held.number += 1
-    held.later = tuple(later)
-    return held
+            busy += speed
+            until += left
+            number += 1
+    return Holders(idle, busy, until, number, tuple(later))

@@ -1,13 +1,14 @@
 """The rule: which idle node takes which job, and which loads another model.
 
 1. Priorities are worked off from the top; what a lower one gets is what a higher one left.
-2. A job that was overtaken as often as it may be (:func:`overtakes_allowed`) goes to the next node that can serve it.
+2. A job that was overtaken as often as it may be (:func:`overtakes_allowed`) goes to the next node that can serve it. So does the
+   oldest job of a caller who has seen as many jobs start, for each other caller who waits, since one of his own did.
 3. A node changes its model when that shortens the waiting of the whole queue: when what it saves the jobs of the new model is more
    than what it costs those of the old one, with a margin (:func:`_best_move`). A model that no node has and that jobs wait for is
    loaded by an idle node that has nothing of its own to do, at once; of several such models the one with most and oldest jobs first.
    A node that has just loaded a model keeps it for as long as that took, unless it has nothing to do with it.
 4. An idle node takes the best job of the model it has (:meth:`fleet_api.scheduling.groups.Group.best`), except one that a faster node
-   will finish earlier.
+   will finish earlier. Of jobs of different kinds that it could take at once, those of the caller who had least go first.
 
 Loading is decided apart from jobs: what the node then does is decided when it is ready. Where switching costs nothing this is first
 come, first served. The settings are one set for all loads; how they were found is in ``docs/decisions/0030-scheduling.md``.
@@ -50,12 +51,15 @@ MOST_AT_ONCE = 64
 
 @dataclass(slots=True)
 class _Move:
-    """A change of model that is worth something; ``value`` compares it with others: a model that nobody has comes first."""
+    """A change of model that is worth something.
+
+    ``value`` compares it with others: a model that nobody has comes first, on the fastest of alike nodes.
+    """
 
     worker: Worker
     key: GroupKey
     job: WaitingJob
-    value: tuple[bool, float]
+    value: tuple[bool, float, float]
 
 
 @dataclass(slots=True)
@@ -68,7 +72,7 @@ class _Round:
     outlook: Outlook
     decisions: list[Decision] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
-    taken_of: Counter[GroupKey] = field(default_factory=Counter)
+    taken_of: Counter[tuple[int, GroupKey]] = field(default_factory=Counter)
 
     @property
     def now(self) -> float:
@@ -78,7 +82,7 @@ class _Round:
         return self.queue.shares.of(caller, self.now)
 
     def left(self, tier: Tier, key: GroupKey) -> int:
-        return len(tier.groups[key]) - self.taken_of[key]
+        return len(tier.groups[key]) - self.taken_of[tier.priority, key]
 
     def best(self, tier: Tier, key: GroupKey, worker: Worker) -> WaitingJob | None:
         """Return the job of the group that the worker should take; one that failed there only if nobody else could serve it."""
@@ -93,7 +97,7 @@ class _Round:
 
     def start(self, worker: Worker, job: WaitingJob, reason: str) -> None:
         self.taken.add(job.id)
-        self.taken_of[group_of(job)] += 1
+        self.taken_of[job.priority, group_of(job)] += 1
         delay = 0.0 if worker.warm(job.model) else worker.switch(job.model)
         worker.idle, worker.free_at = False, self.now + delay + job.work / worker.speed(job.model)
         self.decisions.append(Assignment(job, worker.node_id, reason))
@@ -128,15 +132,27 @@ def decide(queue: WaitingQueue, workers: Sequence[Worker], now: float) -> list[D
 
 
 def _overdue(this: _Round, tier: Tier) -> None:
-    """Give jobs that were overtaken as often as they may be to whoever can serve them; the oldest were overtaken most."""
+    """Give jobs that were passed as often as they may be to whoever can serve them; the oldest were overtaken most.
+
+    What else is started in this call counts already, so that the limit holds for every job that some idle node can serve.
+    """
     limit = overtakes_allowed(len(this.able))
+    others = sum(1 for _ in this.free()) - 1
     for job in tier.by_age.values():
-        if tier.overtaken(job) < limit:
+        overtaken = tier.overtaken(job)
+        if overtaken + others < limit:
             break
-        free = [worker for worker in this.free() if can_serve(job, worker)]
-        if free:
-            worker = min(free, key=lambda each: (job.avoid == each.node_id, 0.0 if each.warm(job.model) else each.switch(job.model)))
-            this.start(worker, job, f"it had been overtaken {limit} times, as often as it may be")
+        _next(this, job, f"it had been overtaken {overtaken} times, about as often as it may be ({limit})")
+    for job in tier.turns.due(limit):
+        if job.id not in this.taken:
+            _next(this, job, f"{limit} jobs for each other caller had started since one of its own caller's did")
+
+
+def _next(this: _Round, job: WaitingJob, reason: str) -> None:
+    free = [worker for worker in this.free() if can_serve(job, worker)]
+    if free:
+        worker = min(free, key=lambda each: (job.avoid == each.node_id, 0.0 if each.warm(job.model) else each.switch(job.model)))
+        this.start(worker, job, reason)
 
 
 def _loads(this: _Round, tier: Tier) -> None:
@@ -154,29 +170,42 @@ def _loads(this: _Round, tier: Tier) -> None:
 
 def _best_move(this: _Round, tier: Tier) -> _Move | None:
     best: _Move | None = None
+    outlook, now = this.outlook, this.now
     free = list(this.free())
     different = _different(free)
+    prices: dict[tuple[str, float], float] = {}
     for key, group in tier.groups.items():
         model = key.model
         if model is None or not free or not this.left(tier, key):
             continue
-        nobody = not this.outlook.holders(key).any
+        nobody = not outlook.holders(key).any
+        mosts: dict[float, float] = {}
         worth: dict[tuple[float, float], float] = {}
         for worker in different if key.node is None else free:
-            if worker.warm(model):
+            if worker.model == model or worker.instant:
                 continue
             pace, speed = worker.switch(model), worker.speed(model)
-            if nobody and worker.model not in this.outlook.models:
-                value = True, _pressure(this, key, pace) - this.outlook.cost(worker, pace) * 1e-6
+            if nobody and worker.model not in outlook.models:
+                value = True, _pressure(this, key, pace) - outlook.cost(worker, pace) * 1e-6, speed
+            elif best is not None and best.value[0]:
+                continue
             else:
+                margin = 0.0 if nobody else MARGIN * pace
+                least = best.value[1] if best is not None else 0.0
+                most = mosts.get(pace)
+                if most is None:
+                    most = mosts[pace] = outlook.waited(key, pace) - margin
+                if most <= least or now < worker.loaded_at + MINIMUM_STAY * pace:
+                    continue
+                price = prices.get((worker.node_id, pace))
+                if price is None:
+                    price = prices[worker.node_id, pace] = CAUTION * outlook.cost(worker, pace)
+                if most - price <= least:
+                    continue  # most end here, without a look at what would be with one more node
                 gain = worth.get((pace, speed))
                 if gain is None:
-                    gain = worth[pace, speed] = this.outlook.saved(key, pace, speed) - (0.0 if nobody else MARGIN * pace)
-                if gain <= (best.value[1] if best is not None and not best.value[0] else 0.0):
-                    continue  # most end here: what follows costs ten times as much
-                if this.now < worker.loaded_at + MINIMUM_STAY * pace:
-                    continue
-                value = False, gain - CAUTION * this.outlook.cost(worker, pace)
+                    gain = worth[pace, speed] = outlook.saved(key, pace, speed) - margin
+                value = False, gain - price, 0.0
                 if value[1] <= 0:
                     continue
             if (best is None or value > best.value) and group.serves(worker):
@@ -213,22 +242,28 @@ def _warm(this: _Round, tier: Tier) -> None:
 
 def _first(this: _Round, tier: Tier, worker: Worker) -> WaitingJob | None:
     best: WaitingJob | None = None
-    lowest: Rank | None = None
+    lowest: tuple[bool, float, Rank] | None = None
     for key, group in tier.groups.items():
         left = this.left(tier, key)
         if not left or not worker.warm(key.model) or not group.serves(worker):
             continue
         job = this.best(tier, key, worker)
-        if job is not None and (lowest is None or group.rank(job) < lowest) and _faster(this, key, worker, job) < left:
-            best, lowest = job, group.rank(job)
+        if job is None:
+            continue
+        rank = (job.order[0], this.served(job.caller), group.rank(job))
+        if (lowest is None or rank < lowest) and _sooner(this, key, worker, job) < left:
+            best, lowest = job, rank
     return best
 
 
-def _faster(this: _Round, key: GroupKey, worker: Worker, job: WaitingJob) -> int:
-    """Return how many other nodes with the model would end the job earlier although they are at work."""
-    here = job.work / worker.speed(key.model)
-    return sum(
-        max(0.0, other.free_at - this.now) + job.work / other.speed(key.model) < here
-        for other in this.outlook.having(key)
-        if other is not worker and not other.idle
-    )
+def _sooner(this: _Round, key: GroupKey, worker: Worker, job: WaitingJob) -> int:
+    """Return how many such jobs the other nodes with the model, although at work, would end before this node would end this one."""
+    here, mean, found = job.work / worker.speed(key.model), this.queue.mean(key), 0
+    for other in this.outlook.having(key):
+        if other is worker or other.idle:
+            continue
+        speed = other.speed(key.model)
+        spare = here - max(0.0, other.free_at - this.now) - job.work / speed
+        if spare > 0:
+            found += 1 + int(spare * speed / mean)
+    return found

@@ -10,6 +10,7 @@ from sortedcontainers import SortedDict, SortedList
 from fleet_api.scheduling.demand import Demand
 from fleet_api.scheduling.groups import Group, GroupKey, group_of
 from fleet_api.scheduling.shares import Shares
+from fleet_api.scheduling.turns import Turns
 from fleet_api.scheduling.types import Order, WaitingJob
 
 QUICK_FIRST = 2.0
@@ -24,12 +25,13 @@ STARTS_REMEMBERED = 100_000
 class Tier:
     """The waiting jobs of one priority."""
 
-    __slots__ = ("_counted", "_started", "by_age", "groups", "priority")
+    __slots__ = ("_counted", "_started", "by_age", "groups", "priority", "turns")
 
     def __init__(self, priority: int) -> None:
         self.priority = priority
         self.groups: dict[GroupKey, Group] = {}
         self.by_age: SortedDict[Order, WaitingJob] = SortedDict()
+        self.turns = Turns()
         self._started: SortedList[Order] = SortedList()
         self._counted: dict[str, int] = {}
 
@@ -41,6 +43,7 @@ class Tier:
     def came(self, job: WaitingJob) -> None:
         """Take a job in; what was started before, while it was not waiting, did not overtake it."""
         self.by_age[job.order] = job
+        self.turns.came(job)
         later = self.overtaken(job)
         if later:
             self._counted[job.id] = later
@@ -48,6 +51,7 @@ class Tier:
     def left(self, job: WaitingJob, started: bool) -> None:
         """Note that a job has gone, because it was ``started`` or otherwise."""
         del self.by_age[job.order]
+        self.turns.left(job, started)
         self._counted.pop(job.id, None)
         if not self.by_age:
             self._started.clear()

@@ -37,6 +37,9 @@ def read_trace(lines: Iterable[str]) -> list[Arrival]:
         unknown = [name for name in names if name not in COLUMNS]
         if unknown:
             raise BadTrace(f"The trace has an unknown column {unknown[0]!r}; the columns are {', '.join(COLUMNS)}.")
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise BadTrace(f"The trace names the column {twice[0]} twice.")
         rows.fieldnames = names
         jobs = [_arrival(row, rows.line_num) for row in rows]
     except csv.Error as error:
