@@ -150,8 +150,13 @@ def test_three_jobs_in_a_row_that_go_wrong_put_a_node_in_quarantine(api: TestCli
     good = submit(api)
     clock.advance(1)
     assert agent.lease()["lease"] is None
-    assert "3 jobs in a row went wrong on it" in explained(api, good)
-    clock.advance(300)
+    assert "3 jobs in a row went wrong on it; it is tried again in 59 s" in explained(api, good)
+    clock.advance(59)
+    agent.fail(agent.take(), "It fell off again.")
+    clock.advance(1)
+    assert agent.lease()["lease"] is None
+    assert "it is tried again in 119 s" in explained(api, good)
+    clock.advance(119)
     agent.finish(agent.take())
     assert api.get("/api/vision/nodes").json()["nodes"][0]["unavailable"] is None
 
