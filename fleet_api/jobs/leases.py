@@ -98,6 +98,8 @@ class LeaseService:
             self._dispatcher.abandon(waiter)
             raise
         answer = await self._dispatcher.drop(waiter)
+        if isinstance(answer, Job):
+            self._bus.publish("job_progress", {"job_id": answer.id, "progress": 0, "status": "processing", "node_id": node.id})
         return LeaseReply(
             lease=_lease_of(answer) if isinstance(answer, Job) else None,
             load=answer.model if isinstance(answer, Load) else None,
