@@ -195,7 +195,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except ModelError as error:
         print(error, file=sys.stderr)
         return EXIT_TABLE
-    print("This engine is simulated: it makes no pictures, and takes the time that its cost table says.", file=sys.stderr, flush=True)
+    sys.stderr.write("This engine is simulated: it makes no pictures, and takes the time that its cost table says.\n")
     try:
         return Sim(socket.socket(fileno=options.fd), table, options.factor).run()
     except (BrokenPipeError, ConnectionResetError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 import random
 import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -237,10 +239,38 @@ def test_predicted_waits_are_right(api: TestClient, clock: ManualClock) -> None:
         if not ends:
             break
         end, name = heapq.heappop(ends)
-        clock.advance(max(0.0, end - clock.monotonic()))
+        while clock.monotonic() < end:
+            clock.advance(min(5.0, end - clock.monotonic()))
+            for working, lease in work.items():
+                agents[working].beat(lease)
         agents[name].finish(work.pop(name))
-        for agent in agents.values():
-            agent.beat()
+        for each, agent in agents.items():
+            agent.beat(work.get(each))
         give()
     assert len(errors) >= 100
     assert statistics.median(errors) <= 0.25, f"median error {statistics.median(errors):.2f}"
+
+
+def test_a_job_that_failed_on_the_only_node_with_its_model_goes_to_another(api: TestClient, clock: ManualClock) -> None:
+    first, second = modern(api, "agx1", "fleet-shapes"), modern(api, "agx2", "other-model")
+    job = submit(api)
+    first.fail(first.take(), "It broke.")
+    clock.advance(2)
+    assert first.lease()["lease"] is None
+    assert second.lease(wait=5)["load"] == "fleet-shapes"
+    second.loaded_model = "fleet-shapes"
+    second.beat()
+    assert second.take()["job_id"] == job
+
+
+def test_a_model_that_was_loaded_while_a_poll_was_open_counts_at_once(api: TestClient) -> None:
+    agent = modern(api)
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(agent.lease, wait=20)
+        while not api.app.state.fleet.nodes.get("agx1").worker.idle:
+            time.sleep(0.01)
+        agent.loaded_model = "fleet-shapes"  # as an engine does by itself when it has come up
+        agent.beat()
+        job = submit(api)
+        reply = polling.result(15)
+    assert (reply["load"], reply["lease"]["job_id"]) == (None, job)

@@ -17,7 +17,7 @@ from gpu_inference.protocol import LEASE_SECONDS
 from tests.support.cut import wire_to
 from tests.support.sim_fleet import SimFleet
 
-JOB_SECONDS = 4.0
+JOB_SECONDS = 3.0
 HELD_SECONDS = 9.0  # longer than the API waits for a lock
 PICTURE: dict[str, Any] = {"prompt": "x", "model": "sim-a", "width": 1000, "height": 1000, "steps": 10}
 
@@ -31,9 +31,9 @@ def fleet(tmp_path: Path) -> Iterator[SimFleet]:
     fleet.stop()
 
 
-def submit(fleet: SimFleet) -> str:
+def submit(fleet: SimFleet, **more: str) -> str:
     with fleet.client() as api:
-        answer = api.post("/api/vision/generate", json=PICTURE)
+        answer = api.post("/api/vision/generate", json={**PICTURE, **more})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["job_id"])
 
@@ -107,15 +107,14 @@ def test_a_full_disk_on_a_node_costs_an_attempt_and_says_so(fleet: SimFleet) -> 
     assert last[:2] == ("sim1", "completed")
     agent.rlimit(psutil.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert not list((fleet.folder / "sim0" / "pending").iterdir())
-    with fleet.client() as api:
-        other = api.post("/api/vision/generate", json={**PICTURE, "target_node": "sim0"}).json()["job_id"]
+    other = submit(fleet, target_node="sim0")
     until(lambda: completed(fleet, other), 60)
     assert len(pictures(fleet)) == 2
 
 
 def test_a_database_that_another_process_holds_delays_and_loses_nothing(fleet: SimFleet) -> None:
     fleet.start()
-    taken = [submit(fleet) for _ in range(2)]
+    taken = [submit(fleet, target_node=name) for name in fleet.names]
     until(lambda: len(fleet.rows("SELECT 1 FROM jobs WHERE state = 'processing'")) == 2, 20)
     with contextlib.closing(sqlite3.connect(fleet.home / "fleet.db", isolation_level=None, timeout=10)) as holder:
         holder.execute("BEGIN IMMEDIATE")
