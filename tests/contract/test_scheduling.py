@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 import random
 import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -179,8 +181,13 @@ def test_three_jobs_in_a_row_that_go_wrong_put_a_node_in_quarantine(api: TestCli
     good = submit(api)
     clock.advance(1)
     assert agent.lease()["lease"] is None
-    assert "3 jobs or loads in a row went wrong on it" in explained(api, good)
-    clock.advance(300)
+    assert "3 jobs or loads in a row went wrong on it; it is tried again in 59 s" in explained(api, good)
+    clock.advance(59)
+    agent.fail(agent.take(), "It fell off again.")
+    clock.advance(1)
+    assert agent.lease()["lease"] is None
+    assert "it is tried again in 119 s" in explained(api, good)
+    clock.advance(119)
     agent.finish(agent.take())
     assert api.get("/api/vision/nodes").json()["nodes"][0]["unavailable"] is None
 
@@ -262,10 +269,12 @@ def test_predicted_waits_are_right(api: TestClient, clock: ManualClock) -> None:
             break
         end, name = heapq.heappop(ends)
         while clock.monotonic() < end:
-            clock.advance(min(4.0, end - clock.monotonic()))
-            for each, agent in agents.items():
-                agent.beat(work.get(each))
+            clock.advance(min(5.0, end - clock.monotonic()))
+            for working, lease in work.items():
+                agents[working].beat(lease)
         agents[name].finish(work.pop(name))
+        for each, agent in agents.items():
+            agent.beat(work.get(each))
         give()
     assert len(errors) >= 100
     assert statistics.median(errors) <= 0.25, f"median error {statistics.median(errors):.2f}"
@@ -284,3 +293,28 @@ def test_what_was_measured_in_another_power_mode_is_forgotten(api: TestClient, a
     agent.beat(facts={"power_mode": "MODE_15W"})
     agent.lease()
     assert not any(key[0] == "agx0" for key in costs._rates)
+
+
+def test_a_job_that_failed_on_the_only_node_with_its_model_goes_to_another(api: TestClient, clock: ManualClock) -> None:
+    first, second = modern(api, "agx1", "fleet-shapes"), modern(api, "agx2", "other-model")
+    job = submit(api)
+    first.fail(first.take(), "It broke.")
+    clock.advance(2)
+    assert first.lease()["lease"] is None
+    assert second.lease(wait=5)["load"] == "fleet-shapes"
+    second.loaded_model = "fleet-shapes"
+    second.beat()
+    assert second.take()["job_id"] == job
+
+
+def test_a_model_that_was_loaded_while_a_poll_was_open_counts_at_once(api: TestClient) -> None:
+    agent = modern(api)
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(agent.lease, wait=20)
+        while not api.app.state.fleet.nodes.get("agx1").worker.idle:
+            time.sleep(0.01)
+        agent.loaded_model = "fleet-shapes"  # as an engine does by itself when it has come up
+        agent.beat()
+        job = submit(api)
+        reply = polling.result(15)
+    assert (reply["load"], reply["lease"]["job_id"]) == (None, job)
