@@ -87,6 +87,8 @@ class Dispatcher:
         if waiter.want_job:
             self._crew.asks(waiter.node)
             self.wake()
+        else:
+            self._crew.pauses(waiter.node)
 
     def told(self, node_id: str, request_id: str) -> Load | None:
         """Return what this very request of the node was told to load: it is repeated where the answer was lost."""

@@ -58,6 +58,18 @@ def test_a_node_is_told_to_load_what_the_queue_needs_and_then_given_the_job(api:
     agent.finish(lease)
 
 
+def test_an_agent_that_only_listens_is_given_nothing(api: TestClient, agent: FakeAgent) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        asking = pool.submit(agent.lease, wait=20)
+        while not api.app.state.fleet.nodes.get("agx0").worker.idle:
+            time.sleep(0.01)
+        listening = pool.submit(agent.lease, wait=1, want_job=False)
+        assert asking.result(5)["lease"] is None, "the newer poll ends the older one"
+        submit(api)
+        assert listening.result(5)["lease"] is None
+    agent.finish(agent.take())
+
+
 def test_an_answer_that_was_lost_is_given_again(api: TestClient) -> None:
     agent = modern(api)
     submit(api)
