@@ -1,6 +1,6 @@
 """Our side: ``fleet serve``, one agent that does nothing, and a client over HTTP. As the peers' ``drive.py``, with the same figures.
 
-A job of ours ends with an output: the agent sends a picture of 64 x 64 pixels and says that it is complete, which the peers' jobs do not.
+A worker process of ours does one job a device at a time: it is measured with one device and with eight. A job of ours ends with an output: the agent sends a picture of 64 x 64 pixels and says that it is complete, which the peers' jobs do not.
 """
 
 from __future__ import annotations
@@ -95,8 +95,12 @@ async def enrol(home: Path, port: int, name: str) -> str:
     return str(json.loads(answer)["credential"])
 
 
-async def work(port: int, credential: str, trace: BinaryIO) -> None:
-    """Work as the one worker process, writing when each job starts."""
+async def work(port: int, credentials: list[str], trace: BinaryIO) -> None:
+    """Work as the one worker process, a device a credential, writing when each job starts."""
+    await asyncio.gather(*(_device(port, each, trace) for each in credentials))
+
+
+async def _device(port: int, credential: str, trace: BinaryIO) -> None:
     agent = await Agent(port, credential).open()
     while True:
         lease = await agent.lease(20)
@@ -157,4 +161,4 @@ async def recovery(home: Path, port: int) -> float:
 
 if __name__ == "__main__":
     with open(sys.argv[3], "ab", buffering=0) as file:
-        asyncio.run(work(int(sys.argv[1]), sys.argv[2], file))
+        asyncio.run(work(int(sys.argv[1]), sys.argv[2].split(","), file))
