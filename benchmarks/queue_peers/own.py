@@ -1,6 +1,7 @@
-"""Our side: ``fleet serve``, one agent that does nothing, and a client over HTTP. As the peers' ``drive.py``, with the same figures.
+"""Our side: ``fleet serve``, one worker process that does nothing, and a client over HTTP. As the peers' ``drive.py``, with the same figures.
 
-A worker process of ours does one job a device at a time: it is measured with one device and with eight. A job of ours ends with an output: the agent sends a picture of 64 x 64 pixels and says that it is complete, which the peers' jobs do not.
+A worker process of ours does one job a device at a time: it is measured with one device and with eight. A job of ours ends with an output: the
+agent sends a picture of 64 x 64 pixels and says that it is complete, which the peers' jobs do not.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ async def recovery(home: Path, port: int) -> float:
         raise RuntimeError("the first agent got no job")
     begun = time.time()
     while time.time() - begun < LEASE_PATIENCE:
-        lease = await other.lease(20)
+        lease = await other.lease(2)  # an agent that says nothing for longer counts as offline
         if lease is not None:
             await other.finish(lease)
             return time.time() - begun

@@ -108,9 +108,8 @@ def _ours(folder: Path) -> dict[str, Any]:
         return {**one, "recovery_seconds": round(recovered, 1), **more}
 
     async def several(port: int, credentials: list[str]) -> dict[str, Any]:
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.queue_peers.own", str(port), ",".join(credentials), str(trace)
-        )
+        words = ["-m", "benchmarks.queue_peers.own", str(port), ",".join(credentials), str(trace)]
+        worker = await asyncio.create_subprocess_exec(sys.executable, *words)
         try:
             await asyncio.sleep(1)
             seconds = await own.latencies(port, SAMPLES, starts, last)
