@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import metrics_stream, onboarding, plays, queue_api, queue_peers, rows, scan, ssh_exec, start, swarm_deploy, swarm_listing
+from benchmarks import metrics_stream, onboarding, plays, queue_api, rows, scan, ssh_exec, start, swarm_deploy, swarm_listing
+from benchmarks.queue_peers import report as queue_peers_report
 from benchmarks.scheduling import compare, growth
 
 RESULTS = Path(__file__).parent / "results"
@@ -29,7 +30,7 @@ def main() -> None:
     print()
     found["queue"] = queue_api.report()
     print()
-    found["queue_peers"] = queue_peers.report()
+    found["queue_peers"] = queue_peers_report.report()
     print()
     found["rows"] = rows.report()
     print()

@@ -64,6 +64,7 @@ ROLES: dict[str, Wanted] = {
     "GET /api/queue/jobs": VIEWER,
     "GET /api/queue/stats": VIEWER,
     "GET /api/queue/jobs/{job_id}": VIEWER,
+    "GET /api/queue/jobs/{job_id}/events": VIEWER,
     "DELETE /api/queue/jobs/{job_id}": OPERATOR,
     "POST /api/queue/jobs/{job_id}/retry": OPERATOR,
     "GET /api/queue/jobs/{job_id}/deliveries": VIEWER,

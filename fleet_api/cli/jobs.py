@@ -10,8 +10,8 @@ from fleet_api.cli import exit_codes
 from fleet_api.cli.common import Json, Url, calling, fail, print_json, print_table, say
 
 EXAMPLES = (
-    "Examples: fleet jobs; fleet jobs --status queued --limit 10; fleet jobs --cancel JOB_ID; fleet jobs --deliveries JOB_ID; "
-    "fleet jobs --deliveries JOB_ID --replay DELIVERY_ID; fleet jobs --explain JOB_ID"
+    "Examples: fleet jobs; fleet jobs --status queued --limit 10; fleet jobs --cancel JOB_ID; fleet jobs --follow JOB_ID; "
+    "fleet jobs --deliveries JOB_ID; fleet jobs --deliveries JOB_ID --replay DELIVERY_ID; fleet jobs --explain JOB_ID"
 )
 
 
@@ -26,6 +26,7 @@ def jobs(
         str | None, typer.Option("--deliveries", help="Show what became of this job's callbacks instead", metavar="JOB_ID")
     ] = None,
     replay: Annotated[str | None, typer.Option("--replay", help="With --deliveries: send this one again", metavar="DELIVERY_ID")] = None,
+    follow: Annotated[str | None, typer.Option("--follow", help="Show this job as it goes, until it has ended", metavar="JOB_ID")] = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
@@ -39,6 +40,11 @@ def jobs(
         return
     if deliveries:
         _deliveries(deliveries, replay, min(limit, 500), url, as_json)
+        return
+    if follow and (cancel or deliveries):
+        fail("--follow: give it without --cancel and --deliveries.", exit_codes.USAGE)
+    if follow:
+        _follow(follow, url, as_json)
         return
     with calling(url) as client:
         answer = client.cancel(cancel) if cancel else client.jobs(status, limit)
@@ -79,6 +85,20 @@ def _explain(job_id: str, url: str | None, as_json: bool) -> None:
 
 def _because(error: str | None) -> str:
     return f", {error}" if error else ""
+
+
+def _follow(job_id: str, url: str | None, as_json: bool) -> None:
+    shown, job = "", {}
+    with calling(url) as client:
+        for job in client.follow(job_id):
+            where = f" on {job['node_id']}" if job.get("node_id") else ""
+            done = f", {job['progress']} %" if job["status"] == "processing" and "progress" in job else ""
+            if not as_json and shown != (shown := f"{job['status']}{where}{done}"):
+                say(shown)
+    if as_json:
+        print_json(job)
+    if job["status"] != "completed":
+        fail(f"Job {job_id} is {job['status']}: {job.get('error') or 'it was cancelled.'}", exit_codes.FAILED)
 
 
 def _deliveries(job_id: str, replay: str | None, limit: int, url: str | None, as_json: bool) -> None:

@@ -27,6 +27,7 @@ class Crew:
         self._nodes = nodes
         self._clock = clock
         self._loading: dict[str, tuple[str, float]] = {}
+        self._power_modes: dict[str, object] = {}
         self.costs = costs
 
     def workers(self) -> list[Worker]:
@@ -37,6 +38,15 @@ class Crew:
             node.worker.barred = node.barred(now)
         return [node.worker for node in online]
 
+    def every(self) -> list[Worker]:
+        """Return all enrolled agents; one that is offline is barred by that."""
+        self.workers()
+        enrolled = [node for node in self._nodes.all() if node.row.credential_hash]
+        for node in enrolled:
+            if not node.online:
+                node.worker.barred = "it is offline"
+        return [node.worker for node in enrolled]
+
     def asks(self, node: LiveNode) -> None:
         """The agent asks for work: whatever it was given before is done with."""
         worker, now = node.worker, self._clock.monotonic()
@@ -44,6 +54,10 @@ class Crew:
         worker.speed = lambda model, name=node.id: self.costs.speed(name, model)  # type: ignore[misc]
         for model in node.capabilities.models:
             self.costs.size(model.name, model.size_bytes)
+        mode = node.row.facts.get("power_mode")
+        if self._power_modes.setdefault(node.id, mode) != mode:
+            self._power_modes[node.id] = mode
+            self.costs.forget(node.id)
         loading = self._loading.pop(node.id, None)
         if loading is not None:
             self._loaded(node, *loading)
@@ -67,10 +81,10 @@ class Crew:
     def starts(self, node: LiveNode, job: Job) -> None:
         """The agent was given a job."""
         worker, now = node.worker, self._clock.monotonic()
-        delay = 0.0 if worker.warm(job.model) else worker.switch(job.model)
+        delay = 0.0 if job.model in (None, node.loaded_model) else worker.switch(job.model)
         worker.idle, worker.loading = False, False
         worker.free_at = now + delay + self.costs.seconds(node.id, shape_of(job.model, job.payload))
-        if job.model is not None and job.model != worker.model:
+        if delay:
             worker.model, worker.loaded_at = job.model, now + delay
         worker.lora = job.payload.get("lora")
 

@@ -62,6 +62,7 @@ class Dispatcher:
         self._crew = crew
         self._waiters: dict[str, Waiter] = {}
         self._granting: dict[str, Waiter] = {}
+        self._told: dict[str, tuple[str, Load]] = {}
         self._closed = False
         self._wake = asyncio.Event()
 
@@ -86,6 +87,13 @@ class Dispatcher:
         if waiter.want_job:
             self._crew.asks(waiter.node)
             self.wake()
+        else:
+            self._crew.pauses(waiter.node)
+
+    def told(self, node_id: str, request_id: str) -> Load | None:
+        """Return what this very request of the node was told to load: it is repeated where the answer was lost."""
+        found = self._told.get(node_id)
+        return found[1] if found is not None and found[0] == request_id else None
 
     async def granted(self, node_id: str) -> None:
         """Return once no grant to this node is under way, so that a repeated request sees what its first was given."""
@@ -163,6 +171,7 @@ class Dispatcher:
 
     def _tell(self, waiter: Waiter, load: Load) -> None:
         self._crew.loads(waiter.node, load.model)
+        self._told[waiter.node.id] = waiter.request_id, load
         log.info("model_load", node=load.node_id, model=load.model, why=load.reason)
         waiter.answer(load)
 

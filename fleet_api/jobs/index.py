@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sortedcontainers import SortedDict
 
+from fleet_api.jobs.backoff import LONGEST_SECONDS
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.states import JobType
 from fleet_api.kit.clock import Clock
@@ -81,7 +82,9 @@ class QueueIndex:
         self._by_key[key_of(job)] = Entry(waiting, job.created_at, job.queued_at)
         heapq.heappush(self._ages, (job.queued_at, job.id))
         if job.not_before is not None and job.not_before > wall:
-            heapq.heappush(self._kept_back, (now + job.not_before - wall, job.id))
+            heapq.heappush(
+                self._kept_back, (now + min(job.not_before - wall, LONGEST_SECONDS), job.id)
+            )  # the wall clock may have been set back
         else:
             self.waiting.add(waiting, now, self._costs.switch("", job.model), arrival)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 import structlog
@@ -41,6 +42,10 @@ DEATHS = frozenset({"engine_died", "out_of_memory"})
 """Kinds of failure in which a job's worker died."""
 
 
+STOOD_STILL_SECONDS = 5.0
+"""A control plane that did not look at its leases for so long stood still itself, and cannot have heard anybody."""
+
+
 class LeaseService:
     """One instance a process, used on the event loop only."""
 
@@ -65,6 +70,7 @@ class LeaseService:
         self._dispatcher = dispatcher
         self._outputs = outputs
         self._crew = crew
+        self._looked = time.monotonic()
         jobs.on_cancelled = self._cancelled
         nodes.on_new_incarnation = self.free_others
 
@@ -84,6 +90,9 @@ class LeaseService:
             for held in self._leases.of_node(node.id):
                 if held.job.request_id == request.request_id and held.job.incarnation == request.incarnation:
                     return LeaseReply(lease=_lease_of(held.job))
+            told = self._dispatcher.told(node.id, request.request_id)
+            if told is not None:
+                return LeaseReply(load=told.model)
         waiter = Waiter(node, request.incarnation, request.request_id, request.want_job)
         self._dispatcher.poll(waiter)
         try:
@@ -92,6 +101,8 @@ class LeaseService:
             self._dispatcher.abandon(waiter)
             raise
         answer = await self._dispatcher.drop(waiter)
+        if isinstance(answer, Job):
+            self._bus.publish("job_progress", {"job_id": answer.id, "progress": 0, "status": "processing", "node_id": node.id})
         return LeaseReply(
             lease=_lease_of(answer) if isinstance(answer, Job) else None,
             load=answer.model if isinstance(answer, Load) else None,
@@ -199,7 +210,11 @@ class LeaseService:
 
     async def reap(self) -> None:
         """Free the leases not heard of for their term, and end attempts that ran out of their job's time."""
-        now = self._clock.monotonic()
+        now, before, self._looked = self._clock.monotonic(), self._looked, time.monotonic()
+        if self._looked - before > STOOD_STILL_SECONDS:  # stopped, or starved: beats wait unread, so every lease gets a full term
+            log.warning("stood_still", seconds=round(self._looked - before, 1), leases=len(self._leases))
+            for lease in self._leases.all():
+                lease.heard = now
         for lease in self._leases.all():
             if now - lease.heard > LEASE_SECONDS:
                 await self._end_without_result(lease, Outcome.LOST, f"Node {lease.node_id} fell silent for {LEASE_SECONDS:.0f} s.")

@@ -207,7 +207,7 @@ class JobService:
         if job is None:
             return "It failed and waits a moment before it is tried again." if job_id in self.index else "It does not wait."
         [seconds] = self.waits.of(job_id)
-        return explain(self.index.waiting, job, self._crew.workers(), self._clock.monotonic(), seconds)
+        return explain(self.index.waiting, job, self._crew.every(), self._clock.monotonic(), seconds)
 
     async def _store_once(self, jobs: list[Job], once: RequestKey, now: float) -> None:
         """Store the jobs with the caller's key, so that a kill leaves both or neither."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fleet_api.nodes.fitness import FAULTS_IN_A_ROW, QUARANTINE_SECONDS, why_not
+from fleet_api.nodes.fitness import FAULTS_IN_A_ROW, quarantine_seconds, why_not
 from fleet_api.nodes.models import Node
 from fleet_api.nodes.states import shown
 from fleet_api.scheduling.types import Skills, Worker
@@ -38,6 +38,7 @@ class LiveNode:
     saved_at: float = 0.0
     faulty: set[str] = field(default_factory=set)
     quarantined_until: float = 0.0
+    quarantines: int = 0
     wish: str | None = None
 
     @classmethod
@@ -100,12 +101,14 @@ class LiveNode:
         """
         self.faulty.add(what)
         if len(self.faulty) >= FAULTS_IN_A_ROW:
-            self.quarantined_until = now + QUARANTINE_SECONDS
+            self.quarantines += 1
+            self.quarantined_until = now + quarantine_seconds(self.quarantines)
         return self.quarantined_until > now
 
     def well(self) -> None:
         """Note an attempt that went well: the faults are forgotten."""
         self.faulty.clear()
+        self.quarantines = 0
         self.quarantined_until = 0.0
 
     def barred(self, now: float) -> str | None:

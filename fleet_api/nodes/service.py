@@ -146,6 +146,8 @@ class NodeService:
         before = (node.loaded_model, node.agent_state)
         node.loaded_model = beat.loaded_model
         node.agent_state = beat.state
+        if node.worker.idle:
+            node.worker.model = beat.loaded_model  # as when an engine comes up while its agent's poll is open
         if beat.metrics is not None:
             before_memory = node.memory
             node.metrics = beat.metrics

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import StreamingResponse
 
 from fleet_api.deps import CallerNamed, Fleet, Limit, Offset
 from fleet_api.errors import documented
+from fleet_api.kit.sse import STILL_HERE, sse, streamed
 from fleet_api.lifespan import State
 from fleet_api.operations.schemas import EventView, OperationList, OperationView, StartBody
 from fleet_api.operations.states import OperationState
@@ -22,13 +23,7 @@ KindFilter = Annotated[str | None, Query(max_length=50, description="Only operat
 StateFilter = Annotated[OperationState | None, Query(description="Only operations in this state")]
 After = Annotated[int | None, Query(ge=0, le=2**53, description="Only events with a higher number")]
 LastEventId = Annotated[str | None, Header(description="Where a broken stream goes on; sent by browsers")]
-EVENT = {
-    "type": "object",
-    "description": "One event of the stream; data is JSON: an event of the operation, or how it ended",
-    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
-    "required": ["event", "data"],
-}
-STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": EVENT}}, "description": "Server-sent events"}}
+STREAM = streamed("One event of the stream; data is JSON: an event of the operation, or how it ended")
 
 
 @router.get("", summary="Operations, newest first", responses=documented(400))
@@ -69,9 +64,9 @@ async def events(fleet: Fleet, operation_id: OperationId, after: After = None, l
 
 async def _stream(fleet: State, operation_id: str, after: int) -> AsyncIterator[str]:
     async for row in fleet.operations.follow(operation_id, after):
-        yield f"id: {row.seq}\nevent: {row.type}\ndata: {EventView.of(row).model_dump_json()}\n\n" if row else ": still here\n\n"
+        yield sse(row.type, EventView.of(row).model_dump_json(), row.seq) if row else STILL_HERE
     ended = OperationView.of(await fleet.operations.get(operation_id))
-    yield f"event: ended\ndata: {json.dumps({'state': ended.state, 'reason': ended.reason, 'last_event': ended.last_event})}\n\n"
+    yield sse("ended", json.dumps({"state": ended.state, "reason": ended.reason, "last_event": ended.last_event}))
 
 
 @router.post("/{operation_id}/cancel", summary="Cancel an operation", responses=documented(404, 409))

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
 
 from fleet_api.deps import Explain, Fleet, JobId, Limit, Offset, OnceKey, caller_id, charge
 from fleet_api.errors import NotFound, documented
 from fleet_api.jobs import repository
+from fleet_api.jobs.following import follow
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.schemas import BatchBody, BatchSubmitted, Cancelled, JobList, JobView, QueueJobBody, QueueStats, Submitted
 from fleet_api.jobs.states import JobState, JobType, priority_name
+from fleet_api.kit.sse import STILL_HERE, sse, streamed
 from fleet_api.lifespan import State
 
 router = APIRouter(prefix="/api/queue", tags=["queue"])
 
 THROUGHPUT_MINUTES = 5
+
+STREAM = streamed("One event of the stream; data is JSON: the job for snapshot and ended, where it stands for state and progress")
 
 StateFilter = Annotated[JobState | None, Query(alias="status", description="Only jobs in this state")]
 TypeFilter = Annotated[JobType | None, Query(description="Only jobs of this type")]
@@ -79,6 +86,28 @@ async def get_job(fleet: Fleet, job_id: JobId, explain: Explain = False) -> JobV
     if job is None:
         raise NotFound(f"There is no job {job_id!r}.")
     return fleet.views.show(job, await fleet.callbacks.states([job]), attempts, attempts if explain else None)
+
+
+@router.get("/jobs/{job_id}/events", summary="What happens to a job, as it comes", response_class=StreamingResponse,
+            responses={**STREAM, **documented(404)})  # fmt: skip
+async def events(fleet: Fleet, job_id: JobId) -> StreamingResponse:
+    """Stream a snapshot of the job, then its states and its progress, then how it ended; the stream closes with that.
+
+    Events have no numbers: a reader that was cut off comes again and begins with a fresh snapshot.
+    """
+    await fleet.jobs.get(job_id)
+    return StreamingResponse(_stream(fleet, job_id), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def _stream(fleet: State, job_id: str) -> AsyncIterator[str]:
+    async for told in follow(fleet.jobs, fleet.bus, job_id):
+        if told is None:
+            yield STILL_HERE
+        elif told.job is None:
+            yield sse(told.name, json.dumps(told.data))
+        else:
+            view = fleet.views.show(told.job, await fleet.callbacks.states([told.job]))
+            yield sse(told.name, view.model_dump_json(exclude_none=True))
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job", responses=documented(404, 409))

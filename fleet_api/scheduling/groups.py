@@ -56,7 +56,10 @@ class Group:
         rank = (job.order[0], due, job.order[1])
         self._ranks[job.id] = rank
         self._by_age[job.order] = job
-        row = self._lanes.setdefault((job.sampler, job.lora), {}).setdefault(job.caller, SortedDict())
+        lane = self._lanes.setdefault((job.sampler, job.lora), {})
+        row = lane.get(job.caller)
+        if row is None:  # not setdefault: making an empty SortedDict costs more than all the rest
+            row = lane[job.caller] = SortedDict()
         row[rank] = job
         self.work += job.work
         self.since += job.since

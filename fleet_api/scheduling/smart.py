@@ -125,6 +125,7 @@ def decide(queue: WaitingQueue, workers: Sequence[Worker], now: float) -> list[D
         _overdue(this, tier)
         _loads(this, tier)
         _warm(this, tier)
+        _refused(this, tier)
         this.idle = list(this.free())
         if not this.idle:
             break
@@ -238,6 +239,26 @@ def _warm(this: _Round, tier: Tier) -> None:
         job = _first(this, tier, worker) if len(this.decisions) < MOST_AT_ONCE else None
         if job is not None:
             this.start(worker, job, "the node had its model loaded" if job.model else "the node was idle")
+
+
+def _refused(this: _Round, tier: Tier) -> None:
+    """Find somebody for jobs that failed on the only nodes with their model: another node loads it, whatever that costs."""
+    for key, group in tier.groups.items():
+        if key.model is None or not this.left(tier, key) or next(this.free(), None) is None:
+            continue
+        having = list(this.outlook.having(key))
+        if not having or any(this.best(tier, key, worker) is not None for worker in having):
+            continue
+        found = [(worker, this.best(tier, key, worker)) for worker in this.free() if group.serves(worker)]
+        able = [(worker, job) for worker, job in found if job is not None]
+        if able:
+            worker, job = min(able, key=lambda each: each[0].switch(key.model))
+            reason = "it failed on the node that has its model"
+            if worker.loads:
+                this.decisions.append(Load(worker.node_id, key.model, reason))
+                this.outlook.loads(worker, key.model, worker.switch(key.model))
+            else:
+                this.start(worker, job, reason)
 
 
 def _first(this: _Round, tier: Tier, worker: Worker) -> WaitingJob | None:

@@ -18,6 +18,9 @@ QUICK_FIRST = 2.0
 
 KINDS_REMEMBERED = 10_000
 
+STARTS_REMEMBERED = 100_000
+"""A job that more than so many went past was overtaken more often than any fleet allows, however many more there were."""
+
 
 class Tier:
     """The waiting jobs of one priority."""
@@ -57,6 +60,8 @@ class Tier:
         oldest = self.by_age.peekitem(0)[0]
         if started and job.order > oldest:
             self._started.add(job.order)
+        if len(self._started) > STARTS_REMEMBERED:
+            del self._started[: STARTS_REMEMBERED // 2]
         self._forget(oldest)
 
     def was_started(self, order: Order) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from gpu_inference.agent import logs
 from gpu_inference.agent.engine_outcome import EngineFailure, Hello, Output, death_sentence
-from gpu_inference.agent.settings import PACKAGE, PREFIX, Settings
+from gpu_inference.agent.settings import PACKAGE, PREFIX, SIMULATED, Settings
 from gpu_inference.engine import wire
 
 Progress = Callable[[int, int, str], None]
@@ -27,6 +27,9 @@ _TAIL = 8192
 
 def engine_command(settings: Settings) -> List[str]:
     """How a child is started, but for its socket and parent."""
+    if settings.engine == SIMULATED:
+        table = str(settings.sim_table)
+        return [sys.executable, "-m", "gpu_inference.engine.sim", "--table", table, "--factor", str(settings.sim_factor)]
     command = [sys.executable, "-m", "gpu_inference.engine.child", "--threads", str(settings.threads)]
     for path in settings.models:
         command += ["--model", str(path)]
@@ -114,7 +117,9 @@ class EngineProcess:
         self._up.set()
         for problem in self.hello.problems:
             logs.warning("A model folder is left out.", reason=problem)
-        logs.info("The engine is up.", pid=self._process.pid, models=[model.name for model in self.hello.models])
+        logs.info(
+            "The engine is up.", pid=self._process.pid, backend=self.hello.backend, models=[model.name for model in self.hello.models]
+        )
 
     async def _pump(self, reader: asyncio.StreamReader, frames: asyncio.Queue[Optional[wire.Frame]]) -> None:
         try:

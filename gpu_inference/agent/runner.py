@@ -118,7 +118,13 @@ class Runner:
                 await report_failure(self._client, held, self._incarnation, str(failure), kind, retry)
                 return
             self._note(attempt, attempt.progress.step, attempt.progress.steps, "uploading")
-            pending = self._outbox.keep(held, self._incarnation, output.png, output.result)
+            try:
+                pending = self._outbox.keep(held, self._incarnation, output.png, output.result)
+            except OSError as error:
+                logs.error("A finished picture cannot be kept.", job_id=held.job_id, attempt=held.attempt, reason=str(error))
+                sentence = f"The finished picture cannot be kept on the node's disk ({error.strerror})."
+                await report_failure(self._client, held, self._incarnation, sentence, "disk", True)
+                return
             if await deliver(self._client, pending, lambda: attempt.stopped):
                 logs.info("An attempt is complete.", job_id=held.job_id, attempt=held.attempt)
         except asyncio.CancelledError:

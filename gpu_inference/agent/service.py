@@ -16,7 +16,7 @@ from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.files import lock_dir
 from gpu_inference.agent.leases import LeaseLoop
 from gpu_inference.agent.runner import Runner
-from gpu_inference.agent.settings import Settings
+from gpu_inference.agent.settings import REAL, Settings
 from gpu_inference.agent.telemetry import Telemetry
 from gpu_inference.agent.uploads import Outbox, deliver
 
@@ -24,9 +24,12 @@ FAREWELL_SECONDS = 1.0
 _STABLE_SECONDS = 30.0
 
 
-async def keep_engine(engine: EngineProcess) -> None:
-    """Keeps a child alive, with growing pauses where it keeps ending. On a node without an engine's packages there is none."""
-    if importlib.util.find_spec("numpy") is None:
+async def keep_engine(engine: EngineProcess, real: bool = True) -> None:
+    """Keeps a child alive, with growing pauses where it keeps ending.
+
+    On a node without the packages of a ``real`` engine there is none; a simulated one needs none of them.
+    """
+    if real and importlib.util.find_spec("numpy") is None:
         logs.info("No engine is installed on this node: it takes no jobs.")
         await asyncio.Event().wait()
     backoff = Backoff(0.2, 30.0)
@@ -51,7 +54,7 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
     runner = Runner(client, engine, outbox, who.incarnation)
     telemetry = Telemetry(settings.state_dir)
     logs.info("The agent is up.", node_id=who.node_id, url=settings.url)
-    keeper = asyncio.ensure_future(keep_engine(engine))
+    keeper = asyncio.ensure_future(keep_engine(engine, settings.engine == REAL))
     loops = [keeper]
     late: List[asyncio.Future[bool]] = []
     try:

@@ -14,6 +14,8 @@ PREFIX = "FLEET_AGENT_"
 PACKAGE = Path(gpu_inference.__file__).resolve().parent
 BUILTIN_MODELS = PACKAGE / "builtin"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+REAL, SIMULATED = "real", "sim"
+ENGINES = (REAL, SIMULATED)
 
 
 class SettingsError(Exception):
@@ -22,7 +24,10 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """See the README for what each does. Times in seconds; ``threads`` 0 is one a core."""
+    """See the README for what each does. Times in seconds; ``threads`` 0 is one a core.
+
+    ``sim_table`` and ``sim_factor`` (how many times slower than the table this node is) are of the simulated engine alone.
+    """
 
     url: str = "http://127.0.0.1:8765"
     state_dir: Path = Path("~/.fleet/agent")
@@ -32,6 +37,9 @@ class Settings:
     models: Tuple[Path, ...] = (BUILTIN_MODELS,)
     threads: int = 0
     log: str = "info"
+    engine: str = REAL
+    sim_table: Optional[Path] = None
+    sim_factor: float = 1.0
     start_timeout: float = 60.0
     load_timeout: float = 300.0
     step_timeout: float = 60.0
@@ -79,6 +87,11 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
     log = get("LOG", Settings.log).lower()
     if log not in LOG_LEVELS:
         raise SettingsError("{}LOG must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(LOG_LEVELS), log))
+    engine, sim_table = get("ENGINE", REAL).lower(), get("SIM_TABLE", "")
+    if engine not in ENGINES:
+        raise SettingsError("{}ENGINE must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(ENGINES), engine))
+    if engine == SIMULATED and not sim_table:
+        raise SettingsError(f"{PREFIX}ENGINE is {SIMULATED}, so {PREFIX}SIM_TABLE must name the file of its cost table.")
     token_file, ca_file = get("TOKEN_FILE", ""), get("CA_FILE", "")
     models = tuple(_path(text) for text in get("MODELS", "").split(os.pathsep) if text)
     return Settings(
@@ -90,6 +103,9 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         models=models or Settings.models,
         threads=int(_number("THREADS", get("THREADS", "0"), 0, 1024)),
         log=log,
+        engine=engine,
+        sim_table=_path(sim_table) if sim_table else None,
+        sim_factor=_number("SIM_FACTOR", get("SIM_FACTOR", "1"), 0.001, 1000),
         start_timeout=_number("START_TIMEOUT", get("START_TIMEOUT", "60"), 1, 3600),
         load_timeout=_number("LOAD_TIMEOUT", get("LOAD_TIMEOUT", "300"), 1, 36000),
         step_timeout=_number("STEP_TIMEOUT", get("STEP_TIMEOUT", "60"), 0.1, 3600),

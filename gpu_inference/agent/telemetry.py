@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -37,6 +39,19 @@ def temperature() -> Optional[float]:
             return float(max(reading.current for reading in sensors[name]))
     readings = [reading.current for group in sensors.values() for reading in group]
     return float(max(readings)) if readings else None
+
+
+def power_mode(tool: str = "nvpmodel") -> Optional[str]:
+    """The name of a Jetson's power mode, such as ``MAXN``, by ``nvpmodel -q``; None on other machines."""
+    found = shutil.which(tool, path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
+    if found is None:
+        return None
+    try:
+        said = subprocess.run([found, "-q"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = said.decode("utf-8", "replace").splitlines()
+    return next((line.partition(":")[2].strip()[:64] for line in lines if line.startswith("NV Power Mode:")), None)
 
 
 class Telemetry:
@@ -73,4 +88,5 @@ class Telemetry:
             "machine_id": machine_id(),
             "boot_time": int(psutil.boot_time()),
             "agent_version": __version__,
+            "power_mode": power_mode(),
         }

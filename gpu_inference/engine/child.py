@@ -9,7 +9,6 @@ effect at the next step, and the end of the stream, which means that the agent i
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import queue
 import signal
@@ -23,20 +22,12 @@ from gpu_inference.engine import wire
 from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import EngineError, OutOfMemory
+from gpu_inference.engine.parent import die_with_parent
 from gpu_inference.engine.pipeline import Pipeline
 from gpu_inference.engine.request import parse_request
 from gpu_inference.engine.samplers import SAMPLERS
 
 EXIT_OUT_OF_MEMORY = 70
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(parent: int) -> None:
-    """On Linux, has the kernel kill this process when ``parent`` ends; elsewhere the stream's end has to do."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(0)
 
 
 class Child:

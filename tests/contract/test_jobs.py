@@ -309,6 +309,7 @@ def test_the_loaded_model_is_preferred(api: TestClient, agent: FakeAgent) -> Non
 
 
 def test_waits_are_predicted_once_a_job_has_been_measured(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
+    agent.loaded_model = "fleet-shapes"
     submit(api)
     lease = agent.take()
     clock.advance(4)

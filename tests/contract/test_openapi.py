@@ -63,6 +63,7 @@ GET /api/queue/jobs
 GET /api/queue/jobs/{job_id}
 DELETE /api/queue/jobs/{job_id}
 POST /api/queue/jobs/{job_id}/retry
+GET /api/queue/jobs/{job_id}/events
 GET /api/queue/jobs/{job_id}/deliveries
 POST /api/queue/jobs/{job_id}/deliveries/{delivery_id}/replay
 GET /api/queue/stats

@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 import random
 import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -54,6 +56,38 @@ def test_a_node_is_told_to_load_what_the_queue_needs_and_then_given_the_job(api:
     assert explained(api, job) == "Attempt 1 went to agx1: the node had its model loaded."
     assert api.app.state.fleet.jobs._crew.costs.switch("agx1", "fleet-shapes") == 12
     agent.finish(lease)
+
+
+def test_an_agent_that_only_listens_is_given_nothing(api: TestClient, agent: FakeAgent) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        asking = pool.submit(agent.lease, wait=20)
+        while not api.app.state.fleet.nodes.get("agx0").worker.idle:
+            time.sleep(0.01)
+        listening = pool.submit(agent.lease, wait=1, want_job=False)
+        assert asking.result(5)["lease"] is None, "the newer poll ends the older one"
+        submit(api)
+        assert listening.result(5)["lease"] is None
+    agent.finish(agent.take())
+
+
+def test_an_answer_that_was_lost_is_given_again(api: TestClient) -> None:
+    agent = modern(api)
+    submit(api)
+    assert agent.lease(request_id="one", wait=5)["load"] == "fleet-shapes"
+    assert agent.lease(request_id="one")["load"] == "fleet-shapes"
+    agent.loaded_model = "fleet-shapes"
+    agent.finish(agent.take())
+    assert not api.app.state.fleet.nodes.get("agx1").faulty
+
+
+def test_a_load_that_fails_is_a_fault_of_the_node(api: TestClient, clock: ManualClock) -> None:
+    agent = modern(api)
+    job = submit(api)
+    for _ in range(3):
+        assert agent.lease(wait=5)["load"] == "fleet-shapes"
+        clock.advance(1)
+    assert agent.lease()["load"] is None
+    assert "3 jobs or loads in a row went wrong on it" in explained(api, job)
 
 
 def test_an_agent_that_cannot_be_told_gets_the_job_at_once(api: TestClient, agent: FakeAgent) -> None:
@@ -108,6 +142,15 @@ def test_a_node_that_is_offline_is_not_switched(api: TestClient, clock: ManualCl
     assert (answer.status_code, "offline" in answer.json()["detail"]) == (503, True)
 
 
+def test_a_job_whose_only_nodes_are_offline_says_so(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
+    job = submit(api)
+    clock.advance(10)
+    api.portal.call(api.app.state.fleet.nodes.check_silence)
+    assert explained(api, job) == (
+        "Node agx0 is given nothing: it is offline. No other node could take it; it waits until one of them can."
+    )  # fmt: skip
+
+
 def test_a_pinned_job_waits_for_its_node(api: TestClient, agent: FakeAgent) -> None:
     other = FakeAgent.enrol(api, "agx1")
     other.lease()
@@ -150,8 +193,13 @@ def test_three_jobs_in_a_row_that_go_wrong_put_a_node_in_quarantine(api: TestCli
     good = submit(api)
     clock.advance(1)
     assert agent.lease()["lease"] is None
-    assert "3 jobs in a row went wrong on it" in explained(api, good)
-    clock.advance(300)
+    assert "3 jobs or loads in a row went wrong on it; it is tried again in 59 s" in explained(api, good)
+    clock.advance(59)
+    agent.fail(agent.take(), "It fell off again.")
+    clock.advance(1)
+    assert agent.lease()["lease"] is None
+    assert "it is tried again in 119 s" in explained(api, good)
+    clock.advance(119)
     agent.finish(agent.take())
     assert api.get("/api/vision/nodes").json()["nodes"][0]["unavailable"] is None
 
@@ -233,10 +281,52 @@ def test_predicted_waits_are_right(api: TestClient, clock: ManualClock) -> None:
             break
         end, name = heapq.heappop(ends)
         while clock.monotonic() < end:
-            clock.advance(min(4.0, end - clock.monotonic()))
-            for each, agent in agents.items():
-                agent.beat(work.get(each))
+            clock.advance(min(5.0, end - clock.monotonic()))
+            for working, lease in work.items():
+                agents[working].beat(lease)
         agents[name].finish(work.pop(name))
+        for each, agent in agents.items():
+            agent.beat(work.get(each))
         give()
     assert len(errors) >= 100
     assert statistics.median(errors) <= 0.25, f"median error {statistics.median(errors):.2f}"
+
+
+def test_what_was_measured_in_another_power_mode_is_forgotten(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
+    agent.loaded_model = "fleet-shapes"
+    agent.beat(facts={"power_mode": "MAXN"})
+    for _ in range(2):
+        submit(api)
+        lease = agent.take()
+        clock.advance(1)
+        agent.finish(lease)
+    costs = api.app.state.fleet.jobs._crew.costs
+    assert any(key[0] == "agx0" for key in costs._rates)
+    agent.beat(facts={"power_mode": "MODE_15W"})
+    agent.lease()
+    assert not any(key[0] == "agx0" for key in costs._rates)
+
+
+def test_a_job_that_failed_on_the_only_node_with_its_model_goes_to_another(api: TestClient, clock: ManualClock) -> None:
+    first, second = modern(api, "agx1", "fleet-shapes"), modern(api, "agx2", "other-model")
+    job = submit(api)
+    first.fail(first.take(), "It broke.")
+    clock.advance(2)
+    assert first.lease()["lease"] is None
+    assert second.lease(wait=5)["load"] == "fleet-shapes"
+    second.loaded_model = "fleet-shapes"
+    second.beat()
+    assert second.take()["job_id"] == job
+
+
+def test_a_model_that_was_loaded_while_a_poll_was_open_counts_at_once(api: TestClient) -> None:
+    agent = modern(api)
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(agent.lease, wait=20)
+        while not api.app.state.fleet.nodes.get("agx1").worker.idle:
+            time.sleep(0.01)
+        agent.loaded_model = "fleet-shapes"  # as an engine does by itself when it has come up
+        agent.beat()
+        job = submit(api)
+        reply = polling.result(15)
+    assert (reply["load"], reply["lease"]["job_id"]) == (None, job)

@@ -20,7 +20,7 @@ def test_a_label_that_says_no_is_no_maintenance(value: str | None) -> None:
     ("labels", "metrics", "quarantined", "words"),
     [
         ({"maintenance": "Yes"}, WELL, 0.0, "it is in maintenance (its label maintenance=yes)"),
-        ({}, WELL, 42.4, "3 jobs in a row went wrong on it; it is tried again in 42 s"),
+        ({}, WELL, 42.4, "3 jobs or loads in a row went wrong on it; it is tried again in 42 s"),
         ({}, Metrics(disk_free_mib=511), 0.0, "only 511 MiB of its disk are free, and 512 are needed"),
         ({}, Metrics(temperature=97), 0.0, "it is at 97 degrees and throttled"),
     ],

@@ -1,0 +1,1 @@
+"""Our queue beside task queues of the field, on a real Redis and a real PostgreSQL."""
