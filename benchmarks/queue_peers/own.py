@@ -1,7 +1,8 @@
-"""Our side: ``fleet serve``, one worker process that does nothing, and a client over HTTP. As the peers' ``drive.py``, with the same figures.
+"""Our side: ``fleet serve``, one worker process that does nothing, and a client over HTTP.
 
-A worker process of ours does one job a device at a time: it is measured with one device and with eight. A job of ours ends with an output: the
-agent sends a picture of 64 x 64 pixels and says that it is complete, which the peers' jobs do not.
+As the peers' ``drive.py``, with the same figures. A worker process of ours does one job a device at a time: it is measured with one device
+and with eight. A job of ours ends with an output: the agent sends a picture of 64 x 64 pixels and says that it is complete, which the
+peers' jobs do not.
 """
 
 from __future__ import annotations
