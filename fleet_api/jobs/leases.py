@@ -234,7 +234,8 @@ class LeaseService:
         values: dict[str, Any] = {"losses": losses, "failures": failures, "avoid": self._other_than(job), "step": 0}
         if again:
             wait = now + retry_after(failures) if outcome is not Outcome.LOST else None
-            values |= {"state": JobState.QUEUED, "queued_at": now, "node_id": None, "incarnation": None, "started_at": None}
+            # queued_at stays: whoever comes back without his doing keeps his place
+            values |= {"state": JobState.QUEUED, "node_id": None, "incarnation": None, "started_at": None}
             values["not_before"] = wait
         else:
             if losses >= LOSS_LIMIT:

@@ -38,12 +38,15 @@ def group_of(job: WaitingJob) -> GroupKey:
 class Group:
     """One group of one priority."""
 
-    __slots__ = ("_by_age", "_lanes", "_ranks", "key", "since", "work")
+    __slots__ = ("_by_age", "_lanes", "_ranks", "key", "refused", "since", "work")
 
     def __init__(self, key: GroupKey) -> None:
         self.key = key
         self.work = 0.0
         self.since = 0.0
+        self.refused: dict[str, WaitingJob] = {}
+        """Those that failed on a node, and are to avoid it."""
+
         self._ranks: dict[str, Rank] = {}
         self._by_age: SortedDict[Order, WaitingJob] = SortedDict()
         self._lanes: dict[LaneKey, dict[str, SortedDict[Rank, WaitingJob]]] = {}
@@ -55,6 +58,8 @@ class Group:
         """Add a job that is due (seconds) in its turn."""
         rank = (job.order[0], due, job.order[1])
         self._ranks[job.id] = rank
+        if job.avoid is not None:
+            self.refused[job.id] = job
         self._by_age[job.order] = job
         lane = self._lanes.setdefault((job.sampler, job.lora), {})
         row = lane.get(job.caller)
@@ -67,6 +72,7 @@ class Group:
     def remove(self, job: WaitingJob) -> None:
         """Remove a job that is there."""
         rank = self._ranks.pop(job.id)
+        self.refused.pop(job.id, None)
         del self._by_age[job.order]
         lane = self._lanes[job.sampler, job.lora]
         row = lane[job.caller]

@@ -123,9 +123,9 @@ def decide(queue: WaitingQueue, workers: Sequence[Worker], now: float) -> list[D
     for tier in queue.tiers():
         outlook.include(tier)
         _overdue(this, tier)
+        _refused(this, tier)
         _loads(this, tier)
         _warm(this, tier)
-        _refused(this, tier)
         this.idle = list(this.free())
         if not this.idle:
             break
@@ -242,21 +242,21 @@ def _warm(this: _Round, tier: Tier) -> None:
 
 
 def _refused(this: _Round, tier: Tier) -> None:
-    """Find somebody for jobs that failed on the only nodes with their model: another node loads it, whatever that costs."""
-    for key, group in tier.groups.items():
-        if key.model is None or not this.left(tier, key) or next(this.free(), None) is None:
-            continue
-        having = list(this.outlook.having(key))
-        if not having or any(this.best(tier, key, worker) is not None for worker in having):
-            continue
-        found = [(worker, this.best(tier, key, worker)) for worker in this.free() if group.serves(worker)]
-        able = [(worker, job) for worker, job in found if job is not None]
-        if able:
-            worker, job = min(able, key=lambda each: each[0].switch(key.model))
-            reason = "it failed on the node that has its model"
+    """Find somebody for jobs that failed on the only node with their model: another one loads it, whatever that costs."""
+    for key, group in list(tier.groups.items()):
+        for job in group.refused.values():
+            model = job.model
+            if model is None or job.id in this.taken:
+                continue
+            having = {worker.node_id for worker in this.outlook.having(key)}
+            able = [worker for worker in this.free() if worker.node_id != job.avoid and can_serve(job, worker)]
+            if having != {job.avoid} or not able:
+                continue
+            worker = min(able, key=lambda each: each.switch(model))
+            reason = "it failed on the only node that has its model"
             if worker.loads:
-                this.decisions.append(Load(worker.node_id, key.model, reason))
-                this.outlook.loads(worker, key.model, worker.switch(key.model))
+                this.decisions.append(Load(worker.node_id, model, reason))
+                this.outlook.loads(worker, model, worker.switch(model))
             else:
                 this.start(worker, job, reason)
 

@@ -330,3 +330,16 @@ def test_a_model_that_was_loaded_while_a_poll_was_open_counts_at_once(api: TestC
         job = submit(api)
         reply = polling.result(15)
     assert (reply["load"], reply["lease"]["job_id"]) == (None, job)
+
+
+def test_a_job_whose_node_was_lost_keeps_its_place(api: TestClient, clock: ManualClock) -> None:
+    lost, other = modern(api, "agx1", "fleet-shapes"), modern(api, "agx2", "fleet-shapes")
+    first = submit(api)
+    assert lost.take()["job_id"] == first
+    clock.advance(1)
+    later = [submit(api) for _ in range(3)]
+    lost.restart()
+    lost.loaded_model = None
+    lost.beat()
+    assert other.take()["job_id"] == first
+    assert api.get(f"/api/vision/jobs/{later[0]}").json()["overtaken"] == 0

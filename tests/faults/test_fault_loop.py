@@ -100,7 +100,7 @@ class Loop:
         role, how = self.chance.choice(("agent", "engine", "api")), self.chance.choice(("kill", "stop"))
         busy = [row[0] for row in self.fleet.rows("SELECT DISTINCT node_id FROM jobs WHERE state = 'processing' ORDER BY node_id")]
         node = self.chance.choice(busy or self.fleet.names) if role != "api" else ""
-        stop = min(self.longest_stop, 1.0 + 19.0 * self.chance.random() ** 2)
+        stop = min(self.longest_stop, 1.0 + 19.0 * self.chance.random() ** 3)
         with contextlib.suppress(psutil.Error):
             process = self._target(role, node)
             if process is None or any(each.pid == process.pid for _, each in self.stopped):
@@ -221,4 +221,4 @@ def test_random_faults_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1_800)
 def test_two_hundred_random_faults_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    loop_over(tmp_path, jobs=300, faults=200, job_seconds=2.0, longest_stop=20.0, seconds=1_500)
+    loop_over(tmp_path, jobs=300, faults=200, job_seconds=1.5, longest_stop=20.0, seconds=1_500)
