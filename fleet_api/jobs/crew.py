@@ -26,7 +26,7 @@ class Crew:
     def __init__(self, nodes: NodeService, costs: Costs, clock: Clock) -> None:
         self._nodes = nodes
         self._clock = clock
-        self._loading: dict[str, tuple[str, float]] = {}
+        self._loading: dict[str, tuple[str, float, str]] = {}
         self._power_modes: dict[str, object] = {}
         self.costs = costs
 
@@ -50,7 +50,7 @@ class Crew:
     def asks(self, node: LiveNode) -> None:
         """The agent asks for work: whatever it was given before is done with."""
         worker, now = node.worker, self._clock.monotonic()
-        worker.switch = lambda model, name=node.id: self.costs.switch(name, model)  # type: ignore[misc]
+        worker.switch = lambda model, of=node: self.costs.switch(of.id, model, _source(of))  # type: ignore[misc]
         worker.speed = lambda model, name=node.id: self.costs.speed(name, model)  # type: ignore[misc]
         for model in node.capabilities.models:
             self.costs.size(model.name, model.size_bytes)
@@ -74,7 +74,7 @@ class Crew:
     def loads(self, node: LiveNode, model: str) -> None:
         """The agent was told to load a model."""
         now = self._clock.monotonic()
-        self._loading[node.id] = model, now
+        self._loading[node.id] = model, now, _source(node)
         worker = node.worker
         worker.model, worker.idle, worker.loading, worker.free_at = model, False, True, now + worker.switch(model)
 
@@ -104,11 +104,16 @@ class Crew:
         if node is not None and node.fault(what, self._clock.monotonic()):
             log.warning("node_quarantined", node=node_id, faults=len(node.faulty))
 
-    def _loaded(self, node: LiveNode, model: str, since: float) -> None:
+    def _loaded(self, node: LiveNode, model: str, since: float, source: str) -> None:
         now = self._clock.monotonic()
         if node.loaded_model == model:
             node.worker.loaded_at = now
-            self.costs.loaded(node.id, model, now - since)
+            self.costs.loaded(node.id, model, now - since, source)
             return
         log.warning("model_not_loaded", node=node.id, model=model)
         self.went_wrong(node.id, f"{model} {now}")
+
+
+def _source(node: LiveNode) -> str:
+    """Return where a load on this node would come from: ``cold`` is the first after a start, with nothing of it in memory."""
+    return "cold" if node.loaded_model is None else "disk"

@@ -34,6 +34,7 @@ from fleet_api.scheduling.eligibility import why_impossible
 from fleet_api.scheduling.explain import explain
 
 YIELD_EVERY = 100  # jobs told of before others get a turn, and event readers can keep up
+QUEUE_FULL_SECONDS = "10"  # when to come again
 WARM_UP = 2_000  # completed jobs read at start, from which costs are learnt
 STARTED_BEFORE = 100_000  # jobs read at start to go on counting overtakes
 
@@ -82,7 +83,8 @@ class JobService:
             return await self._made_before(once)
         waiting = len(self.index) + self._intake.pending
         if waiting + len(new) > self._limit:
-            raise QueueFull(f"The queue is full: {waiting:,} jobs wait and the limit is {self._limit:,}; try again later.")
+            said = f"The queue is full: {waiting:,} jobs wait and the limit is {self._limit:,}; try again later."
+            raise QueueFull(said, {"Retry-After": QUEUE_FULL_SECONDS})
         now = self._clock.now()
         jobs = [_row(each, now, self._next_seq + i, caller) for i, each in enumerate(new)]
         self._refuse_impossible(jobs)

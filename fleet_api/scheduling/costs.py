@@ -122,12 +122,18 @@ class Costs:
         return min(20.0, max(0.05, every.value / own.value))
 
     def switch(self, node: str, model: str | None, source: str = "disk") -> float:
-        """Return the seconds that the node is expected to take to load the model."""
+        """Return the seconds that the node is expected to take to load the model.
+
+        What was not measured from where it comes now is taken to be as from elsewhere, and a guess by its size at last.
+        """
         if model is None:
             return 0.0
         guess = PRIOR_LOAD_SECONDS + self._sizes.get(model, 0.0) / PRIOR_LOAD_MIB_PER_SECOND[source]
-        known = self._loads.get((node, model, source))
-        return known.value if known is not None else guess
+        for each in (source, *(other for other in ("disk", "cold") if other != source)):
+            known = self._loads.get((node, model, each))
+            if known is not None:
+                return known.value
+        return guess
 
 
 def _keys(node: str, shape: Shape) -> tuple[tuple[Hashable, ...], ...]:

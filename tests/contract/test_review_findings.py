@@ -176,6 +176,8 @@ def test_the_queue_limit_counts_what_is_on_its_way(api: TestClient, agent: FakeA
     for thread in threads:
         thread.join()
     assert sorted(codes) == [201] * 2 + [429] * 10
+    full = api.post("/api/vision/generate", json=PROMPT)
+    assert (full.headers["retry-after"], "2 jobs wait and the limit is 2" in full.json()["detail"]) == ("10", True)
 
 
 def test_a_lost_job_keeps_its_place_where_there_is_no_other_node(api: TestClient, agent: FakeAgent) -> None:

@@ -67,3 +67,11 @@ def test_loads_are_learnt_by_where_they_come_from() -> None:
     assert costs.switch("agx0", "sdxl") == 20
     assert costs.switch("agx0", "sdxl", "store") == 90
     assert costs.switch("agx1", "sdxl") == PRIOR_LOAD_SECONDS
+
+
+def test_a_source_that_was_not_measured_is_as_another_that_was() -> None:
+    costs = Costs()
+    costs.loaded("agx0", "sdxl", 45.0, "cold")
+    assert costs.switch("agx0", "sdxl") == 45
+    costs.loaded("agx0", "sdxl", 20.0)
+    assert (costs.switch("agx0", "sdxl"), costs.switch("agx0", "sdxl", "cold"), costs.switch("agx0", "sdxl", "store")) == (20, 45, 20)
