@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import metrics_stream, onboarding, plays, queue_api, rows, scan, ssh_exec, start, swarm_deploy, swarm_listing
+from benchmarks import metrics_stream, onboarding, plays, queue_api, queue_growth, rows, scan, ssh_exec, start, swarm_deploy, swarm_listing
 from benchmarks.queue_peers import report as queue_peers_report
 from benchmarks.scheduling import compare, growth
 
@@ -29,6 +29,8 @@ def main() -> None:
     found["start"] = start.report()
     print()
     found["queue"] = queue_api.report()
+    print()
+    found["queue_growth"] = queue_growth.report()
     print()
     found["queue_peers"] = queue_peers_report.report()
     print()
