@@ -206,7 +206,7 @@ class LeaseService:
         self._dispatcher.interrupt(node_id)
         await self._dispatcher.granted(node_id)
         for lease in self._leases.of_node(node_id):
-            await self._end_without_result(lease, Outcome.LOST, f"Node {node_id} was removed.")
+            await self._end_without_result(lease, Outcome.LOST, f"Node {node_id} was removed.", death=False)
 
     async def reap(self) -> None:
         """Free the leases not heard of for their term, and end attempts that ran out of their job's time."""
@@ -241,8 +241,6 @@ class LeaseService:
             if losses >= LOSS_LIMIT:
                 error = f"{error} Its worker died {losses} times, so the job is not tried again."
             values |= {"state": JobState.FAILED, "finished_at": now}
-        if retry and (died or outcome is not Outcome.LOST):
-            self._crew.went_wrong(lease.node_id, job.id)
 
         def change(db: Connection) -> Job | None:
             changed = repository.end_attempt(db, job, outcome, now, error=error, load_seconds=lease.load_seconds, **values)
@@ -253,6 +251,8 @@ class LeaseService:
         after = await self._db.write(change)
         self._close(lease)
         if after is not None:
+            if retry and (died or outcome is not Outcome.LOST):
+                self._crew.went_wrong(lease.node_id, job.id)
             log.warning("attempt_ended", job=job.id, attempt=job.attempt, node=job.node_id, outcome=str(outcome), again=again, error=error)
             if again:  # with no await since the write, so that whoever cancels now finds the job in the index
                 self._jobs.index.add(after, arrival=False)
