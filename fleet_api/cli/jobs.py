@@ -33,16 +33,14 @@ def jobs(
     """Show the newest jobs."""
     if replay and not deliveries:
         fail("--replay: say of which job, with --deliveries JOB_ID.", exit_codes.USAGE)
-    if sum(each is not None for each in (cancel, deliveries, explain)) > 1:
-        fail("--cancel, --deliveries and --explain: give one of them.", exit_codes.USAGE)
+    if sum(each is not None for each in (cancel, deliveries, explain, follow)) > 1:
+        fail("--cancel, --deliveries, --explain and --follow: give one of them.", exit_codes.USAGE)
     if explain:
         _explain(explain, url, as_json)
         return
     if deliveries:
         _deliveries(deliveries, replay, min(limit, 500), url, as_json)
         return
-    if follow and (cancel or deliveries):
-        fail("--follow: give it without --cancel and --deliveries.", exit_codes.USAGE)
     if follow:
         _follow(follow, url, as_json)
         return

@@ -58,6 +58,7 @@ def test_deliveries_and_replay(fleet: Command, served: Live) -> None:
     assert "no delivery 'nope'" in fleet("jobs", "--deliveries", job_id, "--replay", "nope", "--url", served.url, code=4).stderr
     assert "--deliveries JOB_ID" in fleet("jobs", "--replay", "nope", code=2).stderr
     assert "one of them" in fleet("jobs", "--cancel", "a", "--deliveries", "b", code=2).stderr
+    assert "one of them" in fleet("jobs", "--explain", "a", "--follow", "b", code=2).stderr
 
 
 def _job(served: Live, url: str | None) -> str:
