@@ -53,4 +53,4 @@ def test_a_job_that_did_not_succeed_is_a_sentence(fleet: Command, served: Live, 
     job = submit(worker)
     worker.api.delete(f"/api/queue/jobs/{job}")
     assert f"Job {job} is cancelled: it was cancelled." in fleet("jobs", "--follow", job, "--url", served.url, code=1).stderr
-    assert "without --cancel" in fleet("jobs", "--follow", job, "--cancel", job, code=2).stderr
+    assert "give one of them" in fleet("jobs", "--follow", job, "--cancel", job, code=2).stderr
