@@ -79,6 +79,7 @@ from fleet_api.services.swarm.managers import Managers
 from fleet_api.services.swarm.membership import Membership
 from fleet_api.services.swarm.service import SwarmService
 from fleet_api.settings import Settings
+from fleet_api.storage.service import Storage
 
 KEY_USE_SECONDS = 10.0
 SSH_IDLE_SECONDS = 30.0
@@ -129,6 +130,7 @@ class State:
     joining_all: JoiningAll
     node_plays: NodePlays
     registry: FleetRegistry
+    storage: Storage
     builds: Builds
     schedule: Schedule
     swarm: SwarmService
@@ -186,6 +188,7 @@ def build(
     onboarding.afterwards = membership.after_onboarding
     swarm_joining = SwarmJoining(nodes, operations, vault, onboarding, membership)
     registry = FleetRegistry(settings, vault, allowed)
+    storage = Storage(settings, vault, AllowedNetworks(settings.s3_networks))
     service = RunningServices(swarm, nodes, mounts, registry.auth_for)
     deploying = Deploying(service, operations)
     container_deploying = ContainerDeploying(engines, nodes, operations, mounts, registry.auth_for)
@@ -207,7 +210,7 @@ def build(
         commands=commands, node_logs=NodeLogs(commands, machines or ssh, bus, clock),
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
-        onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, registry=registry, builds=builds,
+        onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, registry=registry, storage=storage, builds=builds,
         schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)), swarm=swarm, swarm_joining=swarm_joining, running=service,
         deploying=deploying, service_logs=ServiceLogReader(service), containers=Containers(engines, swarm.managers),
         container_deploying=container_deploying, clusters=clusters, cluster_work=cluster_work,

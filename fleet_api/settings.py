@@ -58,6 +58,15 @@ class Settings(BaseSettings):
     registry_credential: str | None = Field(
         None, max_length=100, description="A credential of the vault for it; else what the playbook made"
     )
+    s3_endpoint: str | None = Field(
+        None, description="Where the S3 store is, such as http://192.0.2.10:9010; else the one that the playbook 'storage' made"
+    )
+    s3_region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,40}$", description="Region of the S3 store")
+    s3_credential: str | None = Field(
+        None, max_length=100, description="A credential of the vault for it: user name and password are access key and secret"
+    )
+    s3_public_url: str | None = Field(None, description="What the addresses of public outputs begin with; else s3_endpoint")
+    s3_networks: Names = Field(["0.0.0.0/0", "::/0"], description="Networks that the S3 store may be in")
     build_roots: Names = Field([], description="Folders of this machine that images may be built from, with all that is in them")
     build_context_limit: int = Field(2 * 1024**3, ge=1024, description="Largest build context, in bytes")
     swarm_manager: str = Field(
@@ -102,7 +111,8 @@ class Settings(BaseSettings):
             raise ValueError("must be an IP address of this machine; 0.0.0.0 is all of them") from None
 
     @field_validator(
-        "allowed_hosts", "allowed_origins", "allowed_networks", "callback_networks", "scan_ports", "mount_roots", "build_roots",
+        "allowed_hosts", "allowed_origins", "allowed_networks", "callback_networks", "s3_networks", "scan_ports", "mount_roots",
+        "build_roots",
         mode="before",
     )  # fmt: skip
     @classmethod
@@ -135,7 +145,7 @@ class Settings(BaseSettings):
     def _origins(cls, value: list[str]) -> list[str]:
         return sorted(normal_origins(value))
 
-    @field_validator("allowed_networks", "callback_networks")
+    @field_validator("allowed_networks", "callback_networks", "s3_networks")
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
         try:
@@ -150,7 +160,7 @@ class Settings(BaseSettings):
 
         return check_crontab(value) if value != "0 4 * * *" else value
 
-    @field_validator("advertise_url")
+    @field_validator("advertise_url", "s3_endpoint", "s3_public_url")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
         if value is not None:
@@ -208,6 +218,16 @@ class Settings(BaseSettings):
     def registry_folder(self) -> Path:
         """Folder of the registry's certificate and sign-in."""
         return self.home / "registry"
+
+    @property
+    def storage_folder(self) -> Path:
+        """Folder of what the playbook ``storage`` noted of the object store."""
+        return self.home / "storage"
+
+    @property
+    def models(self) -> Path:
+        """Folder of the buckets of models and LoRAs where there is no S3 store."""
+        return self.home / "models"
 
     @property
     def operation_locks(self) -> Path:

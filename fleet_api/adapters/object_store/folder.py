@@ -1,0 +1,152 @@
+"""Buckets as folders of this machine: the store of a fleet that has no S3."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fleet_api.adapters.object_store.types import (
+    CHUNK_BYTES,
+    PLAIN,
+    BucketMissing,
+    ObjectDiffers,
+    ObjectMissing,
+    Shown,
+    StoreAway,
+    StoredObject,
+    StoreFull,
+    check_bucket,
+    check_key,
+)
+from fleet_api.errors import InvalidValue
+
+INCOMING = ".incoming"
+
+
+class FolderStore:
+    """One folder; each folder in it is a bucket. Objects appear whole, by a rename."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def check(self) -> None:
+        """Raise StoreAway where the folder cannot be written."""
+        try:
+            (self.folder / INCOMING).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _away(self.folder, error) from error
+
+    def buckets(self) -> list[str]:
+        """Return the names of the buckets."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(each.name for each in self.folder.iterdir() if each.is_dir() and each.name != INCOMING)
+
+    def make_bucket(self, bucket: str) -> bool:
+        """Make a bucket; False if it was there."""
+        self.check()
+        try:
+            (self.folder / check_bucket(bucket)).mkdir()
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise _away(self.folder, error) from error
+        return True
+
+    def put(self, bucket: str, key: str, source: Path, sha256: str, shown: Shown = PLAIN) -> StoredObject:
+        """Store a copy of a file. ``shown`` has no meaning for a folder."""
+        target = self._path(bucket, key)
+        self.check()
+        partial = self.folder / INCOMING / os.urandom(8).hex()
+        digest = hashlib.sha256()
+        try:
+            with source.open("rb") as read, partial.open("wb") as file:
+                while chunk := read.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            if digest.hexdigest() != sha256:
+                raise ObjectDiffers(f"The file for {bucket}/{key} is not what it should be: its checksum differs.")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.replace(target)
+            _sync(target.parent)
+        except OSError as error:
+            raise _away(self.folder, error) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return self._stored(key, target)
+
+    def head(self, bucket: str, key: str) -> StoredObject | None:
+        """Return what is known of an object; None if it is not there."""
+        path = self._path(bucket, key)
+        return self._stored(key, path) if path.is_file() else None
+
+    @contextmanager
+    def open(self, bucket: str, key: str, start: int = 0) -> Iterator[Iterator[bytes]]:
+        """Read an object from byte ``start`` on. Raises ObjectMissing."""
+        path = self._path(bucket, key)
+        try:
+            file = path.open("rb")
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise ObjectMissing(f"There is no object {bucket}/{key}.") from None
+        with file:
+            file.seek(start)
+            yield iter(lambda: file.read(CHUNK_BYTES), b"")
+
+    def list(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
+        """Return the objects, by key."""
+        folder = self._bucket(bucket)
+        found = (each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file())
+        for key in sorted(each for each in found if each.startswith(prefix) and each > after):
+            yield self._stored(key, folder / key)
+
+    def remove(self, bucket: str, key: str) -> None:
+        """Delete an object, and the folders that it leaves empty."""
+        path = self._path(bucket, key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _away(self.folder, error) from error
+        for parent in path.parents:
+            if parent == self.folder / bucket or not parent.is_dir() or any(parent.iterdir()):
+                break
+            parent.rmdir()
+
+    def presign(self, bucket: str, key: str, seconds: int, host: str | None = None) -> str:
+        """Raise: a folder has no URL."""
+        raise InvalidValue("The store is a folder of this machine, and its objects have no URL of their own; set FLEET_S3_ENDPOINT.")
+
+    def _bucket(self, bucket: str) -> Path:
+        folder = self.folder / check_bucket(bucket)
+        if not folder.is_dir():
+            raise BucketMissing(f"There is no bucket {bucket!r} in {self.folder}.")
+        return folder
+
+    def _path(self, bucket: str, key: str) -> Path:
+        return self._bucket(bucket) / check_key(key)
+
+    def _stored(self, key: str, path: Path) -> StoredObject:
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise _away(self.folder, error) from error
+        return StoredObject(key, found.st_size, found.st_mtime)
+
+
+def _away(folder: Path, error: OSError) -> StoreAway | StoreFull:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(f"The disk of {folder} is full.")
+    return StoreAway(f"The folder {folder} cannot be used: {error.strerror or error}.")
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
