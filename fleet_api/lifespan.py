@@ -60,6 +60,7 @@ from fleet_api.operations.schedule import Schedule
 from fleet_api.operations.service import OperationService
 from fleet_api.outputs.files import OutputFiles
 from fleet_api.outputs.service import OutputService
+from fleet_api.outputs.sync.service import OutputSync
 from fleet_api.retention import Retention
 from fleet_api.scheduled import scheduled
 from fleet_api.scheduling.costs import Costs
@@ -103,6 +104,7 @@ class State:
     nodes: NodeService
     figures: FiguresStream
     outputs: OutputService
+    output_sync: OutputSync
     jobs: JobService
     leases: LeaseService
     open_leases: OpenLeases
@@ -154,7 +156,11 @@ def build(
     db = Database(settings.database)
     bus = Bus()
     nodes = NodeService(db, clock, bus)
-    outputs = OutputService(db, OutputFiles(settings.outputs))
+    vault = VaultService(db, clock, Keyring(settings.vault_folder, settings.vault_key_file))
+    storage = Storage(settings, clock, vault, AllowedNetworks(settings.s3_networks))
+    output_files = OutputFiles(settings.outputs)
+    outputs = OutputService(db, clock, output_files, storage)
+    output_sync = OutputSync(db, clock, output_files, storage)
     crew = Crew(nodes, Costs(), clock)
     jobs = JobService(db, clock, bus, nodes, crew, settings.queue_limit)
     open_leases = OpenLeases()
@@ -165,7 +171,6 @@ def build(
     keys = KeyService(db, clock)
     retention = Retention(db, clock, settings)
     enrolment = Enrolment(db, clock, nodes, partial(ca_hash, settings))
-    vault = VaultService(db, clock, Keyring(settings.vault_folder, settings.vault_key_file))
     rules = CallbackRules(settings.callback_networks, settings.callback_private == "on", {settings.port}, own_addresses)
     courier = Courier(db, clock, HttpOutClient(rules), WebhookSecrets(db, clock, vault))
     jobs.on_callback = courier.wake
@@ -188,7 +193,6 @@ def build(
     onboarding.afterwards = membership.after_onboarding
     swarm_joining = SwarmJoining(nodes, operations, vault, onboarding, membership)
     registry = FleetRegistry(settings, vault, allowed)
-    storage = Storage(settings, vault, AllowedNetworks(settings.s3_networks))
     service = RunningServices(swarm, nodes, mounts, registry.auth_for)
     deploying = Deploying(service, operations)
     container_deploying = ContainerDeploying(engines, nodes, operations, mounts, registry.auth_for)
@@ -201,7 +205,7 @@ def build(
     node_plays.leaving = membership.before_retiring
     return State(
         settings=settings, clock=clock, db=db, bus=bus, nodes=nodes, figures=FiguresStream(nodes, clock),
-        outputs=outputs, jobs=jobs, leases=leases, open_leases=open_leases,
+        outputs=outputs, output_sync=output_sync, jobs=jobs, leases=leases, open_leases=open_leases,
         dispatcher=dispatcher, enrolment=enrolment, keys=keys,
         audit=AuditLog(db, clock), metrics=Metrics(),
         limits=RateLimits(clock, settings.create_per_minute, settings.create_burst), catalogue=catalogue, doors=Doors(catalogue, rules),
@@ -211,7 +215,8 @@ def build(
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
         onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, registry=registry, storage=storage, builds=builds,
-        schedule=Schedule(db, clock, scheduled(settings, node_plays, retention)), swarm=swarm, swarm_joining=swarm_joining, running=service,
+        schedule=Schedule(db, clock, scheduled(settings, node_plays, retention, outputs, output_sync)), swarm=swarm,
+        swarm_joining=swarm_joining, running=service,
         deploying=deploying, service_logs=ServiceLogReader(service), containers=Containers(engines, swarm.managers),
         container_deploying=container_deploying, clusters=clusters, cluster_work=cluster_work,
         services=[
@@ -244,6 +249,7 @@ async def running(state: State) -> AsyncIterator[State]:
         await state.leases.load()
         stack.push_async_callback(state.audit.settled)
         stack.push_async_callback(state.keys.flush)
+        stack.push_async_callback(state.output_sync.close)
         stack.push_async_callback(state.repeats.settled)
         stack.push_async_callback(state.ssh.pool.close)
         stack.push_async_callback(state.engines.close)

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
         None, max_length=100, description="A credential of the vault for it: user name and password are access key and secret"
     )
     s3_public_url: str | None = Field(None, description="What the addresses of public outputs begin with; else s3_endpoint")
+    sync_minutes: float = Field(15, gt=0, le=1440, description="Minutes between two syncs of outputs to the S3 store")
+    keep_local_hours: float = Field(24, ge=0, description="Outputs older than this go from the local folder once the S3 store has them")
     s3_networks: Names = Field(["0.0.0.0/0", "::/0"], description="Networks that the S3 store may be in")
     build_roots: Names = Field([], description="Folders of this machine that images may be built from, with all that is in them")
     build_context_limit: int = Field(2 * 1024**3, ge=1024, description="Largest build context, in bytes")

@@ -58,6 +58,17 @@ ROLES: dict[str, Wanted] = {
     "POST /api/vision/outputs/clear": ADMIN,
     "GET /api/vision/outputs/{filename}": VIEWER,
     "DELETE /api/vision/outputs/{filename}": OPERATOR,
+    "GET /api/vision/gallery/{filename}": VIEWER,
+    "PUT /api/vision/gallery/{filename}/star": OPERATOR,
+    "DELETE /api/vision/gallery/{filename}/star": OPERATOR,
+    "POST /api/vision/gallery/{filename}/restore": OPERATOR,
+    "POST /api/vision/gallery/zip": VIEWER,
+    # outputs
+    "GET /api/outputs/stats": VIEWER,
+    "GET /api/outputs/list": VIEWER,
+    "POST /api/outputs/sync": OPERATOR,
+    "POST /api/outputs/cleanup": ADMIN,
+    "POST /api/outputs/move-all-to-s3": ADMIN,
     # queue
     "POST /api/queue/jobs": OPERATOR,
     "POST /api/queue/jobs/batch": OPERATOR,

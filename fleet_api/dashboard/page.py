@@ -13,6 +13,7 @@ from fleet_api.jobs.models import Job
 from fleet_api.jobs.states import JobState
 from fleet_api.lifespan import State
 from fleet_api.models.catalogue import DEFAULT_SCHEDULER
+from fleet_api.outputs.search.repository import Wanted
 
 RUNNING = 30
 WAITING = 12
@@ -73,7 +74,7 @@ async def assemble(fleet: State, caller: Caller) -> Page:
         return running, total, [job for job in found if job is not None and job.state == JobState.QUEUED]
 
     running, running_total, waiting = await fleet.db.read(read)
-    pictures, pictures_total = await fleet.outputs.page(PICTURES, 0)
+    pictures = await fleet.outputs.page(Wanted(), PICTURES)
     nodes = fleet.nodes.all()
     return Page(
         caller=caller,
@@ -84,8 +85,8 @@ async def assemble(fleet: State, caller: Caller) -> Page:
         running_total=running_total,
         waiting=[JobRow.of(view) for view in fleet.views.page(waiting, {})],
         waiting_total=len(fleet.jobs.index),
-        pictures=[PictureRow.of(output) for output in pictures],
-        pictures_total=pictures_total,
+        pictures=[PictureRow.of(output) for output in pictures.outputs],
+        pictures_total=pictures.total,
         choices=choices(fleet),
     )
 

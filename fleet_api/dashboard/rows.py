@@ -124,8 +124,9 @@ class PictureRow:
         """Return the picture as the page shows it."""
         image = GalleryImage.of(output)
         return cls(
-            key=image.filename, url=image.url, thumbnail=image.thumbnail_url, title=wording.excerpt(image.prompt),
-            origin=f"{image.model} · {image.node_id}", seed=f"seed {image.seed}", size=wording.size(image.width, image.height),
+            key=image.filename, url=image.url, thumbnail=image.thumbnail_url or "", title=wording.excerpt(image.prompt),
+            origin=" · ".join(part for part in (image.model, image.node_id) if part),
+            seed=f"seed {image.seed}", size=wording.size(image.width, image.height),
             created_at=image.created_at, created=wording.moment(image.created_at),
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The folder of outputs: uploads are staged, checked, and put in place in one step.
 
-A name is made of the job's id, so that whichever attempt ends a job, there is one file.
+A name is made of the job's id, so that whichever attempt ends a job, there is one file. ``.thumbnails`` and ``.cache`` (copies of files
+that only the bucket has) can be made again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from PIL import Image
 
 from fleet_api.errors import Conflict, InvalidValue, Unavailable
 
-SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+SAFE_PART = re.compile(r"[A-Za-z0-9_(][A-Za-z0-9 ._()@+=-]{0,127}\Z")
 OWN_NAME = re.compile(r"^image_[0-9a-f-]{36}\.png$")
 THUMBNAIL_PIXELS = 256
 
@@ -29,17 +31,37 @@ class OutputFiles:
         self.folder = folder
         self._staging = folder / ".incoming"
         self._thumbnails = folder / ".thumbnails"
+        self._cache = folder / ".cache"
 
     def prepare(self) -> None:
         """Make the folders."""
-        for folder in (self.folder, self._staging, self._thumbnails):
+        for folder in (self.folder, self._staging, self._thumbnails, self._cache):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def path(self, filename: str) -> Path:
-        """Return the path of an output. Raises InvalidValue for a name that is not a plain file name."""
+    def check_name(self, filename: str) -> str:
+        """Return an output's name. Raises InvalidValue for one that is not a plain file name."""
         if not SAFE_NAME.match(filename):
             raise InvalidValue("filename must be a plain file name of letters, digits, dots, hyphens and underscores.")
-        return self.folder / filename
+        return filename
+
+    def path(self, key: str) -> Path:
+        """Return the path of an output below the folder. Raises InvalidValue for a key that leads elsewhere."""
+        if not all(SAFE_PART.match(part) for part in key.split("/")):
+            raise InvalidValue(f"key: {key[:100]!r} is not that of an output.")
+        return self.folder / key
+
+    def cached(self, filename: str) -> Path:
+        """Return the path of the copy of an output that only the bucket has."""
+        return self._cache / self.check_name(filename)
+
+    def trim_cache(self, limit: int) -> None:
+        """Delete the copies that were asked for longest ago until they take at most ``limit`` bytes."""
+        found = sorted(((path.stat().st_atime, path.stat().st_size, path) for path in self._cache.iterdir()), reverse=True)
+        taken = 0
+        for _, size, path in found:
+            taken += size
+            if taken > limit:
+                path.unlink(missing_ok=True)
 
     def staged(self, job_id: str, attempt: int) -> Path | None:
         """Return the staged upload of an attempt."""
@@ -99,16 +121,18 @@ class OutputFiles:
         """Forget an upload."""
         self._staged_path(job_id, attempt).unlink(missing_ok=True)
 
-    def remove(self, filename: str) -> None:
-        """Delete a file and its thumbnail."""
-        self.path(filename).unlink(missing_ok=True)
-        self._thumbnail_path(filename).unlink(missing_ok=True)
+    def remove(self, filename: str, key: str) -> None:
+        """Delete a file, its thumbnail and its copy."""
+        for path in (self.path(key), self._thumbnail_path(filename), self.cached(filename)):
+            path.unlink(missing_ok=True)
 
-    def thumbnail(self, filename: str) -> Path:
-        """Return a WebP of at most 256 pixels a side, made at the first call."""
+    def thumbnail(self, filename: str, source: Path | None) -> Path | None:
+        """Return a WebP of at most 256 pixels a side, made of ``source`` at the first call; None where there is neither."""
         path = self._thumbnail_path(filename)
         if not path.exists():
-            with Image.open(self.path(filename)) as image:
+            if source is None:
+                return None
+            with Image.open(source) as image:
                 image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
                 buffer = io.BytesIO()
                 image.save(buffer, "WEBP", quality=80)
@@ -134,4 +158,4 @@ class OutputFiles:
         return self._staging / f"{job_id}.{int(attempt)}"
 
     def _thumbnail_path(self, filename: str) -> Path:
-        return self._thumbnails / f"{self.path(filename).stem}.webp"
+        return self._thumbnails / f"{self.check_name(filename).removesuffix('.png')}.webp"

@@ -1,44 +1,73 @@
-"""SQL of outputs."""
+"""SQL of outputs, one by one."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, func, insert, select
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
 from fleet_api.outputs.models import Output
 
 outputs = Output.__table__  # type: ignore[attr-defined]
+_SQL_VARIABLES = 500
 
 
 def add(db: Connection, output: Output) -> None:
-    """Insert an output."""
-    db.execute(insert(outputs).values(**output.model_dump(exclude={"seq"})))
+    """Insert an output, and its prompt's words."""
+    values = output.model_dump(exclude={"seq"})
+    seq = db.execute(insert(outputs).values(**values | {"key": output.key or output.filename}).returning(outputs.c.seq)).scalar_one()
+    db.execute(text("INSERT INTO output_words (rowid, prompt) VALUES (:seq, :prompt)"), {"seq": seq, "prompt": output.prompt})
+
+
+def add_all(db: Connection, found: list[Output]) -> None:
+    """Insert many outputs, at some 30,000 a second."""
+    first = (db.execute(text("SELECT max(seq) FROM outputs")).scalar() or 0) + 1
+    rows = [each.model_dump() | {"seq": seq, "key": each.key or each.filename} for seq, each in enumerate(found, first)]
+    db.execute(insert(outputs), rows)
+    db.execute(text("INSERT INTO output_words (rowid, prompt) VALUES (:seq, :prompt)"), rows)
 
 
 def get(db: Connection, filename: str) -> Output | None:
-    """Return one output."""
+    """Return one output, in the bin or not."""
     row = db.execute(select(outputs).where(outputs.c.filename == filename)).mappings().first()
     return Output(**row) if row else None
 
 
-def page(db: Connection, limit: int, offset: int) -> tuple[list[Output], int]:
-    """Return a page, newest first, and the number of all."""
-    rows = db.execute(select(outputs).order_by(outputs.c.seq.desc()).limit(limit).offset(offset)).mappings()
-    total = db.execute(select(func.count()).select_from(outputs)).scalar_one()
-    return [Output(**row) for row in rows], total
+def some(db: Connection, names: list[str]) -> list[Output]:
+    """Return those of these names that are there and not in the bin, in no order."""
+    found: list[Output] = []
+    for start in range(0, len(names), _SQL_VARIABLES):
+        part = outputs.c.filename.in_(names[start : start + _SQL_VARIABLES])
+        found += [Output(**row) for row in db.execute(select(outputs).where(part, outputs.c.deleted_at.is_(None))).mappings()]
+    return found
 
 
-def filenames(db: Connection) -> set[str]:
-    """Return every file name."""
-    return set(db.execute(select(outputs.c.filename)).scalars())
+def keys(db: Connection) -> set[str]:
+    """Return every key."""
+    return set(db.execute(select(outputs.c.key)).scalars())
 
 
-def remove(db: Connection, filename: str) -> bool:
-    """Delete one row; False if there was none."""
-    return bool(db.execute(delete(outputs).where(outputs.c.filename == filename)).rowcount == 1)
+def change(db: Connection, filename: str, in_bin: bool, **values: Any) -> bool:
+    """Change one row that is, or is not, in the bin; False if there was none."""
+    place = outputs.c.deleted_at.is_not(None) if in_bin else outputs.c.deleted_at.is_(None)
+    return bool(db.execute(update(outputs).where(outputs.c.filename == filename, place).values(**values)).rowcount == 1)
 
 
-def remove_all(db: Connection) -> list[str]:
-    """Delete every row; return the file names."""
-    names = list(db.execute(select(outputs.c.filename)).scalars())
-    db.execute(delete(outputs))
-    return names
+def bin_all(db: Connection, now: float) -> int:
+    """Put every output into the bin; return how many that were."""
+    return int(db.execute(update(outputs).where(outputs.c.deleted_at.is_(None)).values(deleted_at=now)).rowcount)
+
+
+def binned(db: Connection, before: float, limit: int) -> list[Output]:
+    """Return outputs that were put into the bin before ``before``."""
+    rows = db.execute(select(outputs).where(outputs.c.deleted_at <= before).order_by(outputs.c.seq).limit(limit)).mappings()
+    return [Output(**row) for row in rows]
+
+
+def remove(db: Connection, seqs: Iterable[int | None]) -> None:
+    """Delete rows and their words."""
+    rows = [{"one": seq} for seq in seqs]
+    if rows:
+        db.execute(delete(outputs).where(outputs.c.seq == bindparam("one")), rows)
+        db.execute(text("DELETE FROM output_words WHERE rowid = :one"), rows)

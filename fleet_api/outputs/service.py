@@ -1,42 +1,60 @@
-"""Outputs: from a staged upload to a row and a file, and back to nothing."""
+"""Outputs: from a staged upload to a row and a file, into the bin and out of it, and back to nothing."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from fleet_api.errors import InvalidValue, NotFound
+from fleet_api.adapters.object_store.types import ObjectDiffers, ObjectMissing
+from fleet_api.adapters.object_store.verified import fetch
+from fleet_api.errors import InvalidValue, NotFound, Unavailable
 from fleet_api.jobs import repository as jobs_repository
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.states import JobState
+from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database
 from fleet_api.kit.validation import sentence
 from fleet_api.outputs import repository
 from fleet_api.outputs.files import OutputFiles
+from fleet_api.outputs.media import is_picture
 from fleet_api.outputs.models import Output
+from fleet_api.outputs.search import repository as search
+from fleet_api.outputs.search.repository import Page, Wanted
+from fleet_api.outputs.sync import repository as places
+from fleet_api.outputs.sync.repository import Places
+from fleet_api.storage.buckets import OUTPUTS
+from fleet_api.storage.service import Storage, StorageUnset
 from gpu_inference.protocol import Complete, ImageResult
 
 log = structlog.get_logger()
+
+BIN_SECONDS = 86_400.0
+"""How long a deleted output can be had back."""
+
+_BATCH = 100
 
 
 class OutputService:
     """One instance a process."""
 
-    def __init__(self, db: Database, files: OutputFiles) -> None:
+    def __init__(self, db: Database, clock: Clock, files: OutputFiles, storage: Storage) -> None:
         self._db = db
+        self._clock = clock
         self._files = files
+        self._storage = storage
 
     async def load(self) -> None:
         """Make the folders and remove what a crash left behind; a file that might be somebody's is left alone."""
         await asyncio.to_thread(self._files.prepare)
         jobs = await self._db.read(lambda db: jobs_repository.in_state(db, JobState.PROCESSING))
         await asyncio.to_thread(self._files.sweep_staging, {(job.id, job.attempt) for job in jobs})
-        known = await self._db.read(repository.filenames)
+        known = await self._db.read(repository.keys)
         orphans = {job_id: path for job_id, path in self._files.own_files().items() if path.name not in known}
         states = await self._db.read(lambda db: jobs_repository.states_of(db, list(orphans)))
         for job_id, path in orphans.items():
@@ -63,9 +81,9 @@ class OutputService:
         said = image_result(word)
         filename = f"image_{job.id}.png"
         return Output(
-            filename=filename, job_id=job.id, node_id=node_id, prompt=str(job.payload.get("prompt", "")),
-            model=said.model, seed=said.seed,
-            width=said.width, height=said.height, bytes=size, sha256=word.sha256, created_at=now,
+            filename=filename, key=filename, job_id=job.id, node_id=node_id, prompt=str(job.payload.get("prompt", "")),
+            model=said.model, lora=str(job.payload.get("lora") or ""), seed=said.seed,
+            width=said.width, height=said.height, bytes=size, sha256=word.sha256, created_at=now, seconds=said.generation_time,
             parameters={**job.payload, **said.model_dump()},
         )  # fmt: skip
 
@@ -77,40 +95,121 @@ class OutputService:
         """Inside a write: store the row."""
         repository.add(db, output)
 
-    def path(self, filename: str) -> Path:
-        """Return the path of an output."""
-        return self._files.path(filename)
-
-    async def page(self, limit: int, offset: int) -> tuple[list[Output], int]:
+    async def page(self, wanted: Wanted, limit: int, offset: int = 0, cursor: int | None = None) -> Page:
         """Return a page, newest first, and the number of all."""
-        return await self._db.read(lambda db: repository.page(db, limit, offset))
+        return await self._db.read(lambda db: search.page(db, wanted, limit, offset, cursor))
 
-    async def find(self, filename: str, thumbnail: bool = False) -> Path:
-        """Return the path of a file that is there. Raises InvalidValue and NotFound."""
-        path = self._files.path(filename)
-        row = await self._db.read(lambda db: repository.get(db, filename))
-        if row is None or not path.exists():
-            raise NotFound(f"There is no output {filename!r}.")
-        if not thumbnail:
-            return path
+    async def places(self) -> Places:
+        """Return what is where."""
+        return await self._db.read(places.places)
+
+    async def get(self, filename: str) -> Output:
+        """Return an output that is not in the bin. Raises InvalidValue and NotFound."""
+        return await self._row(filename, in_bin=False)
+
+    async def find(self, filename: str) -> Path:
+        """Return the path of a file, brought from the bucket if it must be. Raises InvalidValue, NotFound and Unavailable."""
+        return await self._file(await self._row(filename, in_bin=False))
+
+    async def some(self, names: list[str]) -> list[Output]:
+        """Return these outputs, in this order. Raises InvalidValue and NotFound for the first that is not there."""
+        for name in names:
+            self._files.check_name(name)
+        found = {each.filename: each for each in await self._db.read(lambda db: repository.some(db, names))}
+        missing = next((name for name in names if name not in found), None)
+        if missing is not None:
+            raise NotFound(f"There is no output {missing!r}.")
+        return [found[name] for name in dict.fromkeys(names)]
+
+    async def file(self, output: Output) -> Path:
+        """Return the path of an output's file. Raises NotFound and Unavailable."""
+        return await self._file(output)
+
+    async def thumbnail(self, filename: str) -> Path:
+        """Return the path of a thumbnail, also of what is in the bin, made at the first call. Raises InvalidValue and NotFound."""
+        row = await self._row(filename, in_bin=None)
+        if not is_picture(row.filename):
+            raise NotFound(f"{filename!r} is a video, and has no thumbnail.")
         try:
-            return await asyncio.to_thread(self._files.thumbnail, filename)
+            made = await asyncio.to_thread(self._files.thumbnail, filename, None)
+            made = made or await asyncio.to_thread(self._files.thumbnail, filename, await self._file(row))
         except (OSError, ValueError) as error:
             raise NotFound(f"There is no thumbnail of {filename!r}: the file is gone or damaged.") from error
+        assert made is not None
+        return made
 
-    async def delete(self, filename: str) -> None:
-        """Delete one output. Raises InvalidValue and NotFound."""
-        self._files.path(filename)
-        if not await self._db.write(lambda db: repository.remove(db, filename)):
-            raise NotFound(f"There is no output {filename!r}.")
-        await asyncio.to_thread(self._files.remove, filename)
+    async def star(self, filename: str, starred: bool) -> None:
+        """Mark an output, or take its mark. Raises InvalidValue and NotFound."""
+        await self._change(filename, False, f"There is no output {filename!r}.", starred=starred)
+
+    async def delete(self, filename: str, at_once: bool = False) -> None:
+        """Put an output into the bin, from which it goes after :data:`BIN_SECONDS`; or delete it at once. Raises InvalidValue, NotFound."""
+        row = await self._row(filename, in_bin=None if at_once else False)
+        await self._db.write(partial(repository.change, filename=filename, in_bin=False, deleted_at=self._clock.now()))
+        if at_once and not await self._destroy([row]):
+            raise Unavailable(f"{filename!r} is in the bin; its copy in the S3 store, which does not answer, goes with the next round.")
+
+    async def restore(self, filename: str) -> None:
+        """Take an output out of the bin. Raises InvalidValue and NotFound."""
+        await self._change(filename, True, f"There is no {filename!r} in the bin.", deleted_at=None)
 
     async def clear(self) -> int:
-        """Delete every output; return how many there were."""
-        names = await self._db.write(repository.remove_all)
-        for name in names:
-            await asyncio.to_thread(self._files.remove, name)
-        return len(names)
+        """Put every output into the bin; return how many there were."""
+        return await self._db.write(lambda db: repository.bin_all(db, self._clock.now()))
+
+    async def empty_bin(self, age: float = BIN_SECONDS) -> int:
+        """Delete what has been in the bin for so many seconds, everywhere; return how many. What the store does not let go stays."""
+        total = 0
+        while rows := await self._db.read(partial(repository.binned, before=self._clock.now() - age, limit=_BATCH)):
+            gone = await self._destroy(rows)
+            total += gone
+            if gone < len(rows):
+                break
+        return total
+
+    async def _destroy(self, rows: list[Output]) -> int:
+        done: list[int | None] = []
+        for row in rows:
+            try:
+                if row.synced_at is not None:
+                    store = await self._storage.s3()
+                    await asyncio.to_thread(store.remove, OUTPUTS, row.key)
+                await asyncio.to_thread(self._files.remove, row.filename, row.key)
+            except Unavailable as error:
+                log.warning("output_not_destroyed", file=row.filename, why=error.detail)
+                break
+            done.append(row.seq)
+        await self._db.write(lambda db: repository.remove(db, done))
+        return len(done)
+
+    async def _row(self, filename: str, in_bin: bool | None) -> Output:
+        self._files.check_name(filename)
+        row = await self._db.read(lambda db: repository.get(db, filename))
+        if row is None or (in_bin is not None and (row.deleted_at is not None) != in_bin):
+            raise NotFound(f"There is no output {filename!r}.")
+        return row
+
+    async def _change(self, filename: str, in_bin: bool, missing: str, **values: object) -> None:
+        self._files.check_name(filename)
+        if not await self._db.write(lambda db: repository.change(db, filename, in_bin, **values)):
+            raise NotFound(missing)
+
+    async def _file(self, row: Output) -> Path:
+        path = self._files.path(row.key)
+        if await asyncio.to_thread(path.exists):
+            return path
+        cached = self._files.cached(row.filename)
+        if row.synced_at is None:
+            raise NotFound(f"There is no output {row.filename!r}.")
+        if not await asyncio.to_thread(cached.exists):
+            try:
+                store = await self._storage.s3()
+                await asyncio.to_thread(fetch, store, OUTPUTS, row.key, cached, row.bytes, row.sha256)
+            except (ObjectMissing, ObjectDiffers, StorageUnset) as error:
+                raise NotFound(f"The file of {row.filename!r} is not where it was stored: {error.detail}") from error
+            except OSError as error:
+                raise Unavailable(f"The output cannot be brought from the S3 store: {error.strerror or error}.") from error
+        return cached
 
 
 def image_result(word: Complete) -> ImageResult:

@@ -9,6 +9,7 @@ from fleet_api import checks
 from fleet_api.deps import Fleet
 from fleet_api.errors import Unavailable, documented
 from fleet_api.routes.summaries import JobCounts, NodeCounts, job_counts, node_counts
+from fleet_api.storage.service import StoreState
 from fleet_api.version import __version__
 
 router = APIRouter(tags=["health"])
@@ -29,6 +30,7 @@ class Status(BaseModel):
     version: str = Field(examples=["0.1.0"])
     nodes: NodeCounts
     jobs: JobCounts
+    storage: StoreState
 
 
 @router.get("/health", summary="Is the control plane well", responses=documented(503))
@@ -46,5 +48,6 @@ async def health(fleet: Fleet) -> Health:
 
 @router.get("/api/status", summary="The fleet in figures", responses=documented(503))
 async def status(fleet: Fleet) -> Status:
-    """Return the number of nodes and of jobs by state."""
-    return Status(status="healthy", version=__version__, nodes=node_counts(fleet), jobs=await job_counts(fleet))
+    """Return the number of nodes and of jobs by state, and whether the S3 store answers."""
+    counts = await job_counts(fleet)
+    return Status(status="healthy", version=__version__, nodes=node_counts(fleet), jobs=counts, storage=await fleet.storage.state())

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field
 
 from fleet_api.access.vault.service import VaultService
 from fleet_api.adapters.object_store.folder import FolderStore
 from fleet_api.adapters.object_store.s3 import S3Store
 from fleet_api.adapters.object_store.types import ObjectStore, S3Access
-from fleet_api.errors import NotFound, Unavailable
+from fleet_api.errors import FleetError, NotFound, Unavailable
 from fleet_api.kit.allowed import AllowedNetworks
+from fleet_api.kit.clock import Clock
 from fleet_api.settings import Settings
 from fleet_api.storage import known
 from fleet_api.storage.buckets import OUTPUTS
@@ -18,22 +22,35 @@ from fleet_api.storage.buckets import OUTPUTS
 UNSET = "The fleet has no S3 store: run the playbook 'storage' on this data folder, or set FLEET_S3_ENDPOINT and FLEET_S3_CREDENTIAL."
 
 
+STATE_SECONDS = 10.0
+
+
 class StorageUnset(Unavailable):
     """There is no S3 store."""
+
+
+class StoreState(BaseModel):
+    """The S3 store: ``ok``, ``away`` (``detail`` says why) or ``unset``."""
+
+    status: str = Field(examples=["ok"])
+    endpoint: str | None = Field(examples=["http://192.0.2.10:9010"])
+    detail: str | None
 
 
 class Storage:
     """One instance a process."""
 
     def __init__(
-        self, settings: Settings, vault: VaultService, allowed: AllowedNetworks,
+        self, settings: Settings, clock: Clock, vault: VaultService, allowed: AllowedNetworks,
         reach: Callable[[S3Access, AllowedNetworks], ObjectStore] = S3Store,
     ) -> None:  # fmt: skip
         self._settings = settings
+        self._clock = clock
         self._vault = vault
         self._allowed = allowed
         self._reach = reach
         self._kept: tuple[S3Access, ObjectStore] | None = None
+        self._state: tuple[float, StoreState] | None = None
         self.folder = FolderStore(settings.models)
 
     async def access(self) -> S3Access:
@@ -71,8 +88,25 @@ class Storage:
         except StorageUnset:
             return self.folder
 
-    async def public_url(self, key: str) -> str | None:
-        """Return the address of a public output; None where there is no S3 store."""
+    async def public_urls(self) -> Callable[[str], str | None]:
+        """Return what tells the address of a public output of its key; None where there is no S3 store."""
         noted = await asyncio.to_thread(known.read, self._settings.storage_folder)
         base = self._settings.s3_public_url or self._settings.s3_endpoint or (noted.endpoint if noted else None)
-        return f"{base}/{OUTPUTS}/{key}" if base else None
+        return lambda key: f"{base}/{OUTPUTS}/{quote(key)}" if base else None
+
+    async def state(self) -> StoreState:
+        """Ask the S3 store whether it answers; asked again after :data:`STATE_SECONDS` at the earliest."""
+        if self._state is None or self._clock.monotonic() - self._state[0] > STATE_SECONDS:
+            self._state = self._clock.monotonic(), await self._ask()
+        return self._state[1]
+
+    async def _ask(self) -> StoreState:
+        endpoint = None
+        try:
+            endpoint = (await self.access()).endpoint
+            await asyncio.to_thread((await self.s3()).check)
+        except StorageUnset as error:
+            return StoreState(status="unset", endpoint=None, detail=error.detail)
+        except FleetError as error:
+            return StoreState(status="away", endpoint=endpoint, detail=error.detail)
+        return StoreState(status="ok", endpoint=endpoint, detail=None)

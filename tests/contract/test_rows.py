@@ -9,7 +9,7 @@ from tests.support.agent import FakeAgent
 
 READS = [
     ("/health", {"status", "version", "checks"}),
-    ("/api/status", {"status", "version", "nodes", "jobs"}),
+    ("/api/status", {"status", "version", "nodes", "jobs", "storage"}),
     ("/api/fleet/connect", {"status", "message", "version", "capabilities"}),
     ("/api/fleet/status", {"status", "version", "nodes", "jobs", "vision"}),
     ("/api/fleet/capabilities", {"capabilities"}),
@@ -24,6 +24,8 @@ READS = [
     ("/api/vision/models/loaded", {"models"}),
     ("/api/vision/gallery", {"images", "total", "next"}),
     ("/api/vision/outputs", {"outputs", "total"}),
+    ("/api/outputs/stats", {"local", "s3", "last_sync", "unsynced", "store", "progress", "trouble"}),
+    ("/api/outputs/list", {"source", "outputs", "total"}),
     ("/api/vision/schedulers", {"schedulers"}),
     ("/api/vision/aspect-ratios", {"ratios"}),
     ("/api/queue/jobs", {"jobs", "total"}),
@@ -67,7 +69,7 @@ def test_elements(api: TestClient, agent: FakeAgent) -> None:
     assert (model["size"], model["loaded_on"]) == ("8.1MB", ["agx0"])
     [image] = api.get("/api/vision/gallery").json()["images"]
     keys = {"filename", "url", "thumbnail_url", "prompt", "model", "seed", "width", "height", "node_id", "created_at"}
-    assert set(image) == keys
+    assert set(image) == keys | {"lora", "starred", "deleted_at"}
     assert set(api.get("/api/vision/aspect-ratios").json()["ratios"][0]) == {"name", "width", "height"}
     assert {"name": "16:9", "width": 1344, "height": 768} in api.get("/api/vision/aspect-ratios").json()["ratios"]
     assert api.get("/api/vision/schedulers").json()["schedulers"] == ["euler", "euler_a", "dpm++_2m"]
@@ -117,7 +119,7 @@ def test_outputs_are_deleted_one_and_all(api: TestClient, agent: FakeAgent) -> N
     assert api.delete(first["url"]).status_code == 404
     assert api.post("/api/vision/outputs/clear").json() == {"deleted": 2}
     assert api.get("/api/vision/gallery").json() == {"images": [], "total": 0, "next": None}
-    assert not list(api.app.state.fleet.settings.outputs.glob("*.png"))
+    assert len(api.get("/api/vision/gallery?deleted=true").json()["images"]) == 3, "a day in the bin"
 
 
 def test_an_output_supports_ranges_and_says_its_type(api: TestClient, agent: FakeAgent) -> None:

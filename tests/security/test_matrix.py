@@ -225,13 +225,17 @@ def test_every_route_of_the_application_has_a_role(place: Place) -> None:
 
 BY_OPERATORS = {
     "POST /api/fleet/generate", "POST /api/vision/generate", "POST /api/vision/jobs/stop-all", "POST /api/vision/jobs/{job_id}/cancel",
-    "POST /api/vision/models/switch/{node_id}",
+    "POST /api/vision/models/switch/{node_id}", "PUT /api/vision/gallery/{filename}/star", "DELETE /api/vision/gallery/{filename}/star",
+    "POST /api/vision/gallery/{filename}/restore", "POST /api/outputs/sync",
     "DELETE /api/vision/outputs/{filename}", "POST /api/queue/jobs", "POST /api/queue/jobs/batch", "DELETE /api/queue/jobs/{job_id}",
     "POST /api/queue/jobs/{job_id}/retry", "POST /api/operations/{operation_id}/cancel", "POST /api/swarm/services/{service_id}/scale",
     "POST /api/swarm/containers/{container_id}/restart", "POST /api/swarm/containers/{container_id}/stop",
     "POST /api/swarm/containers/{container_id}/start", "POST /api/queue/jobs/{job_id}/deliveries/{delivery_id}/replay",
 }  # fmt: skip
 """All that operators may change: daily work, that brings nothing new onto a machine. Whatever else changes something wants an admin."""
+
+BY_VIEWERS = {"POST /api/vision/gallery/zip"}
+"""What only reads, and says what in its body."""
 
 BY_ANYONE = {"POST /api/fleet/connect", "POST /api/session", "DELETE /api/session", "POST /api/agents/enrol"}
 SECRET = ("/exec", "/vault", "/keys", "token", "/audit")
@@ -244,6 +248,8 @@ def test_the_policy_is_what_the_design_says() -> None:
             assert path.startswith("/api/agents/")
         elif any(word in path for word in SECRET):
             assert wanted == Role.ADMIN, row
+        elif row in BY_VIEWERS:
+            assert wanted == Role.VIEWER, row
         elif method not in ("GET", "WS"):
             assert wanted == (Role.ANYONE if row in BY_ANYONE else Role.OPERATOR if row in BY_OPERATORS else Role.ADMIN), row
         elif path.startswith("/api/") and row != "GET /api/agents/ca":

@@ -25,7 +25,10 @@ def test_migrations_and_tables_are_the_same(tmp_path: Path) -> None:
     assert upgrade(path) is True
     assert upgrade(path) is False, "the second time there is nothing to do"
     with sqlite_engine(path).connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        found = MigrationContext.configure(
+            connection, opts={"include_name": lambda name, *_: not name or not name.startswith("output_words")}
+        )
+        assert compare_metadata(found, metadata) == [], "but for the words of outputs, a virtual table that SQLAlchemy has no word for"
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:

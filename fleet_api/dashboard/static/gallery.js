@@ -74,7 +74,7 @@ function update(element, image) {
   const link = element.querySelector("a");
   if (link.getAttribute("href") !== image.url) {
     link.href = image.url;
-    element.querySelector("img").src = image.thumbnail_url;
+    if (image.thumbnail_url) element.querySelector("img").src = image.thumbnail_url;
   }
   setParts(element, {
     title: excerpt(image.prompt),

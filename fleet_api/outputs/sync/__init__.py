@@ -1,0 +1,1 @@
+"""Outputs and the bucket: copies, proofs, and what other programs wrote."""
