@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from fleet_api.app import create_app
 from fleet_api.migrate import upgrade
 from fleet_api.settings import Settings
-from tests.support.agent import FakeAgent, png
+from tests.support.agent import FakeAgent
 from tests.support.client import client_of
 from tests.support.clock import ManualClock
 from tests.support.s3 import KEY, SECRET, S3Server
@@ -317,15 +317,19 @@ def test_all_that_is_known_of_one(stored: TestClient, agent: FakeAgent, s3: S3Se
     assert stored.get(f"{detail['url']}?download=true").headers["content-disposition"] == f'attachment; filename="{name}"'
 
 
-def test_a_full_disk_or_a_cut_line_leaves_nothing_of_a_copy(stored: TestClient, agent: FakeAgent, s3: S3Server) -> None:
+def test_a_copy_that_is_not_right_is_never_shown_nor_kept(stored: TestClient, agent: FakeAgent, s3: S3Server, tmp_path: Path) -> None:
     [name] = make(agent, "one")
+    whole = (folder_of(stored) / name).read_bytes()
     stored.post("/api/outputs/move-all-to-s3")
-    copy = s3.folder / BUCKET / name
-    whole = copy.read_bytes()
-    copy.write_bytes(whole[:-1])
-    answer = stored.get(f"/api/vision/outputs/{name}")
-    assert (answer.status_code, "is not where it was stored" in answer.json()["detail"]) == (404, True)
-    assert not list((folder_of(stored) / ".cache").iterdir())
-    copy.write_bytes(whole)
+
+    def store(data: bytes) -> None:
+        (tmp_path / "file").write_bytes(data)
+        s3.store().put(BUCKET, name, tmp_path / "file", hashlib.sha256(data).hexdigest())
+
+    for wrong in (whole[:-1], whole + b"x", b"y" * len(whole), b""):
+        store(wrong)
+        answer = stored.get(f"/api/vision/outputs/{name}")
+        assert (answer.status_code, "is not where it was stored" in answer.json()["detail"]) == (404, True)
+        assert not list((folder_of(stored) / ".cache").iterdir())
+    store(whole)
     assert stored.get(f"/api/vision/outputs/{name}").content == whole
-    assert png() != whole
