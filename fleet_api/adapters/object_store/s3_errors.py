@@ -38,7 +38,8 @@ def _answered(error: Exception, endpoint: str, bucket: str, named: str, code: st
         return BucketMissing(f"The object store at {endpoint} has no bucket {bucket!r}; run the playbook 'storage', or make it.")
     if code in _MISSING:
         return ObjectMissing(f"There is no object {named}.")
-    if code in ("RequestTimeTooSkewed", "RequestExpired", "AccessDenied.RequestTimeTooSkewed"):
+    said = str(answer.get("Error", {}).get("Message", "")).lower()
+    if code in ("RequestTimeTooSkewed", "RequestExpired") or "request time" in said:  # some servers have no code of its own for it
         return StoreRefuses(f"The clocks of the object store at {endpoint} and of this machine differ by over 15 minutes; set them right.")
     if code in _WRONG_KEY:
         return StoreRefuses(f"The object store at {endpoint} does not know the access key, or the secret is wrong.")
@@ -46,6 +47,6 @@ def _answered(error: Exception, endpoint: str, bucket: str, named: str, code: st
         return StoreFull(f"The object store at {endpoint} is full.")
     if code in _BROKEN:
         return ObjectDiffers(f"The bytes of {named} were damaged on the way; they are sent again.")
-    if status in (401, 403):
+    if status in (401, 403) or code == "AccessDenied":
         return StoreRefuses(f"The object store at {endpoint} refuses this ({code or status}) to its access key.")
     return StoreAway(f"The object store at {endpoint} failed ({code or status}); it is tried again.")
