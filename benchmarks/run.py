@@ -11,7 +11,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import metrics_stream, onboarding, plays, queue_api, queue_growth, rows, scan, ssh_exec, start, swarm_deploy, swarm_listing
+from benchmarks import (
+    gallery,
+    metrics_stream,
+    onboarding,
+    output_sync,
+    plays,
+    queue_api,
+    queue_growth,
+    rows,
+    scan,
+    ssh_exec,
+    start,
+    swarm_deploy,
+    swarm_listing,
+)
 from benchmarks.queue_peers import report as queue_peers_report
 from benchmarks.scheduling import compare, growth
 
@@ -35,6 +49,10 @@ def main() -> None:
     found["queue_peers"] = queue_peers_report.report()
     print()
     found["rows"] = rows.report()
+    print()
+    found["gallery"] = gallery.report()
+    print()
+    found["output_sync"] = output_sync.report()
     print()
     found["metrics_stream"] = metrics_stream.report()
     print()

@@ -20,7 +20,8 @@ class Output(Table, table=True):
 
     __tablename__ = "outputs"
     __table_args__ = (
-        Index("ix_outputs_place", "deleted_at", "local", "synced_at", "bytes"),
+        Index("ix_outputs_place", "local", "synced_at", "bytes"),
+        Index("ix_outputs_created_at", "created_at", "deleted_at"),
         Index("ix_outputs_model", "model", "deleted_at"),
         Index("ix_outputs_lora", "lora", "deleted_at"),
         Index("ix_outputs_node_id", "node_id", "deleted_at"),
@@ -38,7 +39,7 @@ class Output(Table, table=True):
     height: int = 0
     bytes: int
     sha256: str
-    created_at: float = Field(index=True)
+    created_at: float
     parameters: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     key: str = Field(default="", index=True, unique=True, sa_column_kwargs={"server_default": ""})
     lora: str = Field(default="", sa_column_kwargs={"server_default": ""})
@@ -46,4 +47,4 @@ class Output(Table, table=True):
     starred: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     local: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
     synced_at: float | None = None
-    deleted_at: float | None = None
+    deleted_at: float | None = Field(default=None, index=True)

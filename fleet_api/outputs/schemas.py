@@ -10,8 +10,8 @@ from fleet_api.kit.clock import rfc3339
 from fleet_api.kit.fields import RequestBody, Text
 from fleet_api.outputs.media import is_picture
 from fleet_api.outputs.models import Output
+from fleet_api.outputs.sync.reports import Cleaned, Moved, Progress, Synced
 from fleet_api.outputs.sync.repository import Amount
-from fleet_api.outputs.sync.service import Cleaned, Moved, Progress, Synced
 from fleet_api.storage.service import StoreState
 
 MAX_SELECTION = 1000

@@ -12,12 +12,13 @@ depends_on = None
 
 INDEXES = {
     "ix_outputs_key": ["key"],
-    "ix_outputs_place": ["deleted_at", "local", "synced_at", "bytes"],
+    "ix_outputs_place": ["local", "synced_at", "bytes"],
+    "ix_outputs_deleted_at": ["deleted_at"],
     "ix_outputs_model": ["model", "deleted_at"],
     "ix_outputs_lora": ["lora", "deleted_at"],
     "ix_outputs_node_id": ["node_id", "deleted_at"],
     "ix_outputs_starred": ["starred", "deleted_at"],
-    "ix_outputs_created_at": ["created_at"],
+    "ix_outputs_created_at": ["created_at", "deleted_at"],
 }
 
 
