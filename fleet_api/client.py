@@ -20,6 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 from fleet_api.client_build import BuildCalls
 from fleet_api.client_models import ModelCalls
 from fleet_api.client_nodes import NodeCalls
+from fleet_api.client_outputs import OutputCalls
 from fleet_api.client_remote import RemoteCalls
 from fleet_api.client_services import ServiceCalls
 
@@ -89,7 +90,7 @@ class FleetUnreachable(Exception):
     """Nobody answers at the address."""
 
 
-class FleetClient(ModelCalls, NodeCalls, RemoteCalls, ServiceCalls, BuildCalls):
+class FleetClient(ModelCalls, NodeCalls, OutputCalls, RemoteCalls, ServiceCalls, BuildCalls):
     """A synchronous client. Every method returns the API's JSON.
 
     Raises:

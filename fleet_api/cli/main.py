@@ -22,6 +22,7 @@ from fleet_api.cli import (
     models,
     nodes,
     operations,
+    outputs,
     registry,
     scan,
     schedule,
@@ -38,8 +39,8 @@ from fleet_api.version import __version__
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
 ORDER = (
-    "up", "serve", "status", "generate", "jobs", "models", "nodes", "vault", "scan", "join", "import", "exec", "services", "clusters",
-    "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule", "keys", "webhook-secret", "enrol",
+    "up", "serve", "status", "generate", "jobs", "outputs", "models", "nodes", "vault", "scan", "join", "import", "exec", "services",
+    "clusters", "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule", "keys", "webhook-secret", "enrol",
     "tls", "audit", "simulate", "lab",
 )  # fmt: skip
 
@@ -82,6 +83,7 @@ app.command("scan", epilog=scan.EXAMPLES)(scan.scan)
 app.command("simulate", epilog=simulate.EXAMPLES)(simulate.simulate)
 app.command("services", epilog=services.EXAMPLES)(services.services)
 app.command("clusters", epilog=services.CLUSTER_EXAMPLES)(services.clusters)
+app.add_typer(outputs.app, name="outputs")
 app.add_typer(vault.app, name="vault")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhook_secret.app, name="webhook-secret")

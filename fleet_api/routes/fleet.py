@@ -19,6 +19,7 @@ from fleet_api.kit.disconnect import CallerGone, while_connected
 from fleet_api.kit.fields import RequestBody, Text
 from fleet_api.lifespan import State
 from fleet_api.routes.summaries import JobCounts, NodeCounts, VisionSummary, job_counts, node_counts, vision_summary
+from fleet_api.storage.service import StoreState
 from fleet_api.version import __version__
 
 router = APIRouter(prefix="/api/fleet", tags=["fleet"])
@@ -49,6 +50,7 @@ class FleetStatus(BaseModel):
     nodes: NodeCounts
     jobs: JobCounts
     vision: VisionSummary
+    storage: StoreState
 
 
 class Capabilities(BaseModel):
@@ -91,8 +93,9 @@ async def connect_get() -> Connected:
 async def fleet_status(fleet: Fleet) -> FleetStatus:
     """Return nodes, jobs and vision workers in figures."""
     return FleetStatus(
-        status="healthy", version=__version__, nodes=node_counts(fleet), jobs=await job_counts(fleet), vision=vision_summary(fleet)
-    )
+        status="healthy", version=__version__, nodes=node_counts(fleet), jobs=await job_counts(fleet), vision=vision_summary(fleet),
+        storage=await fleet.storage.state(),
+    )  # fmt: skip
 
 
 @router.get("/capabilities", summary="What the API covers")

@@ -11,7 +11,7 @@ READS = [
     ("/health", {"status", "version", "checks"}),
     ("/api/status", {"status", "version", "nodes", "jobs", "storage"}),
     ("/api/fleet/connect", {"status", "message", "version", "capabilities"}),
-    ("/api/fleet/status", {"status", "version", "nodes", "jobs", "vision"}),
+    ("/api/fleet/status", {"status", "version", "nodes", "jobs", "vision", "storage"}),
     ("/api/fleet/capabilities", {"capabilities"}),
     ("/api/fleet/generate/status", {"available", "nodes", "queue_length"}),
     ("/api/nodes", {"nodes"}),

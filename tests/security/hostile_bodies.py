@@ -81,6 +81,20 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             "target_cluster": texts(200),
         },
     ),
+    "/api/vision/gallery/zip": (
+        {"filenames": ["nope.png"]},
+        {
+            "filenames": [
+                Bad([], "[]", "from 1 to 1000"),
+                Bad(["x"] * 1001, "", "1000"),
+                Bad("nope.png", "'nope.png'", "list"),
+                Bad([5], "5", "text"),
+                Bad(["x" * 129], "characters)", "from 1 to 128"),
+                Bad(["a\x00b"], "a\\x00b", "NUL"),
+                Bad({}, "{}", "list"),
+            ]
+        },
+    ),
     "/api/vision/models/switch/nope": ({"model": "x"}, {"model": texts(200)}),
     "/api/fleet/generate": (
         PICTURE,

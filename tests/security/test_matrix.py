@@ -142,6 +142,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "POST /api/fleet/generate": {"json": {"prompt": "x", "model": "nope"}},
         "POST /api/vision/generate": {"json": {"prompt": "x", "model": "nope"}},
         "POST /api/vision/models/switch/{node_id}": {"json": {"model": "nope"}},
+        "POST /api/vision/gallery/zip": {"json": {"filenames": ["nope.png"]}},
         "POST /api/queue/jobs": {"json": {"job_type": "image_gen", "payload": {"prompt": "x", "model": "nope"}}},
         "POST /api/queue/jobs/batch": {"json": {"jobs": []}},
         "POST /api/keys": {"json": {"name": f"key-{uuid.uuid4()}", "role": "viewer"}},
