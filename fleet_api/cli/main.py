@@ -39,9 +39,9 @@ from fleet_api.version import __version__
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
 ORDER = (
-    "up", "serve", "status", "generate", "jobs", "outputs", "models", "nodes", "vault", "scan", "join", "import", "exec", "services",
-    "clusters", "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule", "keys", "webhook-secret", "enrol",
-    "tls", "audit", "simulate", "lab",
+    "up", "serve", "status", "generate", "jobs", "outputs", "models", "nodes", "vault", "scan", "join", "import", "exec",
+    "services", "clusters", "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule",
+    "keys", "webhook-secret", "enrol", "tls", "audit", "simulate", "lab",
 )  # fmt: skip
 
 

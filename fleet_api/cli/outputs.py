@@ -123,7 +123,7 @@ def cleanup(
         print_json(answer)
     else:
         word = "would be deleted" if dry_run else "deleted"
-        say(f"{answer['deleted']:,} {word} ({_size(answer['freed_bytes'])}), {answer['kept_unsynced']:,} kept, as the store has them not")
+        say(f"{answer['deleted']:,} {word} ({_size(answer['freed_bytes'])}), {answer['kept_unsynced']:,} kept")
     _say_why(answer)
 
 
@@ -135,9 +135,8 @@ def move(url: Url = None, as_json: Json = False) -> None:
     if as_json:
         print_json(answer)
     else:
-        say(
-            f"{answer['uploaded']:,} sent, {answer['deleted']:,} deleted here ({_size(answer['freed_bytes'])}), {answer['kept_unsynced']:,} kept"
-        )
+        here = f"{answer['deleted']:,} deleted here ({_size(answer['freed_bytes'])})"
+        say(f"{answer['uploaded']:,} sent, {here}, {answer['kept_unsynced']:,} kept")
     _say_why(answer)
 
 

@@ -118,6 +118,7 @@ class PictureRow:
     size: str
     created_at: str | None
     created: str
+    starred: bool = False
 
     @classmethod
     def of(cls, output: Output) -> PictureRow:
@@ -128,6 +129,7 @@ class PictureRow:
             origin=" · ".join(part for part in (image.model, image.node_id) if part),
             seed=f"seed {image.seed}", size=wording.size(image.width, image.height),
             created_at=image.created_at, created=wording.moment(image.created_at),
+            starred=image.starred,
         )  # fmt: skip
 
     @classmethod

@@ -91,7 +91,7 @@ def test_gallery_detail_and_the_same_settings_again(visit: Callable[..., Visit],
     assert str(2**62 + 1) in page.inner_text("dialog dl")
 
 
-def test_arrows_go_to_the_next_picture_and_delete_asks_first(
+def test_arrows_go_to_the_next_picture_and_a_delete_can_be_undone(
     visit: Callable[..., Visit], make: Callable[..., Any], api: httpx.Client
 ) -> None:
     first, second = make("a red ring on a white background"), make("a red cross on a white background")
@@ -103,13 +103,49 @@ def test_arrows_go_to_the_next_picture_and_delete_asks_first(
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector("#detail-title >> text=a red cross")
     page.locator("[data-action=delete]").click()
-    assert page.inner_text("[data-action=delete]") == "Delete for good?"
-    assert api.get(second["result"]["image_url"]).status_code == 200
-    page.locator("[data-action=delete]").click()
-    page.wait_for_selector("dialog:not([open])", state="attached")
+    page.wait_for_selector("[data-action=restore]:visible")
+    assert "In the bin" in page.inner_text("dialog")
     assert api.get(second["result"]["image_url"]).status_code == 404
     assert "a red ring" in page.locator(".picture").first.inner_text()
+    page.locator("[data-action=restore]").click()
+    page.wait_for_selector("[data-action=delete]:visible")
+    assert api.get(second["result"]["image_url"]).status_code == 200
+    seen.settle("document.querySelector('.picture').textContent.includes('a red cross')")
+    page.locator("[data-action=delete]").click()
+    page.wait_for_selector("[data-action=restore]:visible")
+    page.locator("[data-action=close]").click()
+    page.locator("#gallery-search [name=deleted]").check()
+    seen.settle("document.querySelector('.picture')?.textContent.includes('a red cross')")
+    page.locator(".picture a").first.click()
+    assert page.locator("[data-action=restore]").is_visible()
+    assert not page.locator("[data-action=download]").is_visible()
     assert api.get(first["result"]["image_url"]).status_code == 200
+
+
+def test_the_gallery_is_searched_and_starred(visit: Callable[..., Visit], make: Callable[..., Any]) -> None:
+    make("a yellow triangle on a white background")
+    make("a green square on a white background")
+    seen = visit()
+    page = seen.open()
+    shown = seen.count(".picture")
+    assert shown >= 2
+    page.locator("#gallery-search [name=q]").fill("yellow tri")
+    seen.settle("[...document.querySelectorAll('.picture')].every((each) => each.textContent.includes('yellow triangle'))")
+    assert page.inner_text("#gallery-total") == "1 picture"
+    page.locator(".picture a").first.click()
+    page.locator("[data-action=star]").click()
+    page.wait_for_selector("[data-action=star][aria-pressed=true]")
+    page.locator("[data-action=close]").click()
+    assert page.locator(".picture").first.get_attribute("data-starred") == "true"
+    page.locator("#gallery-search [name=q]").fill("")
+    page.locator("#gallery-search [name=starred]").check()
+    seen.settle("document.querySelector('#gallery-total').textContent === '1 picture'")
+    page.locator("#gallery-search [name=q]").fill("nothing like it")
+    page.wait_for_selector("text=No picture fits.")
+    assert seen.count(".picture") == 0
+    page.locator("#gallery-search [name=q]").fill("")
+    page.locator("#gallery-search [name=starred]").uncheck()
+    seen.settle(f"document.querySelectorAll('.picture').length === {shown}")
 
 
 def test_more_pictures_come_a_page_at_a_time(visit: Callable[..., Visit], make: Callable[..., Any]) -> None:

@@ -13,16 +13,15 @@ const find = (selector) => dialog.querySelector(selector);
 
 let shown = null;
 let job = null;
-let sure = false;
 
 // `image` has the fields of the gallery; what only the job knows (sampler, steps, what to avoid) is read when it is opened.
 export async function openDetail(image) {
   shown = image;
   job = null;
-  askAgain();
+  showState();
   setText(find(".error"), "");
   const picture = find(".stage img");
-  picture.src = image.url;
+  picture.src = image.deleted_at ? image.thumbnail_url : image.url;
   picture.alt = image.prompt;
   setText(byId("detail-title"), image.prompt);
   find('[data-action="download"]').href = image.url;
@@ -37,12 +36,15 @@ export async function openDetail(image) {
   }
 }
 
-// `useSettings` fills the prompt box, `neighbour` finds the next picture, `deleted` is told the name of a file that is gone.
-export function startDetail({ useSettings, neighbour, deleted }) {
+// `useSettings` fills the prompt box, `neighbour` finds the next picture, `deleted` is told the name of a file that is gone,
+// `changed` of a picture that got or lost its star, `restored` that one is back.
+export function startDetail({ useSettings, neighbour, deleted, changed, restored }) {
   dialog.addEventListener("click", (event) => {
     const action = event.target.closest("[data-action]")?.dataset.action;
     if (action === "close" || event.target === dialog) dialog.close();
     if (action === "delete") remove(deleted);
+    if (action === "restore") restore(restored);
+    if (action === "star") star(changed);
     if (action === "again") {
       dialog.close();
       useSettings(settings());
@@ -68,14 +70,15 @@ function facts() {
   const { payload = {}, result = {} } = job ?? {};
   return [
     ["Seed", shown.seed],
-    ["Model", shown.model],
+    ["Model", shown.model || undefined],
+    ["LoRA", shown.lora || undefined],
     ["Size", size(shown.width, shown.height)],
     ["Made at", result.scaled ? size(result.native_width, result.native_height) : undefined],
     ["Steps", result.steps ?? payload.steps],
     ["Sampler", result.sampler ?? payload.scheduler],
     ["Guidance", payload.guidance_scale ?? (job ? "the model’s own" : undefined)],
     ["Avoid", payload.negative_prompt || undefined],
-    ["Node", shown.node_id],
+    ["Node", shown.node_id || undefined],
     ["Made in", result.generation_time === undefined ? undefined : `${result.generation_time.toFixed(1)} s`],
     ["Time", exactly(shown.created_at)],
     ["Notes", result.warnings?.join(" ") || undefined],
@@ -91,23 +94,57 @@ function showFacts() {
   find("dl").replaceChildren(...rows);
 }
 
-function askAgain() {
-  sure = false;
-  setText(find('[data-action="delete"]'), "Delete");
+// Which actions there are: a picture in the bin can be had back for a day.
+function showState() {
+  const binned = Boolean(shown.deleted_at);
+  for (const name of ["delete", "star", "download"]) {
+    const action = find(`[data-action="${name}"]`);
+    if (action) action.hidden = binned;
+  }
+  const back = find('[data-action="restore"]');
+  if (back) back.hidden = !binned;
+  const mark = find('[data-action="star"]');
+  if (mark) {
+    mark.setAttribute("aria-pressed", String(shown.starred));
+    setText(mark, shown.starred ? "★ Starred" : "☆ Star");
+  }
+  setText(find(".bin-note"), binned ? "In the bin: it goes for good a day after it was deleted." : "");
+}
+
+const place = (image, rest = "") => `/api/vision/gallery/${encodeURIComponent(image.filename)}${rest}`;
+
+async function star(changed) {
+  const image = shown;
+  await saying(find(".error"), async () => {
+    const answer = await call(image.starred ? "DELETE" : "PUT", place(image, "/star"));
+    changed(answer.image);
+    if (shown !== image) return;
+    shown = answer.image;
+    showState();
+  });
 }
 
 async function remove(deleted) {
-  if (!sure) {
-    sure = true;
-    setText(find('[data-action="delete"]'), "Delete for good?");
-    return;
-  }
-  const { filename } = shown;
+  const image = shown;
   await saying(find(".error"), async () => {
-    await call("DELETE", `/api/vision/outputs/${encodeURIComponent(filename)}`);
-    deleted(filename);
-    announce("The picture is deleted.");
-    dialog.close();
+    await call("DELETE", `/api/vision/outputs/${encodeURIComponent(image.filename)}`);
+    deleted(image.filename);
+    announce("The picture is in the bin for a day.");
+    if (shown !== image) return;
+    shown = { ...image, deleted_at: new Date().toISOString() };
+    showState();
+    find('[data-action="restore"]').focus();
   });
-  askAgain();
+}
+
+async function restore(restored) {
+  const image = shown;
+  await saying(find(".error"), async () => {
+    const answer = await call("POST", place(image, "/restore"));
+    restored();
+    announce("The picture is back.");
+    if (shown !== image) return;
+    shown = answer.image;
+    showState();
+  });
 }

@@ -5,7 +5,7 @@ import { startClock } from "./clock.js";
 import { startComposer, useSettings } from "./composer.js";
 import { startDetail } from "./detail.js";
 import { byId } from "./dom.js";
-import { neighbour, readGallery, refreshGallery, removeFromGallery, startGallery } from "./gallery.js";
+import { changeInGallery, neighbour, readGallery, refreshGallery, removeFromGallery, startGallery } from "./gallery.js";
 import { Live } from "./live.js";
 import { nodeUpdate, refreshNodes } from "./nodes.js";
 import { connected, connectionLost } from "./notices.js";
@@ -76,6 +76,8 @@ startDetail({
     removeFromGallery(filename);
     removeResult(filename);
   },
+  changed: changeInGallery,
+  restored: refreshGallery,
 });
 startComposer();
 live.run();
