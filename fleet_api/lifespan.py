@@ -250,6 +250,7 @@ async def running(state: State) -> AsyncIterator[State]:
         stack.push_async_callback(state.audit.settled)
         stack.push_async_callback(state.keys.flush)
         stack.push_async_callback(state.output_sync.close)
+        stack.push_async_callback(state.storage.close)
         stack.push_async_callback(state.repeats.settled)
         stack.push_async_callback(state.ssh.pool.close)
         stack.push_async_callback(state.engines.close)

@@ -175,8 +175,8 @@ class OutputService:
                     store = await self._storage.s3()
                     await asyncio.to_thread(store.remove, OUTPUTS, row.key)
                 await asyncio.to_thread(self._files.remove, row.filename, row.key)
-            except Unavailable as error:
-                log.warning("output_not_destroyed", file=row.filename, why=error.detail)
+            except (Unavailable, OSError) as error:
+                log.warning("output_not_destroyed", file=row.filename, why=str(error))
                 break
             done.append(row.seq)
         await self._db.write(lambda db: repository.remove(db, done))

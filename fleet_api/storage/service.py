@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ UNSET = "The fleet has no S3 store: run the playbook 'storage' on this data fold
 
 
 STATE_SECONDS = 10.0
+PATIENCE_SECONDS = 1.0
 
 
 class StorageUnset(Unavailable):
@@ -51,6 +53,7 @@ class Storage:
         self._reach = reach
         self._kept: tuple[S3Access, ObjectStore] | None = None
         self._state: tuple[float, StoreState] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self.folder = FolderStore(settings.models)
 
     async def access(self) -> S3Access:
@@ -95,10 +98,23 @@ class Storage:
         return lambda key: f"{base}/{OUTPUTS}/{quote(key)}" if base else None
 
     async def state(self) -> StoreState:
-        """Ask the S3 store whether it answers; asked again after :data:`STATE_SECONDS` at the earliest."""
+        """Say whether the S3 store answers: what was found last, asked again where that is old. Waits :data:`PATIENCE_SECONDS` at most."""
         if self._state is None or self._clock.monotonic() - self._state[0] > STATE_SECONDS:
-            self._state = self._clock.monotonic(), await self._ask()
-        return self._state[1]
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._remember())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._asking), PATIENCE_SECONDS)
+        return self._state[1] if self._state else StoreState(status="away", endpoint=None, detail="The object store has not answered yet.")
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+
+    async def _remember(self) -> None:
+        found = await self._ask()
+        self._state = self._clock.monotonic(), found
 
     async def _ask(self) -> StoreState:
         endpoint = None

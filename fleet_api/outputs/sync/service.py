@@ -97,7 +97,7 @@ class OutputSync:
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _sync(self) -> Synced:
         store = await self._storage.s3()
