@@ -28,6 +28,7 @@ from fleet_api.cli import (
     services,
     simulate,
     status,
+    storage,
     tls,
     up,
     vault,
@@ -39,7 +40,7 @@ EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exi
 
 ORDER = (
     "up", "serve", "status", "generate", "jobs", "models", "nodes", "vault", "scan", "join", "import", "exec", "services", "clusters",
-    "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule", "keys", "webhook-secret", "enrol",
+    "build", "catalogue", "deploy", "registry", "storage", "doctor", "run", "retire", "operations", "schedule", "keys", "webhook-secret", "enrol",
     "tls", "audit", "simulate", "lab",
 )  # fmt: skip
 
@@ -87,6 +88,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(webhook_secret.app, name="webhook-secret")
 app.add_typer(tls.app, name="tls")
 app.add_typer(registry.app, name="registry")
+app.add_typer(storage.app, name="storage")
 app.add_typer(lab.app, name="lab")
 app.command("status", epilog=status.EXAMPLES)(status.status)
 
