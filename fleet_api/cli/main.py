@@ -40,8 +40,8 @@ EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exi
 
 ORDER = (
     "up", "serve", "status", "generate", "jobs", "models", "nodes", "vault", "scan", "join", "import", "exec", "services", "clusters",
-    "build", "catalogue", "deploy", "registry", "storage", "doctor", "run", "retire", "operations", "schedule", "keys", "webhook-secret", "enrol",
-    "tls", "audit", "simulate", "lab",
+    "build", "catalogue", "deploy", "registry", "storage", "doctor", "run", "retire", "operations", "schedule", "keys", "webhook-secret",
+    "enrol", "tls", "audit", "simulate", "lab",
 )  # fmt: skip
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from fleet_api.kit.db import Database
     from fleet_api.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="The fleet's object store: who opens it, its buckets.", epilog="Example: fleet storage buckets")
+app = typer.Typer(
+    no_args_is_help=True, help="The fleet's object store: who opens it, its buckets.", epilog="Example: fleet storage buckets"
+)
 
 Check = Annotated[bool, typer.Option("--check", help="Say what would be made, and make nothing")]
 Credential = Annotated[str, typer.Option(help="A credential of the vault: user name and password are access key and secret")]

@@ -6,6 +6,7 @@ No file holds the secret on the controller. What the store's own machine and the
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
@@ -87,7 +88,7 @@ async def missing(vault: VaultService, folder: Path, wanted: Wanted) -> list[str
 async def ensure(vault: VaultService, folder: Path, wanted: Wanted) -> list[str]:
     """Make what is missing, and return it. A credential that is there stays. Raises InvalidValue, Conflict, VaultLocked, OSError."""
     todo = await missing(vault, folder, wanted)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
     if "credential" in todo:
         await vault.add(wanted.credential, f"fleet{secrets.token_hex(8)}", {"password": secrets.token_hex(24)})
     if "note" in todo:

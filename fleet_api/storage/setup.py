@@ -61,8 +61,8 @@ def lifecycle(days: int, upload_days: int) -> dict[str, Any]:
 
 def _make_public(store: S3Store, bucket: str, check: bool, found: SetUp) -> None:
     no_policies = (
-        f"The object store at {store.access.endpoint} has no bucket policies, so {bucket} is not readable by everybody; outputs are reached "
-        "through the control plane, or by URLs that it signs."
+        f"The object store at {store.access.endpoint} has no bucket policies, so {bucket} is not readable by everybody; outputs are "
+        "reached through the control plane, or by URLs that it signs."
     )
     code, answer = _asked(store, store.client.get_bucket_policy, bucket, Bucket=bucket)
     try:
@@ -112,7 +112,9 @@ def _let_it_be_emptied(store: S3Store, bucket: str, days: int, upload_days: int,
 
 
 def _keeps_uploads(store: S3Store, bucket: str) -> str:
-    return f"The object store at {store.access.endpoint} took no rule for unfinished uploads to {bucket}; it has a time of its own for them."
+    return (
+        f"The object store at {store.access.endpoint} took no rule for unfinished uploads to {bucket}; it has a time of its own for them."
+    )
 
 
 def _same_policy(now: dict[str, Any], wanted: dict[str, Any]) -> bool:

@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 module: fleet_buckets
 short_description: Make the fleet's buckets what they should be
 description:
-  - Makes C(fleet-models), C(fleet-outputs), C(fleet-loras), C(fleet-voices) and C(fleet-workspace) in any S3 store, by the controller, which has
-    boto3. Everybody may read C(fleet-outputs) by URL; what lies in C(fleet-workspace) is deleted by the store after a while.
+  - Makes C(fleet-models), C(fleet-outputs), C(fleet-loras), C(fleet-voices) and C(fleet-workspace) in any S3 store, by the controller,
+    which has boto3. Everybody may read C(fleet-outputs) by URL; what lies in C(fleet-workspace) is deleted by the store after a while.
   - A store that has no policies or no lifecycle is warned of; the rest is done. Rules of others in a lifecycle stay.
 author:
   - Fleet Commander maintainers

@@ -148,7 +148,7 @@ def put(path: str, wanted: str, url: str | None, brought: str | None) -> None:
 
 
 def _opened(url: str | None, brought: str | None) -> BinaryIO:
-    opened: BinaryIO = open_url(url, timeout=SECONDS) if url else open(str(brought), "rb")
+    opened: BinaryIO = open_url(url, timeout=SECONDS) if url else open(str(brought), "rb")  # noqa: SIM115 - the caller closes it
     return opened
 
 

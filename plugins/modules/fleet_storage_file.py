@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 module: fleet_storage_file
 short_description: Write a file that holds the object store's access key and secret
 description:
-  - As M(fleet.commander.fleet_secret_file), but the secret comes out of the control plane's vault on the controller while the play runs; it is in
-    no file there, and in no argument list, log or difference.
+  - As M(fleet.commander.fleet_secret_file), but the secret comes out of the control plane's vault on the controller while the play runs; it
+    is in no file there, and in no argument list, log or difference.
   - C(@ENDPOINT@), C(@REGION@), C(@ACCESS_KEY@) and C(@SECRET_KEY@) in O(content) are filled in.
 author:
   - Fleet Commander maintainers

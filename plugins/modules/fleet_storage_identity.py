@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 module: fleet_storage_identity
 short_description: Make the object store's access key and secret in the control plane's vault
 description:
-  - Runs on the controller alone. The pair is random, made once, and sealed in the vault of the data folder (C(FLEET_HOME)), whether or not the
-    control plane runs; a credential of that name that is there stays.
+  - Runs on the controller alone. The pair is random, made once, and sealed in the vault of the data folder (C(FLEET_HOME)), whether or not
+    the control plane runs; a credential of that name that is there stays.
   - Notes in the folder C(storage) where the store is and which credential opens it, by which the control plane finds it.
   - A pair that everybody knows, such as that of MinIO's documents, is refused.
   - What it makes comes to other machines by M(fleet.commander.fleet_storage_file).

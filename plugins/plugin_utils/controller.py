@@ -18,9 +18,7 @@ def asked(module: str, words: list[str], home: Any, what: str) -> dict[str, Any]
     """Run ``python -m MODULE WORDS`` on a data folder, and return the JSON that it prints. Raises AnsibleActionFail with its sentence."""
     folder = ["--home", os.path.expanduser(str(home))] if home else []
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", module, *words, *folder], capture_output=True, text=True, timeout=SECONDS, check=False
-        )
+        done = subprocess.run([sys.executable, "-m", module, *words, *folder], capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AnsibleActionFail(f"{what} on the controller: {error}.") from None
     if "No module named fleet_api" in done.stderr:

@@ -111,7 +111,7 @@ def test_a_killed_mount_comes_back(stored: Stored) -> None:
     before = node.run("systemctl", "show", "-p", "MainPID", "--value", "fleet-s3@models").strip()
     node.run("kill", "-9", before)
     deadline = time.monotonic() + 30
-    while not node.shell("cat /mnt/s3-models/sdxl/one.safetensors | wc -c", check=False).strip() == "20000000":
+    while node.shell("cat /mnt/s3-models/sdxl/one.safetensors | wc -c", check=False).strip() != "20000000":
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert node.run("systemctl", "show", "-p", "MainPID", "--value", "fleet-s3@models").strip() != before

@@ -27,8 +27,8 @@ def opened() -> dict[str, Any]:
 def client(secret: str) -> Any:
     found = opened()
     return boto3.client(
-        "s3", endpoint_url=found["endpoint"], aws_access_key_id=found["access_key"], aws_secret_access_key=secret, region_name=found["region"],
-        config=CONFIG,
+        "s3", endpoint_url=found["endpoint"], aws_access_key_id=found["access_key"], aws_secret_access_key=secret,
+        region_name=found["region"], config=CONFIG,
     )  # fmt: skip
 
 
