@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -24,10 +25,14 @@ Going = Callable[[], None]
 
 def write(path: Path, manifest: Manifest, sources: list[tuple[str, Path]], going: Going) -> Manifest:
     """Write an archive of files, durable, and return its manifest. A file that has gone meanwhile is left out. Raises OSError."""
-    with path.open("wb", opener=_private) as raw:
+    with open(path, "wb", opener=_private) as raw:
         counted = _Counted(raw)
-        with tarfile.open(fileobj=counted, mode="w|gz", compresslevel=LEVEL, bufsize=CHUNK) as tar:  # type: ignore[call-overload]
+        packed = gzip.GzipFile(fileobj=counted, mode="wb", compresslevel=LEVEL, mtime=int(manifest.created_at), filename="")
+        with packed, tarfile.open(fileobj=packed, mode="w|", bufsize=CHUNK) as tar:
             for name, source in sources:
+                if source.is_symlink():
+                    manifest.files.append(_add_link(tar, name, os.readlink(source)))
+                    continue
                 try:
                     file = source.open("rb")
                 except FileNotFoundError:
@@ -52,18 +57,24 @@ def read(chunks: Iterator[bytes], expected: Manifest | None, name: str, going: G
     found: dict[str, FileEntry] = {}
     manifest: Manifest | None = None
     try:
-        with tarfile.open(fileobj=source, mode="r|gz", bufsize=CHUNK) as tar:  # type: ignore[call-overload]
+        packed = gzip.GzipFile(fileobj=source, mode="rb")  # type: ignore[call-overload]
+        with packed, tarfile.open(fileobj=packed, mode="r|", bufsize=CHUNK) as tar:
             for member in tar:
-                if manifest is not None or not member.isreg():
+                if manifest is not None or not (member.isreg() or member.issym()):
                     raise damaged(name, f"it holds {member.name[:80]!r}, which no backup does")
+                if member.issym():
+                    found[member.name] = _take_link(member, name, folder)
+                    continue
                 file = tar.extractfile(member)
                 assert file is not None
                 if member.name == MANIFEST:
                     manifest = _manifest(file, member.size, name)
                 else:
                     found[member.name] = _take(file, member, name, going, folder)
+            while packed.read(CHUNK):  # with the end comes the check of what was packed
+                going()
         source.drain()
-    except (tarfile.TarError, zlib.error, EOFError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
         raise damaged(name, f"its archive cannot be read ({error})") from None
     if manifest is None:
         raise damaged(name, "it has no manifest")
@@ -87,20 +98,44 @@ def _add(tar: tarfile.TarFile, name: str, file: IO[bytes], going: Going) -> File
     found = os.fstat(file.fileno())
     about.size, about.mode, about.mtime = found.st_size, 0o600, int(found.st_mtime)
     counted = _Reading(file, going)
-    tar.addfile(about, counted)  # type: ignore[arg-type]
+    tar.addfile(about, counted)
     return FileEntry(path=name, size=about.size, sha256=counted.digest.hexdigest())
 
 
-def _take(file: IO[bytes], member: tarfile.TarInfo, name: str, going: Going, folder: Path | None) -> FileEntry:
-    parts = PurePosixPath(member.name).parts
-    if not parts or parts[0] not in ROOTS or ".." in parts or member.name.startswith("/") or "\0" in member.name:
+def _add_link(tar: tarfile.TarFile, name: str, link: str) -> FileEntry:
+    about = tarfile.TarInfo(name)
+    about.type, about.linkname = tarfile.SYMTYPE, link
+    tar.addfile(about)
+    return FileEntry(path=name, size=0, sha256="", link=link)
+
+
+def _take_link(member: tarfile.TarInfo, name: str, folder: Path | None) -> FileEntry:
+    """Links lead to their own folder or below, so that nothing is written elsewhere through one."""
+    path, link = _place(member, name), PurePosixPath(member.linkname)
+    if link.is_absolute() or ".." in link.parts or len(path.parts) < 2:
+        raise damaged(name, f"its link {member.name[:80]!r} leads out of its folder")
+    if folder is not None:
+        target = folder.joinpath(*path.parts)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.symlink_to(member.linkname)
+    return FileEntry(path=member.name, size=0, sha256="", link=member.linkname)
+
+
+def _place(member: tarfile.TarInfo, name: str) -> PurePosixPath:
+    path = PurePosixPath(member.name)
+    if not path.parts or path.parts[0] not in ROOTS or ".." in path.parts or "\0" in member.name:
         raise damaged(name, f"it holds {member.name[:80]!r}, which no backup does")
+    return path
+
+
+def _take(file: IO[bytes], member: tarfile.TarInfo, name: str, going: Going, folder: Path | None) -> FileEntry:
+    place = _place(member, name)
     digest, size = hashlib.sha256(), 0
     target: IO[bytes] | None = None
     if folder is not None:
-        path = folder.joinpath(*parts)
+        path = folder.joinpath(*place.parts)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target = path.open("xb", opener=_private)
+        target = open(path, "xb", opener=_private)  # noqa: SIM115 - closed below
     try:
         for chunk in chunks_of(file):
             going()
@@ -139,6 +174,9 @@ class _Counted:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.size, self.digest = 0, hashlib.sha256()
+
+    def flush(self) -> None:
+        self._file.flush()
 
     def write(self, data: bytes) -> int:
         self.size += len(data)

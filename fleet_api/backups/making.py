@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fleet_api.backups import archive, targets
-from fleet_api.backups.manifest import ARCHIVE, DATABASE, KEYS, OUTPUTS, PLAIN, BackupFailed, Manifest, check_id, new_id
+from fleet_api.backups.manifest import ARCHIVE, DATABASE, KEYS, NOTE, OUTPUTS, PLAIN, BackupFailed, Manifest, check_id, new_id
 from fleet_api.backups.targets import PART, FolderTarget, Target
 from fleet_api.errors import Conflict, FleetError, InvalidValue
 from fleet_api.version import __version__
@@ -82,7 +82,7 @@ class Backups:
             self._prune()
             return made
 
-    def list(self) -> list[Manifest]:
+    def all(self) -> list[Manifest]:
         """Return every backup, newest first. Raises BackupFailed."""
         with readable(f"The backups in {self.target.name} cannot be read"):
             return targets.listed(self.target)
@@ -105,14 +105,18 @@ class Backups:
         found = [(DATABASE, staging / DATABASE)]
         for name in (*PLAIN, *(KEYS if keys else ()), *((OUTPUTS,) if outputs else ())):
             root = self.home / name
-            paths = [root] if root.is_file() else sorted(each for each in root.rglob("*") if each.is_file() and not _passing(each, root))
+            paths = (
+                [root]
+                if root.is_file()
+                else sorted(each for each in root.rglob("*") if (each.is_file() or each.is_symlink()) and not _passing(each, root))
+            )
             found += [(path.relative_to(self.home).as_posix(), path) for path in paths]
         return found
 
     def _prune(self) -> None:
         found = targets.listed(self.target)
         for old in found[self._keep :]:
-            self.target.remove(old.id + targets.NOTE)  # first: without it there is no backup
+            self.target.remove(old.id + NOTE)  # first: without it there is no backup
             self.target.remove(old.id + ARCHIVE)
 
 

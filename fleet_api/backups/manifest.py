@@ -35,11 +35,12 @@ class BackupFailed(Unavailable):
 
 
 class FileEntry(BaseModel):
-    """One file of a backup."""
+    """One file of a backup, or a link of its folder: ``link`` is where it leads."""
 
     path: str
     size: int
     sha256: str
+    link: str = ""
 
 
 class Manifest(BaseModel):

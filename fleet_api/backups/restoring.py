@@ -1,8 +1,9 @@
 """Puts a backup in the place of what a data folder holds, in two steps, so that there is never a part of each.
 
-:func:`stage` verifies a backup and unpacks it beside what is in use; the last thing that it writes is the plan. :func:`apply` moves what is in
-use into a folder of its own, and what was unpacked into its place, one rename after another. It runs with the control plane stopped: at the next
-start, or by the command at once. Killed at any moment, it is finished by the next start: what is still in the staging folder is still to be done.
+:func:`stage` verifies a backup and unpacks it beside what is in use; the last thing that it writes is the plan. :func:`apply` moves
+what is in use into a folder of its own, and what was unpacked into its place, one rename after another. It runs with the control plane
+stopped: at the next start, or by the command at once. Killed at any moment, it is finished by the next start: what is still in the
+staging folder is still to be done.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fleet_api.backups import making
 from fleet_api.backups.archive import Going
 from fleet_api.backups.manifest import DATABASE, BackupFailed, Manifest, damaged
 from fleet_api.errors import SchemaTooNew, Unavailable
+from fleet_api.kit.home import claim
 
 PLAN, STAGED, BEFORE = "restore.json", ".restore", "before-restore"
 MIGRATIONS = Path(__file__).parents[1] / "migrations" / "versions"
@@ -99,6 +101,25 @@ def apply(home: Path) -> Plan | None:
     return plan
 
 
+def at_start(home: Path) -> Plan | None:
+    """Apply the restore that waits, before a control plane starts. Raises HomeBusy while one runs, BackupFailed."""
+    if not (home / PLAN).exists():
+        return None
+    with claim(home, "api.lock"):
+        return apply(home)
+
+
+def told(home: Path, plan: Plan) -> str:
+    """Return what was done, and what is still to be done, for people."""
+    kept = home / BEFORE / plan.undo
+    text = f"{plan.backup_id} is restored." + (f" What was there before is in {kept}." if kept.exists() else "")
+    if keys_missing(home, plan):
+        text += (
+            f" The backup does not hold the vault's keys: put your copy of vault/ into {home}, and of tls/, so that nodes know it again."
+        )
+    return text
+
+
 def cancel(home: Path) -> Plan | None:
     """Forget a restore that waits. Raises Conflict while a backup is made, Unavailable for one that was cut off in its midst."""
     with making.working(home):
@@ -141,16 +162,14 @@ def _check_schema(database: Path, manifest: Manifest) -> None:
         raise damaged(manifest.id, "its database is not whole") from None
     if revision not in known_revisions():
         raise SchemaTooNew(
-            f"The backup {manifest.id} has schema {revision}, which this version does not know: Fleet Commander {manifest.version} made it. "
-            "Install that version, or a later one, and restore it there."
+            f"The backup {manifest.id} has schema {revision}, which this version does not know: Fleet Commander {manifest.version} made "
+            "it. Install that version, or a later one, and restore it there."
         )
 
 
 def _undo_name(home: Path, manifest: Manifest) -> str:
-    number = 1
-    while (home / BEFORE / f"{manifest.id}.{number}").exists():
-        number += 1
-    return f"{manifest.id}.{number}"
+    numbers = [each.name.rpartition(".")[2] for each in (home / BEFORE).glob(f"{manifest.id}.*")]
+    return f"{manifest.id}.{1 + max((int(each) for each in numbers if each.isdecimal()), default=0)}"
 
 
 def _give_to_owner(home: Path, plan: Plan) -> None:

@@ -12,7 +12,7 @@ from fleet_api.kit.fields import RequestBody
 class BackupBody(RequestBody):
     """What a backup shall hold beside database, settings and the sealed vault."""
 
-    outputs: bool = Field(False, strict=True, description="Also the finished pictures")
+    outputs: bool = Field(False, description="Also the finished pictures")
 
 
 class BackupView(BaseModel):

@@ -62,11 +62,11 @@ class BackupService:
         for kind in (BACKUP, VERIFY, RESTORE):
             operations.kinds.add(BackupKind(kind, self))
 
-    async def list(self) -> tuple[list[Manifest], str, str | None]:
+    async def all(self) -> tuple[list[Manifest], str, str | None]:
         """Return every backup, newest first, where they are, and which one waits to be restored. Raises Unavailable."""
         backups = await self.backups()
         plan = await asyncio.to_thread(restoring.waiting, self._settings.home)
-        return await asyncio.to_thread(backups.list), backups.target.name, plan.backup_id if plan else None
+        return await asyncio.to_thread(backups.all), backups.target.name, plan.backup_id if plan else None
 
     async def start(self, kind: str, caller: str, **request: Any) -> Operation:
         """Queue one of the kinds. Raises NotFound for a backup that is not there, Unavailable."""

@@ -20,7 +20,7 @@ BackupId = Annotated[str, Path(description="A backup's id", examples=["fleet-202
 @router.get("", summary="Backups, newest first", responses=documented(400, 409, 503))
 async def list_backups(fleet: Fleet, limit: Limit = 50, offset: Offset = 0) -> BackupList:
     """Return a page of the backups that the target lists."""
-    found, target, waiting = await fleet.backups.list()
+    found, target, waiting = await fleet.backups.all()
     page = [BackupView.of(each) for each in found[offset : offset + limit]]
     return BackupList(backups=page, total=len(found), target=target, waiting=waiting)
 
@@ -38,7 +38,9 @@ async def verify_backup(fleet: Fleet, caller: CallerNamed, backup_id: BackupId) 
     return OperationView.of(await fleet.backups.start(VERIFY, caller.name, backup_id=backup_id))
 
 
-@router.post("/{backup_id}/restore", status_code=201, summary="Make ready to restore a backup", responses=documented(400, 404, 409, 429, 503))
+@router.post(
+    "/{backup_id}/restore", status_code=201, summary="Make ready to restore a backup", responses=documented(400, 404, 409, 429, 503)
+)
 async def restore_backup(fleet: Fleet, caller: CallerNamed, backup_id: BackupId) -> OperationView:
     """Start an operation that verifies a backup and unpacks it. The control plane's next start puts it in place; what was there is kept."""
     return OperationView.of(await fleet.backups.start(RESTORE, caller.name, backup_id=backup_id))
