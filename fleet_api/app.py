@@ -34,6 +34,7 @@ from fleet_api.lifespan import KeptEngines, build, running
 from fleet_api.routes import (
     agents,
     audit,
+    backups,
     clusters,
     containers,
     dashboard,
@@ -70,7 +71,7 @@ log = structlog.get_logger()
 
 CHAPTERS = (
     queue, deliveries, agents, vision, models,
-    gallery, outputs, fleet, nodes, network, joining, install_queue, building, operations, schedule, ssh, vault,
+    gallery, outputs, fleet, nodes, network, joining, install_queue, building, operations, schedule, backups, ssh, vault,
     health, websocket, session, keys, audit, metrics, dashboard, swarm, services, containers, clusters,
 )  # fmt: skip
 EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After", "Idempotent-Replayed"]

@@ -28,6 +28,7 @@ from fleet_api.adapters.ssh.client import SshClient
 from fleet_api.adapters.ssh.pool import Pool
 from fleet_api.adapters.ssh.types import Ssh
 from fleet_api.adapters.ssh.wire import SshWires
+from fleet_api.backups.service import BackupService
 from fleet_api.callbacks.addresses import CallbackRules
 from fleet_api.callbacks.courier import Courier
 from fleet_api.callbacks.secrets import WebhookSecrets
@@ -134,6 +135,7 @@ class State:
     registry: FleetRegistry
     storage: Storage
     builds: Builds
+    backups: BackupService
     schedule: Schedule
     swarm: SwarmService
     swarm_joining: SwarmJoining
@@ -202,7 +204,9 @@ def build(
         operations.kinds.add(kind)
     node_plays = NodePlays(settings, nodes, operations, vault, remote, leases.free_node)
     builds = Builds(settings, nodes, operations, engines, registry, deploying)
+    backups = BackupService(settings, clock, storage, operations)
     node_plays.leaving = membership.before_retiring
+    by_the_clock = scheduled(settings, node_plays, retention, outputs, output_sync)
     return State(
         settings=settings, clock=clock, db=db, bus=bus, nodes=nodes, figures=FiguresStream(nodes, clock),
         outputs=outputs, output_sync=output_sync, jobs=jobs, leases=leases, open_leases=open_leases,
@@ -215,8 +219,8 @@ def build(
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
         onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, registry=registry, storage=storage, builds=builds,
-        schedule=Schedule(db, clock, scheduled(settings, node_plays, retention, outputs, output_sync)), swarm=swarm,
-        swarm_joining=swarm_joining, running=service,
+        backups=backups, schedule=Schedule(db, clock, [*by_the_clock, *backups.scheduled()]),
+        swarm=swarm, swarm_joining=swarm_joining, running=service,
         deploying=deploying, service_logs=ServiceLogReader(service), containers=Containers(engines, swarm.managers),
         container_deploying=container_deploying, clusters=clusters, cluster_work=cluster_work,
         services=[

@@ -94,6 +94,14 @@ class Settings(BaseSettings):
     operations_limit: int = Field(4, ge=1, le=64, description="Operations (plays on nodes) that run at once")
     keep_operations_days: float | None = Field(90, gt=0, description="Ended operations older than this are deleted, with their events")
     keep_operations: int | None = Field(10_000, ge=1, description="Beyond so many ended operations the oldest are deleted")
+    backup_target: str | None = Field(
+        None,
+        max_length=500,
+        description="Where backups are kept: a folder, or s3://bucket/prefix in the S3 store; else backups in the data folder",
+    )
+    backup_schedule: str = Field("30 3 * * *", description="When a backup is made: a crontab line in UTC, or off", max_length=100)
+    backup_keep: int = Field(14, ge=1, le=10_000, description="How many backups are kept; the oldest go once a newer one is verified")
+    backup_outputs: Switch = Field("off", description="on: backups by the clock hold the finished pictures too")
     keep_audit_days: float | None = Field(365, gt=0, description="Audit entries older than this are deleted")
     keep_audit: int | None = Field(2_000_000, ge=1, description="Beyond so many audit entries the oldest are deleted")
 
@@ -155,12 +163,19 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be networks such as 192.0.2.0/24, separated by commas") from None
 
-    @field_validator("doctor_schedule")
+    @field_validator("doctor_schedule", "backup_schedule")
     @classmethod
     def _crontab(cls, value: str) -> str:
         from fleet_api.operations.schedule import check_crontab  # 40 ms, and only here
 
-        return check_crontab(value) if value != "0 4 * * *" else value
+        return check_crontab(value) if value not in ("0 4 * * *", "30 3 * * *") else value
+
+    @field_validator("backup_target")
+    @classmethod
+    def _target(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?|/.+", value):
+            raise ValueError("must be an absolute folder such as /srv/backups, or s3://bucket/prefix")
+        return value
 
     @field_validator("advertise_url", "s3_endpoint", "s3_public_url")
     @classmethod

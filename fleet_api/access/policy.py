@@ -106,6 +106,11 @@ ROLES: dict[str, Wanted] = {
     "POST /api/operations/{operation_id}/retry": ADMIN,
     "GET /api/schedule": VIEWER,
     "POST /api/schedule/{name}/run": ADMIN,
+    # backups
+    "GET /api/backups": VIEWER,
+    "POST /api/backups": ADMIN,
+    "POST /api/backups/{backup_id}/verify": ADMIN,
+    "POST /api/backups/{backup_id}/restore": ADMIN,
     # commands
     "POST /api/ssh/exec-node": ADMIN,
     "POST /api/ssh/exec": ADMIN,
@@ -192,6 +197,9 @@ CREATES = frozenset(
         "POST /api/nodes/{node_id}/retire",
         "POST /api/operations",
         "POST /api/operations/{operation_id}/retry",
+        "POST /api/backups",
+        "POST /api/backups/{backup_id}/verify",
+        "POST /api/backups/{backup_id}/restore",
         "POST /api/vault",
         "POST /api/keys",
         "POST /api/agents/tokens",

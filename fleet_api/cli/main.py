@@ -9,10 +9,12 @@ from typer.core import TyperGroup
 
 from fleet_api.cli import (
     audit,
+    backup,
     build,
     enrol,
     execute,
     exit_codes,
+    export,
     generate,
     import_inventory,
     jobs,
@@ -29,6 +31,7 @@ from fleet_api.cli import (
     services,
     simulate,
     status,
+    storage,
     tls,
     up,
     vault,
@@ -40,7 +43,8 @@ EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exi
 
 ORDER = (
     "up", "serve", "status", "generate", "jobs", "outputs", "models", "nodes", "vault", "scan", "join", "import", "exec",
-    "services", "clusters", "build", "catalogue", "deploy", "registry", "doctor", "run", "retire", "operations", "schedule",
+    "services", "clusters", "build", "catalogue", "deploy", "registry", "storage", "backup", "export",
+    "doctor", "run", "retire", "operations", "schedule",
     "keys", "webhook-secret", "enrol", "tls", "audit", "simulate", "lab",
 )  # fmt: skip
 
@@ -89,6 +93,9 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(webhook_secret.app, name="webhook-secret")
 app.add_typer(tls.app, name="tls")
 app.add_typer(registry.app, name="registry")
+app.add_typer(storage.app, name="storage")
+app.add_typer(backup.app, name="backup")
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.add_typer(lab.app, name="lab")
 app.command("status", epilog=status.EXAMPLES)(status.status)
 

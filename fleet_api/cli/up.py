@@ -25,7 +25,7 @@ def up(home: Home = None, host: Host = None, port: Port = None) -> None:
     from fleet_api.access.listening import loud
     from fleet_api.supervisor import up as run_up  # here, as the other commands start in a third of the time without it
 
-    settings = settings_of(home, port, host)
+    settings = _restored(settings_of(home, port, host), home, host, port)
     for sentence in loud(settings):
         err.print(f"WARNING: {plain(sentence)}", style="bold red", markup=False, soft_wrap=True)
     with explained():
@@ -39,9 +39,22 @@ def serve(home: Home = None, host: Host = None, port: Port = None) -> None:
     """Serve the API alone, without an agent."""
     from fleet_api.server import serve as serve_api
 
-    settings = settings_of(home, port, host)
+    settings = _restored(settings_of(home, port, host), home, host, port)
     with explained():
         serve_api(settings)
+
+
+def _restored(settings: Settings, home: Home, host: Host, port: Port) -> Settings:
+    """Put a backup in place that waits to be restored, and return the settings as they are then."""
+    if not (settings.home / "restore.json").exists():
+        return settings
+    from fleet_api.backups import restoring
+
+    with explained():
+        plan = restoring.at_start(settings.home)
+    if plan is not None:
+        err.print(f"fleet: {plain(restoring.told(settings.home, plan))}", markup=False, soft_wrap=True)
+    return settings_of(home, port, host)
 
 
 def _ready(settings: Settings, url: str, public_url: str) -> None:

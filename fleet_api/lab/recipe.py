@@ -17,7 +17,7 @@ INSTALLED = ("systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "su
 # Not installed, but on a shelf in the image, so that roles install for real and nothing is downloaded.
 ON_THE_SHELF = (
     "docker.io", "python3-venv", "chrony", "logrotate", "zram-tools", "rsync", "curl", "xz-utils", "fuse3",
-    "docker-registry", "nfs-common", "apache2-utils", "openssh-client", "sshpass",
+    "docker-registry", "rclone", "nfs-common", "apache2-utils", "openssh-client", "sshpass",
 )  # fmt: skip
 
 

@@ -283,6 +283,10 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             "ssh_port": [Bad(0, "0", "from 1 to 65535"), Bad(70_000, "70000", "from 1 to 65535")],
         },
     ),
+    "/api/backups": (
+        {"outputs": False},
+        {"outputs": [Bad("maybe", "'maybe'", "true or false"), Bad([], "[]", "true or false"), Bad(7, "7", "true or false")]},
+    ),
     "/api/clusters": (
         {"name": "vision", "node_ids": ["agx0"]},
         {

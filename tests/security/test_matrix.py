@@ -135,6 +135,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "{container_name}": "nope",
         "{cluster_id}": "nope",
         "{delivery_id}": "nope",
+        "{backup_id}": "fleet-20260101T000000Z-0000",
     }
     for name, value in values.items():
         path = path.replace(name, value)

@@ -1,0 +1,1 @@
+"""Backups of the control plane, and an export that any program reads."""

@@ -1,0 +1,75 @@
+"""What a backup says of itself."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, Field
+
+from fleet_api.errors import Conflict, InvalidValue, Unavailable
+
+FORMAT = 1
+ID = re.compile(r"fleet-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
+ARCHIVE, NOTE = ".tar.gz", ".json"
+MANIFEST = "manifest.json"
+
+DATABASE = "fleet.db"
+PLAIN = ("fleet.toml", "storage")
+"""Of the data folder, beside the database: settings, and where the object store is. Neither holds a secret."""
+
+KEYS = ("vault", "tls", "registry", "idempotency.key")
+"""What opens the vault, and what proves who this control plane is: secrets in the clear, in a backup only when asked for by name."""
+
+OUTPUTS = "outputs"
+ROOTS = (DATABASE, *PLAIN, *KEYS, OUTPUTS)
+
+
+class BackupDamaged(Conflict):
+    """A backup is not what was written."""
+
+
+class BackupFailed(Unavailable):
+    """A backup could not be made, or read, where it is."""
+
+
+class FileEntry(BaseModel):
+    """One file of a backup, or a link of its folder: ``link`` is where it leads."""
+
+    path: str
+    size: int
+    sha256: str
+    link: str = ""
+
+
+class Manifest(BaseModel):
+    """One backup. ``size`` and ``sha256`` are those of the archive; inside the archive itself they are not known yet."""
+
+    format: int = FORMAT
+    id: str
+    version: str
+    revision: str
+    created_at: float
+    outputs: bool = False
+    keys: bool = False
+    files: list[FileEntry] = Field(default_factory=list)
+    size: int = 0
+    sha256: str = ""
+
+
+def new_id(now: float) -> str:
+    """Return a name that sorts by its time."""
+    return f"fleet-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def check_id(backup_id: str) -> str:
+    """Return a backup's id. Raises InvalidValue for what can be none."""
+    if not ID.fullmatch(backup_id):
+        raise InvalidValue(f"id: {backup_id[:60]!r} is no backup's id; 'fleet backup list' shows them.")
+    return backup_id
+
+
+def damaged(name: str, why: str) -> BackupDamaged:
+    """Return the error of a backup that cannot be trusted."""
+    return BackupDamaged(f"The backup {name} is damaged: {why}. Nothing was changed; use another one.")

@@ -1,0 +1,156 @@
+"""``fleet backup``: on the data folder itself, whether or not the control plane runs; restoring wants it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from fleet_api.cli.common import Json, print_json, print_table, say
+from fleet_api.cli.local import Home, explained, settings_of, with_database
+
+if TYPE_CHECKING:
+    from fleet_api.backups.making import Backups
+    from fleet_api.backups.manifest import Manifest
+    from fleet_api.kit.db import Database
+    from fleet_api.settings import Settings
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, help="Make backups, verify and restore them.", epilog="Example: fleet backup create")
+
+Id = Annotated[str, typer.Argument(help="A backup; 'fleet backup list' shows them", metavar="ID")]
+Where = Annotated[str | None, typer.Option("--target", help="Another place than FLEET_BACKUP_TARGET: a folder, or s3://bucket/prefix")]
+
+
+@app.command(
+    "create", epilog="Examples: fleet backup create; fleet backup create --outputs; fleet backup create --with-keys --target /media/safe"
+)
+def create(
+    outputs: Annotated[bool, typer.Option("--outputs", help="Also the finished pictures")] = False,
+    with_keys: Annotated[
+        bool, typer.Option("--with-keys", help="Also what opens the vault and the authority's key, in the clear; to a folder alone")
+    ] = False,
+    target: Where = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Make a backup of database, settings and the sealed vault, read all of it back, and remove the oldest beyond FLEET_BACKUP_KEEP."""
+    from fleet_api.backups.schemas import BackupView
+    from fleet_api.kit.clock import SystemClock
+
+    settings = settings_of(home)
+    made = _with(settings, target, lambda backups: backups.create(SystemClock().now(), outputs, with_keys))
+    if as_json:
+        print_json(BackupView.of(made).model_dump())
+        return
+    say(f"{made.id}: {len(made.files)} files, {made.size} bytes, every byte read back")
+    if not with_keys:
+        say(f"It opens no secret: keep a copy of {settings.home / 'vault'} and {settings.home / 'tls'} in another place.")
+
+
+@app.command("list", epilog="Examples: fleet backup list; fleet backup list --json")
+def list_(target: Where = None, home: Home = None, as_json: Json = False) -> None:
+    """Show the backups, newest first."""
+    from fleet_api.backups.schemas import BackupView
+
+    found = [BackupView.of(each) for each in _with(settings_of(home), target, lambda backups: backups.all())]
+    if as_json:
+        print_json([each.model_dump() for each in found])
+        return
+    rows = [
+        [each.id, each.created_at, str(each.size), "yes" if each.outputs else "-", "yes" if each.keys else "-", each.version]
+        for each in found
+    ]
+    print_table(["BACKUP", "MADE", "BYTES", "OUTPUTS", "KEYS", "VERSION"], rows, "No backups yet. Make one: fleet backup create")
+
+
+@app.command("verify", epilog="Example: fleet backup verify fleet-20260101T033000Z-9f2c")
+def verify(backup_id: Id, target: Where = None, home: Home = None, as_json: Json = False) -> None:
+    """Read every byte of a backup and check it."""
+    from fleet_api.backups.schemas import BackupView
+
+    found = _with(settings_of(home), target, lambda backups: backups.verify(backup_id))
+    print_json(BackupView.of(found).model_dump()) if as_json else say(f"{found.id}: whole, {len(found.files)} files, {found.size} bytes")
+
+
+@app.command(
+    "restore", epilog="Examples: fleet backup restore fleet-20260101T033000Z-9f2c; fleet backup restore /media/safe/fleet-....tar.gz"
+)
+def restore(
+    backup: Annotated[str, typer.Argument(help="A backup's id, or the path of its archive", metavar="ID|ARCHIVE")],
+    target: Where = None,
+    home: Home = None,
+) -> None:
+    """Put a backup in the place of what the data folder holds; the control plane must not run. What was there is kept beside it."""
+    from fleet_api.backups import restoring
+
+    settings = settings_of(home)
+    with explained():
+        from fleet_api.kit.home import claim, make
+
+        make(settings.home)
+        with claim(settings.home, "up.lock"), claim(settings.home, "api.lock"):
+            restoring.apply(settings.home)  # one that was cut off comes to its end first
+            if "/" in backup and not backup.startswith("s3://"):
+                restoring.stage(settings.home, _from_archive(Path(backup)))
+            else:
+                _with(
+                    settings, target,
+                    lambda backups: restoring.stage(settings.home, lambda folder, going: backups.unpack(backup, folder, going)),
+                )  # fmt: skip
+            plan = restoring.apply(settings.home)
+    assert plan is not None
+    say(restoring.told(settings.home, plan))
+
+
+def _from_archive(path: Path) -> Callable[[Path, Callable[[], None]], Manifest]:
+    from fleet_api.backups import archive
+    from fleet_api.errors import NotFound
+
+    def unpack(folder: Path, going: archive.Going) -> Manifest:
+        if not path.is_file():
+            raise NotFound(f"There is no file {path}.")
+        with path.open("rb") as file:
+            return archive.read(archive.chunks_of(file), None, path.name, going, folder)
+
+    return unpack
+
+
+def _with(settings: Settings, target: str | None, work: Callable[[Backups], T]) -> T:
+    """Run ``work`` on the backups; the database is opened only where the vault is wanted for an S3 store."""
+    from fleet_api.backups.making import Backups
+    from fleet_api.backups.service import target_of
+    from fleet_api.backups.targets import check_target
+    from fleet_api.errors import Unavailable
+
+    class NoStore:
+        async def s3(self) -> object:
+            raise Unavailable("unreachable")
+
+    with explained():
+        if target is not None:
+            settings = settings.model_copy(
+                update={"backup_target": check_target(target if "://" in target else str(Path(target).absolute()))}
+            )
+        if not (settings.backup_target or "").startswith("s3://"):
+            import asyncio
+
+            return work(Backups(settings.home, asyncio.run(target_of(settings, NoStore())), settings.backup_keep))  # type: ignore[arg-type]
+
+    async def at_the_store(db: Database) -> T:
+        from fleet_api.access.vault.keyring import Keyring
+        from fleet_api.access.vault.service import VaultService
+        from fleet_api.kit.allowed import AllowedNetworks
+        from fleet_api.kit.clock import SystemClock
+        from fleet_api.storage.service import Storage
+
+        vault = VaultService(db, SystemClock(), Keyring(settings.vault_folder, settings.vault_key_file))
+        storage = Storage(settings, SystemClock(), vault, AllowedNetworks(settings.s3_networks))
+        found = await target_of(settings, storage)
+        return work(Backups(settings.home, found, settings.backup_keep))
+
+    run: Callable[[Database], Awaitable[T]] = at_the_store
+    return with_database(settings, run)

@@ -1,0 +1,193 @@
+"""A backup holds one commit of the database and what was asked for, every byte of it proven; nothing else is ever listed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet_api.backups import targets
+from fleet_api.backups.making import Backups
+from fleet_api.backups.manifest import ARCHIVE, NOTE, BackupDamaged, BackupFailed
+from fleet_api.backups.targets import StoreTarget
+from fleet_api.errors import Conflict, InvalidValue, NotFound
+from tests.support import homes
+from tests.support.s3 import S3Server
+
+NOW = 1_767_225_600.0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return homes.made(tmp_path / "home")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def backups(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Iterator[Backups]:
+    """At a folder, and at an S3 server with real signatures."""
+    if request.param == "folder":
+        yield homes.backups(home, tmp_path / "target", keep=3)
+        return
+    with S3Server(tmp_path / "s3") as server:
+        yield Backups(home, StoreTarget(server.store(), "fleet-backups", "site/one"), 3)
+
+
+def names(path: Path) -> list[str]:
+    with tarfile.open(path) as tar:
+        return tar.getnames()
+
+
+def test_made_listed_verified(backups: Backups) -> None:
+    assert backups.all() == []
+    made = backups.create(NOW)
+    assert made.id.startswith("fleet-20260101T000000Z-")
+    assert [each.path for each in made.files] == ["fleet.db", "fleet.toml", "storage/store.json"]
+    assert backups.all() == [made]
+    assert backups.verify(made.id) == made
+    with pytest.raises(NotFound, match="There is no backup fleet-20260101T000000Z-ffff in"):
+        backups.verify("fleet-20260101T000000Z-ffff")
+    with pytest.raises(InvalidValue):
+        backups.verify("../../etc/passwd")
+
+
+def test_the_oldest_go_once_a_newer_one_is_verified(backups: Backups) -> None:
+    made = [backups.create(NOW + number).id for number in range(5)]
+    assert [each.id for each in backups.all()] == made[:1:-1]
+    assert len(backups.target.names()) == 6
+
+
+def test_outputs_only_when_asked_for(backups: Backups) -> None:
+    made = backups.create(NOW, outputs=True)
+    assert [each.path for each in made.files if each.path.startswith("outputs")] == [f"outputs/image_{number}.png" for number in range(3)]
+    assert made.outputs
+
+
+def test_what_opens_the_vault_only_by_name_and_to_a_folder(home: Path, tmp_path: Path) -> None:
+    made = homes.backups(home).create(NOW)
+    text = (home / "backups" / f"{made.id}{ARCHIVE}").read_bytes()
+    assert homes.SECRET.encode() not in text
+    assert not any(name.startswith(("vault", "tls", "registry")) for name in names(home / "backups" / f"{made.id}{ARCHIVE}"))
+    keys = homes.backups(home).create(NOW, keys=True)
+    assert any(name.startswith("vault/keys/") for name in names(home / "backups" / f"{keys.id}{ARCHIVE}"))
+    assert {path.stat().st_mode & 0o777 for path in (home / "backups").iterdir()} == {0o600}
+    with S3Server(tmp_path / "s3") as server, pytest.raises(InvalidValue, match="a folder of this machine alone"):
+        Backups(home, StoreTarget(server.store(), "fleet-backups", ""), 3).create(NOW, keys=True)
+
+
+@pytest.mark.parametrize("at", [0.02, 0.3, 0.5, 0.8, 0.99])
+def test_one_byte_changed_anywhere_is_seen(home: Path, at: float) -> None:
+    found = homes.backups(home)
+    made = found.create(NOW, outputs=True)
+    path = home / "backups" / f"{made.id}{ARCHIVE}"
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * at)] ^= 0x20
+    path.write_bytes(data)
+    with pytest.raises(BackupDamaged, match="is damaged: .*use another one"):
+        found.verify(made.id)
+
+
+def test_a_cut_off_archive_and_a_changed_note_are_seen(home: Path) -> None:
+    found = homes.backups(home)
+    made = found.create(NOW)
+    path, note = home / "backups" / f"{made.id}{ARCHIVE}", home / "backups" / f"{made.id}{NOTE}"
+    whole, text = path.read_bytes(), note.read_text()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(BackupDamaged):
+        found.verify(made.id)
+    path.write_bytes(whole + b"more")
+    with pytest.raises(BackupDamaged):
+        found.verify(made.id)
+    path.write_bytes(whole)
+    note.write_text(text.replace('"revision":"', '"revision":"9'))
+    with pytest.raises(BackupDamaged, match="its manifest is another one"):
+        found.verify(made.id)
+    note.write_text("{}")
+    with pytest.raises(BackupDamaged, match="its note cannot be read"):
+        found.all()
+
+
+def test_the_database_is_one_commit_of_it_while_others_write(home: Path, tmp_path: Path) -> None:
+    stop = threading.Event()
+    first = sqlite3.connect(home / "fleet.db")
+    first.execute("CREATE TABLE pairs (a INTEGER, b INTEGER)")
+    first.close()
+
+    def write() -> None:
+        connection = sqlite3.connect(home / "fleet.db", timeout=10, isolation_level=None)
+        number = 0
+        while not stop.is_set():
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO pairs VALUES (?, 0)", (number,))
+            connection.execute("UPDATE pairs SET b = (SELECT count(*) FROM pairs)")
+            connection.execute("COMMIT")
+            number += 1
+        connection.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        found = homes.backups(home)
+        for number in range(5):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            found.unpack(found.create(NOW + number).id, folder)
+            connection = sqlite3.connect(folder / "fleet.db")
+            rows, least, most = connection.execute("SELECT count(*), min(b), max(b) FROM pairs").fetchone()
+            connection.close()
+            assert rows == 0 or (rows, least) == (most, most)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_two_at_once(home: Path) -> None:
+    found = homes.backups(home)
+    with (home / "backup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Conflict, match="made or restored already"):
+            found.create(NOW)
+    found.create(NOW)
+
+
+def test_a_full_disk_leaves_nothing_and_what_was_there(home: Path) -> None:
+    found = homes.backups(home, keep=1)
+    before = found.create(NOW)
+    for number in range(30):
+        (home / "outputs" / f"image_more{number}.png").write_bytes(os.urandom(100_000))
+    program = (
+        "import sys, signal; from pathlib import Path; from tests.support import homes\n"
+        "homes.backups(Path(sys.argv[1]), keep=1).create(1767225700.0, outputs=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(home)], capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)),
+    )  # fmt: skip
+    assert "BackupFailed" in done.stderr, done.stderr[-1500:]
+    assert "the disk is full. Free some space and try again." in done.stderr
+    assert found.all() == [before]
+    assert sorted(path.name for path in (home / "backups").iterdir()) == [f"{before.id}{NOTE}", f"{before.id}{ARCHIVE}"]
+    assert not (home / ".backup").exists()
+
+
+def test_what_cannot_be_is_said_in_a_sentence(tmp_path: Path, home: Path) -> None:
+    with pytest.raises(BackupFailed, match="is this the data folder"):
+        (tmp_path / "empty").mkdir()
+        homes.backups(tmp_path / "empty").create(NOW)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BackupFailed, match="could not be written to"):
+        homes.backups(home, tmp_path / "file" / "below").create(NOW)
+    (home / "fleet.db").write_bytes(b"not a database" * 1000)
+    with pytest.raises(BackupFailed, match="cannot be copied|is damaged"):
+        homes.backups(home).create(NOW)
+    for text in ("backups", "s3://", "http://x"):
+        with pytest.raises(InvalidValue):
+            targets.check_target(text)

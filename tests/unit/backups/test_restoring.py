@@ -1,0 +1,201 @@
+"""A restore is whole or not at all, keeps what was there, and refuses what this version cannot be sure of."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet_api.backups import archive, restoring
+from fleet_api.backups.manifest import ARCHIVE, BackupDamaged, FileEntry, Manifest
+from fleet_api.backups.restoring import Plan
+from fleet_api.errors import NotFound, SchemaTooNew
+from fleet_api.migrate import HEAD
+from tests.support import homes
+
+NOW = 1_767_225_600.0
+
+
+def restore(home: Path, backup_id: str, source: Path) -> Plan:
+    found = homes.backups(source)
+    restoring.stage(home, lambda folder, going: found.unpack(backup_id, folder, going))
+    plan = restoring.apply(home)
+    assert plan is not None
+    return plan
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return homes.made(tmp_path / "home")
+
+
+def test_into_a_fresh_home(home: Path, tmp_path: Path) -> None:
+    made = homes.backups(home).create(NOW, outputs=True, keys=True)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir(mode=0o700)
+    plan = restore(fresh, made.id, home)
+    expected = {name: what for name, what in homes.tree(home).items() if ".incoming" not in name and name != "vault/lock"}
+    assert homes.tree(fresh) == expected
+    assert homes.opened(fresh, "lab") == homes.SECRET
+    assert not (fresh / "before-restore").exists()
+    assert restoring.told(fresh, plan) == f"{made.id} is restored."
+
+
+def test_without_keys_it_says_what_is_missing(home: Path, tmp_path: Path) -> None:
+    made = homes.backups(home).create(NOW)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    plan = restore(fresh, made.id, home)
+    assert "put your copy of vault/ into" in restoring.told(fresh, plan)
+    (home / "vault").rename(fresh / "vault")
+    assert homes.opened(fresh, "lab") == homes.SECRET
+
+
+def test_what_was_there_is_kept_and_nothing_of_it_is_mixed_in(home: Path) -> None:
+    made = homes.backups(home).create(NOW, outputs=True)
+    homes.add_credential(home, "later")
+    (home / "outputs" / "image_later.png").write_bytes(b"later")
+    (home / "outputs" / "image_0.png").write_bytes(b"changed")
+    holder = sqlite3.connect(home / "fleet.db")  # so that its log stays
+    holder.execute("SELECT count(*) FROM credentials").fetchone()
+    before = homes.tree(home)
+    plan = restore(home, made.id, home)
+    holder.close()
+    after = homes.tree(home)
+    assert (after["fleet.db"], before["fleet.db"]) == (["lab"], ["lab", "later"])
+    assert "outputs/image_later.png" not in after
+    assert after["outputs/image_0.png"] == bytes(100_000)
+    kept = home / "before-restore" / plan.undo
+    assert (kept / "outputs" / "image_later.png").read_bytes() == b"later"
+    assert homes.credentials(kept / "fleet.db") == ["lab", "later"]
+    assert homes.opened(home, "lab") == homes.SECRET, "the keys of the folder stay"
+
+
+def test_a_few_of_what_was_there_are_kept(home: Path) -> None:
+    made = homes.backups(home).create(NOW)
+    undone = [restore(home, made.id, home).undo for _ in range(5)]
+    assert len(set(undone)) == 5
+    assert len(list((home / "before-restore").iterdir())) == restoring.KEPT
+
+
+def test_killed_between_any_two_renames_it_is_finished_by_the_next(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = homes.backups(home).create(NOW, outputs=True, keys=True)
+    homes.add_credential(home, "later")
+    (home / "outputs" / "image_later.png").write_bytes(b"later")
+    real, steps = Path.rename, 0
+
+    class Killed(BaseException):
+        pass
+
+    allowed = 0
+
+    def rename(self: Path, target: Any) -> Path:
+        nonlocal steps
+        if steps == allowed:
+            raise Killed
+        steps += 1
+        return real(self, target)
+
+    found = homes.backups(home)
+    restoring.stage(home, lambda folder, going: found.unpack(made.id, folder, going))
+    monkeypatch.setattr(Path, "rename", rename)
+    cuts = 0
+    while True:  # one rename a life
+        steps, allowed = 0, 1
+        try:
+            restoring.apply(home)
+            break
+        except Killed:
+            cuts += 1
+    assert cuts >= 8
+    monkeypatch.undo()
+    assert homes.tree(home)["fleet.db"] == ["lab"]
+    assert "outputs/image_later.png" not in homes.tree(home)
+    [kept] = (home / "before-restore").iterdir()
+    assert homes.credentials(kept / "fleet.db") == ["lab", "later"]
+    assert not (home / "restore.json").exists()
+    assert not (home / ".restore").exists()
+
+
+def test_a_newer_schema_is_refused_and_nothing_changed(home: Path) -> None:
+    connection = sqlite3.connect(home / "fleet.db")
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    made = homes.backups(home).create(NOW)
+    connection = sqlite3.connect(home / "fleet.db")
+    connection.execute("UPDATE alembic_version SET version_num = ?", (HEAD,))
+    connection.commit()
+    connection.close()
+    before = homes.tree(home)
+    with pytest.raises(SchemaTooNew, match="has schema 9999, which this version does not know: Fleet Commander .* made it"):
+        restore(home, made.id, home)
+    assert homes.tree(home) == before
+    assert HEAD in restoring.known_revisions()
+
+
+def test_a_damaged_one_is_refused_and_nothing_changed(home: Path) -> None:
+    made = homes.backups(home).create(NOW, outputs=True)
+    path = home / "backups" / f"{made.id}{ARCHIVE}"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    before = homes.tree(home)
+    with pytest.raises(BackupDamaged):
+        restore(home, made.id, home)
+    assert homes.tree(home) == before
+    with pytest.raises(NotFound):
+        restore(home, "fleet-20200101T000000Z-0000", home)
+    assert homes.tree(home) == before
+
+
+def test_one_that_waits_is_forgotten_when_asked(home: Path) -> None:
+    made = homes.backups(home).create(NOW)
+    found = homes.backups(home)
+    restoring.stage(home, lambda folder, going: found.unpack(made.id, folder, going))
+    assert restoring.waiting(home) is not None
+    cancelled = restoring.cancel(home)
+    assert cancelled is not None
+    assert (restoring.waiting(home), restoring.apply(home)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../outside", "vault/../../outside", "before-restore/x", "fleet.db/../../x", "api.lock", "backups/x"]
+)
+def test_an_archive_that_would_write_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "evil.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        about = tarfile.TarInfo(name)
+        about.size = 4
+        tar.addfile(about, io.BytesIO(b"evil"))
+    refused(path, tmp_path / "unpacked")
+
+
+@pytest.mark.parametrize(("name", "link"), [("tls", "/etc"), ("tls/x", "/etc"), ("tls/x", "../.."), ("fleet.db", "fleet.toml")])
+def test_a_link_that_leads_elsewhere_is_refused(tmp_path: Path, name: str, link: str) -> None:
+    path = tmp_path / "evil.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        about = tarfile.TarInfo(name)
+        about.type, about.linkname = tarfile.SYMTYPE, link
+        tar.addfile(about)
+    refused(path, tmp_path / "unpacked")
+
+
+def refused(path: Path, folder: Path) -> None:
+    folder.mkdir()
+    with path.open("rb") as file, pytest.raises(BackupDamaged):
+        archive.read(archive.chunks_of(file), None, "evil", lambda: None, folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_backup_is_read_by_its_archive_alone(home: Path, tmp_path: Path) -> None:
+    made = homes.backups(home).create(NOW)
+    with (home / "backups" / f"{made.id}{ARCHIVE}").open("rb") as file:
+        found = archive.read(archive.chunks_of(file), None, "it", lambda: None)
+    assert found == made
+    assert isinstance(found, Manifest)
+    assert all(isinstance(each, FileEntry) for each in found.files)
