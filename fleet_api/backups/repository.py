@@ -23,7 +23,7 @@ def all_nodes(db: Connection) -> list[dict[str, Any]]:
 
 def users(db: Connection) -> dict[str, str]:
     """Return whom each credential signs in as, by its id."""
-    return dict(db.execute(select(credentials.c.id, credentials.c.username)).tuples().all())
+    return {row.id: row.username for row in db.execute(select(credentials.c.id, credentials.c.username))}
 
 
 def jobs_after(db: Connection, seq: int, limit: int) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ def test_one_byte_changed_anywhere_is_seen(home: Path, at: float) -> None:
     data = bytearray(path.read_bytes())
     data[int(len(data) * at)] ^= 0x20
     path.write_bytes(data)
-    with pytest.raises(BackupDamaged, match="is damaged: .*use another one"):
+    with pytest.raises(BackupDamaged, match=r"is damaged: .*use another one"):
         found.verify(made.id)
 
 
@@ -179,14 +179,14 @@ def test_a_full_disk_leaves_nothing_and_what_was_there(home: Path) -> None:
 
 
 def test_what_cannot_be_is_said_in_a_sentence(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "empty").mkdir()
     with pytest.raises(BackupFailed, match="is this the data folder"):
-        (tmp_path / "empty").mkdir()
         homes.backups(tmp_path / "empty").create(NOW)
     (tmp_path / "file").write_text("x")
     with pytest.raises(BackupFailed, match="could not be written to"):
         homes.backups(home, tmp_path / "file" / "below").create(NOW)
     (home / "fleet.db").write_bytes(b"not a database" * 1000)
-    with pytest.raises(BackupFailed, match="cannot be copied|is damaged"):
+    with pytest.raises(BackupFailed, match=r"cannot be copied|is damaged"):
         homes.backups(home).create(NOW)
     for text in ("backups", "s3://", "http://x"):
         with pytest.raises(InvalidValue):

@@ -132,7 +132,7 @@ def test_a_newer_schema_is_refused_and_nothing_changed(home: Path) -> None:
     connection.commit()
     connection.close()
     before = homes.tree(home)
-    with pytest.raises(SchemaTooNew, match="has schema 9999, which this version does not know: Fleet Commander .* made it"):
+    with pytest.raises(SchemaTooNew, match=r"has schema 9999, which this version does not know: Fleet Commander .* made it"):
         restore(home, made.id, home)
     assert homes.tree(home) == before
     assert HEAD in restoring.known_revisions()
