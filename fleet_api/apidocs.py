@@ -10,7 +10,7 @@ from fleet_api.settings import Settings
 
 CHAPTERS = (
     "health", "fleet", "nodes", "swarm", "clusters", "network", "install_queue", "build", "operations", "schedule", "ssh", "vision",
-    "outputs", "queue", "vault", "keys", "session", "audit", "agents",
+    "outputs", "queue", "backups", "vault", "keys", "session", "audit", "agents",
 )  # fmt: skip
 
 HEAD = """# The API in a table
