@@ -126,6 +126,11 @@ class Group:
                     best, found = key, job
         return found
 
+    def lanes(self) -> Iterator[tuple[str | None, str | None, int]]:
+        """Yield sampler, LoRA and number of the jobs of each lane."""
+        for (sampler, lora), lane in self._lanes.items():
+            yield sampler, lora, sum(len(row) for row in lane.values())
+
     def jobs(self) -> Iterator[WaitingJob]:
         """Yield the jobs by age."""
         return iter(self._by_age.values())

@@ -55,12 +55,13 @@ class Worker:
 
     ``idle`` asks for work now; else ``free_at`` is when it is expected to, by the clock of the queue. ``loading`` says that what it
     does until then is load ``model``. ``switch`` gives the seconds to load a model, ``speed`` how fast the node is with it. ``loads``
-    says that it can be told to load a model without a job; ``instant`` that it need not load any. ``barred`` is why it may not be given
-    anything now. Workers of the same ``sort`` have the same seconds and speeds.
+    says that it can be told to load a model without a job; ``instant`` that it need not load any; ``to_come`` is what it has not and
+    could fetch. ``barred`` is why it may not be given anything now. Workers of the same ``sort`` have the same seconds and speeds.
     """
 
     node_id: str
     skills: Skills = field(default_factory=Skills)
+    to_come: Skills = field(default_factory=Skills)
     model: str | None = None
     lora: str | None = None
     cluster: str | None = None
