@@ -24,6 +24,7 @@ SILENT_SECONDS = 20.0
 """A fetch of which no beat tells for so long has ended."""
 
 WAIT_SECONDS = 1.0
+OVERTAKEN_SECONDS = 3.0
 KEY_SECONDS = 600.0
 STORE = ""
 
@@ -46,6 +47,7 @@ class Sources:
         self._clock = clock
         self._fetches: dict[str, Fetch] = {}
         self._secret = secrets.token_bytes(32)
+        self._told: dict[str, tuple[float, set[str]]] = {}
 
     def key_of(self, node: LiveNode) -> str:
         """Return what tickets for this node's files are made with now."""
@@ -53,7 +55,10 @@ class Sources:
         return hmac.new(self._secret, f"{node.id} {epoch}".encode(), hashlib.sha256).hexdigest()
 
     def heard(self, node: LiveNode) -> None:
-        """Note what a beat told of the node's fetch."""
+        """Note what a beat told of the node's files and fetch; one that was on its way may be older than the node's last question."""
+        told, files = self._told.get(node.id, (float("-inf"), set()))
+        if self._clock.monotonic() - told < OVERTAKEN_SECONDS:
+            node.cache.files = sorted({*node.cache.files, *files})
         fetch = self._fetches.get(node.id)
         if fetch is None:
             return
@@ -67,6 +72,7 @@ class Sources:
         now = self._clock.monotonic()
         self._fetches.pop(node.id, None)
         node.cache.files = list(request.files)
+        self._told[node.id] = now, set(request.files)
         self._fetches = {name: each for name, each in self._fetches.items() if now - each.heard < SILENT_SECONDS}
         busy = [each.source for each in self._fetches.values()]
         having = [each for each in self._nodes.all() if self._serves(each, node, request)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from tests.support.models import HOSTILE, lora, one
 
 LORAS, MODELS, GENERATE = "/api/vision/loras/upload", "/api/vision/models/upload", "/api/vision/generate"
 NIGHT = lora("fleet-shapes")
+PART_OF_A_FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.safetensors"\r\n\r\nab'
+LONG_FIELD = b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\n' + b"x" * 9000
 
 
 def sha256(data: bytes) -> str:
@@ -209,8 +210,8 @@ def test_one_name_twice(api: TestClient, fetching: FakeAgent, settings: Settings
         ("multipart/form-data; boundary=b", b"--c\r\n", "could not be read"),
         ("multipart/form-data; boundary=b", b"", "file is required"),
         ("multipart/form-data; boundary=b", b"--b--\r\n", "file is required"),
-        ("multipart/form-data; boundary=b", b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.safetensors"\r\n\r\nab', "read"),
-        ("multipart/form-data; boundary=b", b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\n' + b"x" * 9000, "4096 bytes"),
+        ("multipart/form-data; boundary=b", PART_OF_A_FILE, "read"),
+        ("multipart/form-data; boundary=b", LONG_FIELD, "4096 bytes"),
         ("multipart/form-data; boundary=b", b"--b\r\n" + b"X" * 20_000, ""),
         ("application/json", b"[]", "JSON object"),
         ("application/json", b"{", "JSON"),
@@ -245,7 +246,8 @@ def test_a_job_with_a_stored_lora_waits_for_a_node_that_fetches_it(api: TestClie
     api.portal.call(api.app.state.fleet.fetching.plan)
     beat = {"incarnation": fetching.incarnation, "cache": {}}
     reply = api.post("/api/agents/beat", headers=fetching.headers, json=beat).json()
-    assert [(each["name"], each["base"], each["files"][0]["sha256"]) for each in reply["wanted"]] == [("night", "fleet-shapes", sha256(NIGHT))]
+    [wanted] = reply["wanted"]
+    assert (wanted["name"], wanted["base"], wanted["files"][0]["sha256"]) == ("night", "fleet-shapes", sha256(NIGHT))
     held = {"held": [{"type": "lora", "name": "night", "sha256": sha256(NIGHT)}], "files": [sha256(NIGHT)]}
     fetching.capabilities = {**fetching.capabilities, "loras": [{"name": "night", "base_model": "fleet-shapes"}]}
     api.post("/api/agents/beat", headers=fetching.headers, json={**beat, "cache": held, "capabilities": fetching.capabilities})
@@ -310,7 +312,7 @@ def test_sources(api: TestClient, fetching: FakeAgent) -> None:
 
 
 @pytest.fixture
-def old(settings: Settings) -> Iterator[Any]:
+def old(settings: Settings) -> Any:
     """Write files into the store's folders by hand, as of an hour ago."""
     import os
     import time
@@ -322,7 +324,7 @@ def old(settings: Settings) -> Iterator[Any]:
         os.utime(target, (time.time() - 3600, time.time() - 3600))
         return target
 
-    yield write
+    return write
 
 
 def test_what_is_put_into_the_bucket_by_hand_is_found(api: TestClient, old: Any) -> None:

@@ -41,6 +41,7 @@ def one(dtype: str = "F32", shape: Any = (2,), offsets: Any = (0, 8), name: str 
     return packed({name: {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}}, data)
 
 
+WEIGHT = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "short": (b"abc", "ends after 3 bytes"),
     "truncated": (one()[:-4], "ends early"),
@@ -85,8 +86,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "not UTF-8": (packed(b'{"\xff\xfe":1}'), "not JSON in UTF-8"),
     "NaN": (packed(b'{"w":NaN}'), "NaN"),
     "huge number": (packed(b'{"w":' + b"9" * 10_000 + b"}"), "not JSON"),
-    "metadata that is no text": (packed({"__metadata__": {"a": 1}, "w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, b"\0" * 8), "text"),
+    "metadata that is no text": (packed({"__metadata__": {"a": 1}, "w": WEIGHT}, b"\0" * 8), "text"),
     "entry that is a number": (packed({"w": 7}), "dtype, shape and data_offsets"),
-    "entry with more": (packed({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], "code": "x"}}, b"\0" * 8), "nothing else"),
+    "entry with more": (packed({"w": {**WEIGHT, "code": "x"}}, b"\0" * 8), "nothing else"),
 }  # fmt: skip
 """What is refused, and a few words of the sentence."""
