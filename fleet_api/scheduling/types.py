@@ -61,7 +61,6 @@ class Worker:
 
     node_id: str
     skills: Skills = field(default_factory=Skills)
-    to_come: Skills = field(default_factory=Skills)
     model: str | None = None
     lora: str | None = None
     cluster: str | None = None
@@ -75,6 +74,7 @@ class Worker:
     sort: Hashable = None
     switch: Callable[[str | None], float] = _no_seconds
     speed: Callable[[str | None], float] = _unit
+    to_come: Skills = field(default_factory=Skills)
 
     def warm(self, model: str | None) -> bool:
         """Return whether a job of the model can start at once."""

@@ -58,6 +58,8 @@ class ModelCache:
         self.limit = limit
         self._files, self._items, self._library = folder / "files", folder / "items", library_of(folder)
         self._kept: Dict[Key, StoredItem] = {}
+        self.gone: Set[Key] = set()
+        """What was here since the start, and was evicted or dropped."""
         for each in (folder, self._files, self._items):
             make_private_dir(each)
         self._load()
@@ -133,6 +135,7 @@ class ModelCache:
         """Forgets an item and keeps its files, as when the engine cannot use it: whoever asks for it again does not fetch them again."""
         self.unlist(key)
         _unlink(self._note(key))
+        self.gone.add(key)
         return self._kept.pop(key, None)
 
     def discard(self, item: StoredItem) -> None:

@@ -125,8 +125,8 @@ class Runner:
                 output = await self._work(attempt)
             except EngineFailure as failure:
                 kind, retry = ("cancelled", False) if attempt.stopped else (failure.kind, failure.retry)
-                if kind in _NOT_HERE and self.cache is not None:
-                    retry = True  # it was evicted or deleted meanwhile; another node may have it
+                if kind in _NOT_HERE and self.cache is not None and self.cache.gone & self.in_use():
+                    retry = True  # it was evicted or deleted on the way; another node may have it
                 logs.warning("An attempt failed.", job_id=held.job_id, attempt=held.attempt, kind=kind, reason=str(failure))
                 await report_failure(self._client, held, self._incarnation, str(failure), kind, retry)
                 return

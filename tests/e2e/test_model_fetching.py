@@ -41,7 +41,8 @@ def api(kind: str, buckets: Path, tmp_path: Path) -> Iterator[Live]:
         with live(settings) as found:
             yield found
         return
-    with S3Server(buckets) as server:
+    seen_at_once = ["--dir-cache-time", "0s"]  # what is put into the folder by hand
+    with S3Server(buckets, options=seen_at_once) as server:
         settings = settings.model_copy(update={"s3_endpoint": server.url, "s3_credential": "store", "s3_networks": ["127.0.0.0/8"]})
         with live(settings) as found:
             body = {"name": "store", "username": KEY, "password": SECRET}
