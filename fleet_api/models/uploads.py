@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -196,12 +197,13 @@ class Uploads:
 def body_of(raw: bytes) -> UploadBody:
     """Return the JSON body that begins an upload. Raises InvalidValue."""
     try:
-        return UploadBody.model_validate_json(raw)
-    except ValidationError as error:
-        raise InvalidValue(sentence(error.errors(include_url=False), UploadBody.model_fields)) from None
+        said = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise InvalidValue("The request body is not valid JSON; or send a form, as multipart/form-data.") from None
+    return _checked(said)
 
 
-def _checked(said: dict[str, Any]) -> UploadBody:
+def _checked(said: Any) -> UploadBody:
     try:
         return UploadBody.model_validate(said)
     except ValidationError as error:

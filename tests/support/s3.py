@@ -58,7 +58,8 @@ class S3Server:
                 socket.create_connection((self.host, self.port), 1).close()
                 return self
             except OSError:
-                assert time.monotonic() < deadline and self.process.poll() is None, "rclone does not serve"
+                assert time.monotonic() < deadline, "rclone does not serve"
+                assert self.process.poll() is None, "rclone does not serve"
                 time.sleep(0.05)
 
     def stop(self) -> None:
