@@ -10,7 +10,7 @@ from typing import Any
 
 from fleet_api.client import FleetClient, FleetClientError, FleetUnreachable
 
-PART_BYTES = 8 * 1024 * 1024
+PART_BYTES = 32 * 1024 * 1024
 PATIENCE = 60.0  # seconds that a broken connection is tried again
 CONFLICT = 409
 

@@ -100,7 +100,7 @@ class Catalogue:
                 ModelView(
                     name=name, type=info.type, size=readable_size(info.size_bytes), size_bytes=info.size_bytes,
                     native_size=info.native_size, loaded_on=loaded.get(name, []), default=name == self.default_model,
-                    base=row.base if row else "", on_nodes=self._having(name, CHECKPOINT), **_stored(row),
+                    base=row.base if row else "", on_nodes=self._having(name, CHECKPOINT), **self._stored(row),
                 )
             )  # fmt: skip
         return views
@@ -117,7 +117,7 @@ class Catalogue:
             views.append(
                 LoraView(
                     name=name, size=readable_size(size), size_bytes=size, base=base, loaded_on=[],
-                    on_nodes=self._having(name, LORA), **_stored(row),
+                    on_nodes=self._having(name, LORA), **self._stored(row),
                 )
             )  # fmt: skip
         return views
@@ -134,15 +134,23 @@ class Catalogue:
         nodes = ((node.id, node.capabilities.models if kind == CHECKPOINT else node.capabilities.loras) for node in self._nodes.all())
         return [node_id for node_id, here in nodes if any(each.name == name for each in here)]
 
+    def _stored(self, row: StoredModel | None) -> dict[str, Any]:
+        """Return what the store says of it, and how far the nodes are."""
+        if row is None:
+            return {}
+        key = row.type, row.name
+        coming = [(node.id, each) for node in self._nodes.all() for each in node.cache.fetching if (each.type, each.name) == key]
+        failed = {node.id: each.error for node in self._nodes.all() for each in node.cache.failed if (each.type, each.name) == key}
+        percent = {node_id: 100 * each.done // max(each.size, 1) for node_id, each in coming}
+        return {
+            "stored": True, "sha256": row.sha256, "source": row.source, "note": row.note, "fetching_on": percent, "failed_on": failed,
+        }  # fmt: skip
+
 
 def _refuse_unusable(field: str, row: StoredModel | None) -> None:
     """Raise Unavailable for what is stored and can be used by nobody."""
     if row is not None and row.note:
         raise Unavailable(f"{field}: {row.name!r} cannot be used. {row.note}")
-
-
-def _stored(row: StoredModel | None) -> dict[str, Any]:
-    return {} if row is None else {"stored": True, "sha256": row.sha256, "source": row.source, "note": row.note}
 
 
 def readable_size(size: int) -> str:

@@ -17,6 +17,8 @@ class Stored(BaseModel):
     sha256: str = Field("", description="Of its one file, or of the list of its files")
     source: str = Field("", examples=["https://models.example.invalid/night"])
     on_nodes: list[str] = Field([], description="Nodes that have it on disk", examples=[["agx0"]])
+    fetching_on: dict[str, int] = Field({}, description="Nodes that fetch it now, and percent", examples=[{"agx1": 40}])
+    failed_on: dict[str, str] = Field({}, description="Nodes that could not fetch it, and why; they try again", examples=[{}])
     note: str = Field("", description="Why no node can use it; empty where nodes can")
 
 

@@ -90,8 +90,8 @@ class Group:
         return job
 
     def serves(self, worker: Worker) -> bool:
-        """Return whether the worker could serve the group."""
-        return serves_group(worker, *self.key)
+        """Return whether the worker could serve a job of the group: no model is loaded for a LoRA that is not there yet."""
+        return serves_group(worker, *self.key) and any(serves_lane(worker, sampler, lora) for sampler, lora in self._lanes)
 
     def rank(self, job: WaitingJob) -> Rank:
         """Return where a job that is there stands; lower comes first."""

@@ -32,6 +32,9 @@ FAILED_SECONDS = 60.0
 UNUSABLE_SECONDS = 3600.0
 """As above, where it is there and the engine cannot use it."""
 
+MOST_HELD, MOST_FILES = 1000, 4000
+"""So many are told of in a beat, which must stay well below what the control plane takes."""
+
 DAMAGED_TRIES = 3
 NEIGHBOUR, WAIT = "neighbour", "wait"
 
@@ -91,8 +94,8 @@ class Fetcher:
         self._forget_failures()
         return CacheReport(
             share_port=self._share.port if self._share is not None else 0,
-            held=self._cache.held()[:2000],
-            files=self._cache.whole()[:10_000],
+            held=self._cache.held()[:MOST_HELD],
+            files=self._cache.whole()[:MOST_FILES],
             fetching=[self._now.model_copy()] if self._now is not None else [],
             failed=[FailedItem(type=kind, name=name, error=error[:500]) for (kind, name), error in list(self._failed.items())[:100]],
         )
@@ -184,7 +187,7 @@ class Fetcher:
                 source = await self._client.source(
                     SourceRequest(
                         type=item.type, name=item.name, incarnation=self._incarnation, sha256=file.sha256,
-                        files=self._cache.whole()[:10_000], failed=failed[-1000:],
+                        files=self._cache.whole()[:MOST_FILES], failed=failed[-1000:],
                     )
                 )  # fmt: skip
                 if source.kind == WAIT:
