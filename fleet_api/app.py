@@ -32,6 +32,7 @@ from fleet_api.kit.shortcut import Shortcut
 from fleet_api.kit.validation import sentence
 from fleet_api.lifespan import KeptEngines, build, running
 from fleet_api.routes import (
+    agent_models,
     agents,
     audit,
     backups,
@@ -57,6 +58,7 @@ from fleet_api.routes import (
     session,
     ssh,
     swarm,
+    uploads,
     vault,
     vision,
     websocket,
@@ -70,11 +72,13 @@ from fleet_api.version import __version__
 log = structlog.get_logger()
 
 CHAPTERS = (
-    queue, deliveries, agents, vision, models,
+    queue, deliveries, agents, agent_models, vision, models, uploads,
     gallery, outputs, fleet, nodes, network, joining, install_queue, building, operations, schedule, backups, ssh, vault,
     health, websocket, session, keys, audit, metrics, dashboard, swarm, services, containers, clusters,
 )  # fmt: skip
 EXPOSED_HEADERS = ["X-Seed", "X-Filename", "X-Job-Id", "X-Node-Id", "X-Request-Id", "Retry-After", "Idempotent-Replayed"]
+
+FORM_BYTES = 64 * 1024  # of a form that are not its file
 
 DESCRIPTION = """One control plane for a fleet of NVIDIA Jetson and other GPU machines.
 
@@ -114,7 +118,10 @@ def create_app(
     app.add_exception_handler(FleetError, _fleet_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(Normalise, limit=settings.body_limit, upload_limit=settings.upload_limit, upload_prefix="/api/agents/uploads/")
+    form_limit = settings.model_limit + FORM_BYTES
+    uploads_of = ("/api/vision/uploads/", "/api/vision/models/upload", "/api/vision/loras/upload")
+    limits = {"/api/agents/uploads/": settings.upload_limit, **dict.fromkeys(uploads_of, form_limit)}
+    app.add_middleware(Normalise, limit=settings.body_limit, upload_limits=limits)
     origins = frozenset(settings.allowed_origins)
     if origins:
         app.add_middleware(

@@ -6,6 +6,8 @@ from typing import Any, cast
 
 from fleet_api.client_nodes import _Calls, path
 
+LONG_SECONDS = 1800.0
+
 
 class ModelCalls:
     """Mixed into :class:`fleet_api.client.FleetClient`. Each call raises what its ``_json`` raises."""
@@ -17,6 +19,31 @@ class ModelCalls:
     def load_model(self: _Calls, node_id: str, model: str) -> dict[str, Any]:
         """Have a node load a model."""
         return self._json("POST", f"/api/vision/models/switch/{path(node_id)}", json={"model": model})
+
+    def loras(self: _Calls) -> list[dict[str, Any]]:
+        """Return every LoRA."""
+        return cast(list[dict[str, Any]], self._json("GET", "/api/vision/loras")["loras"])
+
+    def delete_model(self: _Calls, name: str, lora: bool = False) -> dict[str, Any]:
+        """Delete a model, or a LoRA, from the store; nodes drop their copies."""
+        return self._json("DELETE", f"/api/vision/{'loras' if lora else 'models'}/{path(name)}")
+
+    def scan_models(self: _Calls) -> dict[str, Any]:
+        """Look for models that were put straight into the buckets; it may take minutes."""
+        return self._json("POST", "/api/vision/models/scan", timeout=LONG_SECONDS)
+
+    def begin_upload(self: _Calls, lora: bool, **fields: Any) -> dict[str, Any]:
+        """Begin an upload (name, filename, size, sha256, base, source), or find the one that was begun in the same words."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        return self._json("POST", f"/api/vision/{'loras' if lora else 'models'}/upload", json=given)
+
+    def send_part(self: _Calls, upload_id: str, offset: int, part: bytes) -> dict[str, Any]:
+        """Send bytes of an upload; with the last of them it is checked and stored, which may take minutes."""
+        return self._json("PATCH", f"/api/vision/uploads/{path(upload_id)}", params={"offset": offset}, content=part, timeout=LONG_SECONDS)
+
+    def upload_stands(self: _Calls, upload_id: str) -> dict[str, Any]:
+        """Return where an upload stands."""
+        return self._json("GET", f"/api/vision/uploads/{path(upload_id)}")
 
     def explain(self: _Calls, job_id: str) -> dict[str, Any]:
         """Return a job with its tries and, in words, why it waits or went where it did."""

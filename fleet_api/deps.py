@@ -29,6 +29,7 @@ JobId = Annotated[str, Path(description="A job's id", examples=["550e8400-e29b-4
 NodeId = Annotated[str, Path(description="A node's id", examples=["agx0"])]
 Explain = Annotated[bool, Query(description="Say in words why the job waits, or why it went to its node")]
 ModelName = Annotated[str, Path(description="A model's name", examples=["fleet-shapes"])]
+LoraName = Annotated[str, Path(description="A LoRA's name", examples=["night"])]
 Filename = Annotated[str, Path(description="An output's name", examples=["image_550e8400-e29b-41d4-a716-446655440000.png"])]
 AttemptNumber = Annotated[int, Path(ge=0, le=2**31, description="Which try at the job", examples=[1])]
 DeliveryId = Annotated[str, Path(description="A delivery's id", examples=["msg_0123456789abcdef0123456789abcdef"])]

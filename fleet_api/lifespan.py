@@ -48,6 +48,11 @@ from fleet_api.kit.db import Database
 from fleet_api.kit.loop_service import LoopService
 from fleet_api.metrics import Metrics
 from fleet_api.models.catalogue import Catalogue
+from fleet_api.models.fetching import Fetching
+from fleet_api.models.scanning import Scanner as ModelScanner
+from fleet_api.models.staging import Staging
+from fleet_api.models.store import ModelStore
+from fleet_api.models.uploads import Uploads
 from fleet_api.nodes.commands import NodeCommands
 from fleet_api.nodes.discovery.service import Scanner
 from fleet_api.nodes.figures import FiguresStream
@@ -87,6 +92,9 @@ KEY_USE_SECONDS = 10.0
 SSH_IDLE_SECONDS = 30.0
 ENGINES_IDLE_SECONDS = 15.0
 SERVICES_SECONDS = 2.0
+MODEL_SCAN_SECONDS = 60.0
+UPLOADS_SECONDS = 3600.0
+FETCHING_SECONDS = 1.0
 WATCH_SECONDS = 0.5  # a node is offline, and a lease lapses, at most this long after its time
 
 
@@ -134,6 +142,10 @@ class State:
     node_plays: NodePlays
     registry: FleetRegistry
     storage: Storage
+    models: ModelStore
+    model_scanner: ModelScanner
+    uploads: Uploads
+    fetching: Fetching
     builds: Builds
     backups: BackupService
     schedule: Schedule
@@ -169,7 +181,6 @@ def build(
     dispatcher = Dispatcher(db, clock, jobs.index, open_leases, crew)
     jobs.wake = dispatcher.wake
     leases = LeaseService(db, clock, bus, nodes, jobs, open_leases, dispatcher, outputs, crew)
-    catalogue = Catalogue(nodes, settings.default_model)
     keys = KeyService(db, clock)
     retention = Retention(db, clock, settings)
     enrolment = Enrolment(db, clock, nodes, partial(ca_hash, settings))
@@ -195,6 +206,12 @@ def build(
     onboarding.afterwards = membership.after_onboarding
     swarm_joining = SwarmJoining(nodes, operations, vault, onboarding, membership)
     registry = FleetRegistry(settings, vault, allowed)
+    models = ModelStore(db, clock, storage, lambda kind, name: fetching.own(kind, name))
+    fetching = Fetching(nodes, models, jobs.index, clock)
+    models.on_change = fetching.changed
+    catalogue = Catalogue(nodes, settings.default_model, models)
+    model_scanner = ModelScanner(clock, storage, models)
+    uploads = Uploads(Staging(settings.model_uploads), models, settings.model_limit)
     service = RunningServices(swarm, nodes, mounts, registry.auth_for)
     deploying = Deploying(service, operations)
     container_deploying = ContainerDeploying(engines, nodes, operations, mounts, registry.auth_for)
@@ -219,6 +236,7 @@ def build(
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
         onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, registry=registry, storage=storage, builds=builds,
+        models=models, model_scanner=model_scanner, uploads=uploads, fetching=fetching,
         backups=backups, schedule=Schedule(db, clock, [*by_the_clock, *backups.scheduled()]),
         swarm=swarm, swarm_joining=swarm_joining, running=service,
         deploying=deploying, service_logs=ServiceLogReader(service), containers=Containers(engines, swarm.managers),
@@ -230,6 +248,9 @@ def build(
             LoopService("key_use", KEY_USE_SECONDS, keys.flush),
             LoopService("ssh_idle", SSH_IDLE_SECONDS, ssh.pool.sweep),
             LoopService("service_watch", SERVICES_SECONDS, ServiceWatch(service, bus).look),
+            LoopService("fetching", FETCHING_SECONDS, fetching.plan),
+            LoopService("model_scan", MODEL_SCAN_SECONDS, model_scanner.look),
+            LoopService("model_uploads", UPLOADS_SECONDS, uploads.sweep),
             LoopService("engines_idle", ENGINES_IDLE_SECONDS, engines.sweep),
         ],
     )  # fmt: skip
@@ -249,6 +270,9 @@ async def running(state: State) -> AsyncIterator[State]:
         await state.nodes.load()
         await state.swarm.managers.load()
         await state.outputs.load()
+        await state.models.load()
+        await state.uploads.load()
+        state.fetching.changed()
         await state.jobs.load()
         await state.leases.load()
         stack.push_async_callback(state.audit.settled)

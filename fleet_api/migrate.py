@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration. Kept here so that a start with nothing to do costs one query, and not the import of Alembic (0.4 s)."""
 
 FOLDER = Path(__file__).parent / "migrations"

@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     queue_limit: int = Field(100_000, ge=1, description="Jobs that may wait; more are answered 429")
     body_limit: int = Field(1024 * 1024, ge=1024, description="Largest request body in bytes, uploads aside")
     upload_limit: int = Field(64 * 1024 * 1024, ge=1024, description="Largest output an agent may upload, in bytes")
+    model_limit: int = Field(40 * 1024**3, ge=1024, description="Largest model or LoRA that may be uploaded, in bytes")
     generate_timeout: float = Field(600, gt=0, description="Seconds that a synchronous generate may take")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     keep_jobs_days: float | None = Field(90, gt=0, description="Ended jobs older than this are deleted; their pictures stay")
@@ -245,6 +246,11 @@ class Settings(BaseSettings):
     def models(self) -> Path:
         """Folder of the buckets of models and LoRAs where there is no S3 store."""
         return self.home / "models"
+
+    @property
+    def model_uploads(self) -> Path:
+        """Folder of models and LoRAs on their way in."""
+        return self.home / "uploads"
 
     @property
     def operation_locks(self) -> Path:

@@ -9,6 +9,7 @@ from fleet_api.callbacks.models import Delivery, WebhookSecret
 from fleet_api.idempotency.models import IdempotencyKey
 from fleet_api.jobs.models import Attempt, JobTable, JobTally
 from fleet_api.kit.table import Table
+from fleet_api.models.models import StoredModel
 from fleet_api.nodes.models import Node
 from fleet_api.operations.models import NodeLock, Operation, OperationEvent, ScheduledRun
 from fleet_api.outputs.models import Output
@@ -17,6 +18,6 @@ from fleet_api.services.swarm.models import Swarm
 
 TABLES = (
     ApiKey, Attempt, AuditEntry, BrowserSession, Cluster, Credential, Delivery, EnrolmentToken, HostKey, IdempotencyKey, JobTable, JobTally,
-    Node, NodeLock, Operation, OperationEvent, Output, ScheduledRun, Swarm, WebhookSecret,
+    Node, NodeLock, Operation, OperationEvent, Output, ScheduledRun, StoredModel, Swarm, WebhookSecret,
 )  # fmt: skip
 metadata = Table.metadata

@@ -8,6 +8,8 @@ Transport: JSON over HTTP, rooted at ``/api/agents``; the agent always calls, so
 ``POST beat``                          the node's figures and the step of each job it holds
 ``PUT  uploads/{job}/{attempt}``       the bytes of the one output, before ``complete``
 ``POST complete`` / ``POST fail``      how an attempt ended
+``POST models/source``                 where to fetch a file of a stored model from: a neighbour, the store, or later
+``GET  models/{type}/{name}/{file}``   such a file from the store, from any byte on (``Range``)
 ``GET  ca``                            the control plane's certificate authority, for agents whose token carries its hash
 =====================================  ==============================================================
 
@@ -24,6 +26,8 @@ Guarantees the control plane gives:
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from typing import Any, Dict, List, Optional
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,6 +56,11 @@ class Message(BaseModel):
     """Base of every message: unknown fields are ignored, so that either side may be newer."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
+
+
+def ticket_of(key: str, sha256: str) -> str:
+    """What opens one file of one neighbour: made by the control plane, checked by the neighbour, for as long as ``key`` is current."""
+    return hmac.new(key.encode("utf-8"), sha256.encode("utf-8"), hashlib.sha256).hexdigest()
 
 
 class EnrolRequest(Message):
@@ -118,6 +127,9 @@ class Capabilities(Message):
     loads: bool = False
     """Whether it can be told to load a model without a job (:attr:`LeaseReply.load`)."""
 
+    fetches: bool = False
+    """Whether it fetches stored models that it is told of (:attr:`BeatReply.wanted`)."""
+
 
 class Held(Message):
     """An attempt the agent is working on."""
@@ -170,6 +182,78 @@ class Progress(Held):
     phase: str = Field(default="running", max_length=32)
 
 
+class StoredFile(Message):
+    """A file of a stored model. ``name`` is a plain file name."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9 ._+@()=-]{0,199}$")
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class StoredKey(Message):
+    """A stored model (``checkpoint``) or LoRA (``lora``) by name."""
+
+    type: str = Field(max_length=32)
+    name: str = Field(max_length=200)
+
+
+class StoredItem(StoredKey):
+    """A stored model or LoRA, which the agent is to have. ``base`` is the model that a LoRA changes."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    base: str = ""
+    files: List[StoredFile] = Field(min_length=1)
+
+
+class HeldItem(StoredKey):
+    """A stored model or LoRA that is whole and verified in the agent's cache."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class FetchingItem(StoredKey):
+    """How far a fetch is, in bytes; ``file`` is the SHA-256 of the file that is fetched now."""
+
+    file: str = Field(default="", max_length=64)
+    done: int = Field(default=0, ge=0)
+    size: int = Field(default=0, ge=0)
+
+
+class FailedItem(StoredKey):
+    """A fetch that failed; it is tried again after a while."""
+
+    error: str = Field(default="", max_length=500)
+
+
+class CacheReport(Message):
+    """What the agent's cache holds. ``files`` are the SHA-256 of whole files; ``share_port`` (0: none) is where neighbours get them."""
+
+    share_port: int = Field(default=0, ge=0, le=65_535)
+    held: List[HeldItem] = Field(default_factory=list, max_length=2000)
+    files: List[str] = Field(default_factory=list, max_length=10_000)
+    fetching: List[FetchingItem] = Field(default_factory=list, max_length=100)
+    failed: List[FailedItem] = Field(default_factory=list, max_length=100)
+
+
+class SourceRequest(StoredKey):
+    """Asks where to fetch the file ``sha256`` from. ``files`` are those that are whole here; ``failed`` nodes did not serve it."""
+
+    incarnation: str = Field(min_length=1, max_length=64)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    files: List[str] = Field(default_factory=list, max_length=10_000)
+    failed: List[str] = Field(default_factory=list, max_length=1000)
+
+
+class SourceReply(Message):
+    """``neighbour`` (``url`` and ``ticket``), ``store`` (the control plane's own row) or ``wait`` (ask again in ``wait_seconds``)."""
+
+    kind: str
+    url: str = ""
+    ticket: str = ""
+    node_id: str = ""
+    wait_seconds: float = Field(default=1.0, ge=0, le=60)
+
+
 class Beat(Message):
     """Sign of life. ``metrics`` may be left out of the quick beats between steps."""
 
@@ -181,12 +265,22 @@ class Beat(Message):
     """``idle``, ``working``, ``loading`` (a model) or ``no_engine``."""
 
     holding: List[Progress] = Field(default_factory=list)
+    cache: Optional[CacheReport] = None
+    capabilities: Optional[Capabilities] = None
+    """Said when they have changed, as when a model was fetched."""
 
 
 class BeatReply(Message):
-    """As :class:`LeaseReply`: attempts to end at once."""
+    """As :class:`LeaseReply`: attempts to end at once.
+
+    ``wanted`` are stored models to fetch now, ``drop`` those to forget. ``share_key`` is what neighbours' tickets are made with; it
+    changes every ten minutes or so, and the one before it is good until the next.
+    """
 
     stop: List[Held] = Field(default_factory=list)
+    wanted: List[StoredItem] = Field(default_factory=list)
+    drop: List[StoredKey] = Field(default_factory=list)
+    share_key: str = ""
 
 
 class ImageResult(Message):

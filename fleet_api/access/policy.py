@@ -51,6 +51,13 @@ ROLES: dict[str, Wanted] = {
     "POST /api/vision/models/switch/{node_id}": OPERATOR,
     "GET /api/vision/loras": VIEWER,
     "DELETE /api/vision/models/{name}": ADMIN,
+    "DELETE /api/vision/loras/{name}": ADMIN,
+    "POST /api/vision/models/upload": ADMIN,
+    "POST /api/vision/loras/upload": ADMIN,
+    "POST /api/vision/models/scan": ADMIN,
+    "GET /api/vision/uploads/{upload_id}": VIEWER,
+    "PATCH /api/vision/uploads/{upload_id}": ADMIN,
+    "DELETE /api/vision/uploads/{upload_id}": ADMIN,
     "GET /api/vision/schedulers": VIEWER,
     "GET /api/vision/aspect-ratios": VIEWER,
     "GET /api/vision/gallery": VIEWER,
@@ -138,6 +145,8 @@ ROLES: dict[str, Wanted] = {
     "PUT /api/agents/uploads/{job_id}/{attempt}": AGENT,
     "POST /api/agents/complete": AGENT,
     "POST /api/agents/fail": AGENT,
+    "POST /api/agents/models/source": AGENT,
+    "GET /api/agents/models/{kind}/{name}/{file}": AGENT,
     # swarm
     "GET /api/swarm/status": VIEWER,
     "GET /api/swarm/nodes": VIEWER,
@@ -181,6 +190,8 @@ CREATES = frozenset(
         "POST /api/session",
         "POST /api/fleet/generate",
         "POST /api/vision/generate",
+        "POST /api/vision/models/upload",
+        "POST /api/vision/loras/upload",
         "POST /api/queue/jobs",
         "POST /api/queue/jobs/batch",
         "POST /api/queue/jobs/{job_id}/retry",
@@ -214,7 +225,10 @@ CREATES = frozenset(
 )
 """Rows that make something new: a key may call them only so often."""
 
-IDEMPOTENT = CREATES - {"POST /api/session"}
+UPLOADS = frozenset({"POST /api/vision/models/upload", "POST /api/vision/loras/upload"})
+"""Rows whose body may be a whole model, which is not held in memory to compare it; a name that is in use is refused there."""
+
+IDEMPOTENT = CREATES - {"POST /api/session"} - UPLOADS
 """Rows that take an ``Idempotency-Key``. A sign-in makes nothing that a second one would double, and its answer is all secret."""
 
 SHOWN_ONCE = frozenset({"POST /api/keys", "POST /api/agents/tokens"})

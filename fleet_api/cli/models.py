@@ -6,20 +6,28 @@ from typing import Annotated
 
 import typer
 
+from fleet_api.cli import model_store
 from fleet_api.cli.common import Json, Url, calling, print_json, print_table, say
 
-EXAMPLES = "Examples: fleet models; fleet models --load agx0 fleet-shapes; fleet models --json"
+EXAMPLES = "Examples: fleet models; fleet models --load agx0 fleet-shapes; fleet models upload night.safetensors --lora --base sdxl-base"
 SAID = {"loaded": "it was loaded already", "loading": "it is loaded now", "waiting": "it is loaded after the node's job"}
 
 
+app = typer.Typer(help="The models of the fleet, and the model store.", epilog=EXAMPLES, invoke_without_command=True)
+
+
+@app.callback()
 def models(
+    context: typer.Context,
     load: Annotated[
         tuple[str, str] | None, typer.Option("--load", help="Have this node load this model instead", metavar="NODE_ID MODEL")
     ] = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Show the models of the fleet and the nodes that have them loaded."""
+    """Show the models of the fleet and the nodes that have them loaded; upload, delete and find models of the store."""
+    if context.invoked_subcommand is not None:
+        return
     with calling(url) as client:
         switched = client.load_model(*load) if load else None
         found = [] if load else client.models()
@@ -34,3 +42,9 @@ def models(
         for model in found
     ]
     print_table(["MODEL", "TYPE", "SIZE", "DEFAULT", "LOADED ON"], rows, "No models yet: no agent is enrolled. Start one with 'fleet up'.")
+
+
+app.command("upload", epilog=model_store.UPLOAD_EXAMPLES)(model_store.upload)
+app.command("delete", epilog=model_store.DELETE_EXAMPLES)(model_store.delete)
+app.command("list", epilog=model_store.LIST_EXAMPLES)(model_store.show)
+app.command("scan", epilog=model_store.SCAN_EXAMPLES)(model_store.scan)

@@ -165,7 +165,10 @@ class Dispatcher:
     def _grant_wishes(self) -> None:
         """Have idle agents load what somebody told them to."""
         for waiter in [each for each in self._waiters.values() if each.want_job and each.node.wish is not None]:
-            wish, waiter.node.wish = waiter.node.wish, None
+            wish = waiter.node.wish
+            if wish not in waiter.node.worker.skills.models and wish in waiter.node.offers.models:
+                continue  # it is being fetched
+            waiter.node.wish = None
             if wish is not None and wish != waiter.node.loaded_model:
                 self._tell(self._take(waiter.node.id), Load(waiter.node.id, wish, "somebody asked for it"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,21 +16,24 @@ DROPPED = 64 * 1024 * 1024
 class Normalise:
     """Serves ``/path/`` as ``/path`` without a redirect, and HEAD as GET without the body; answers 413 to a body over ``limit`` bytes.
 
-    Uploads have a limit of their own. A body of announced length costs one look at the headers; only one without is counted as it comes.
+    Uploads have limits of their own, by the beginning of their path. A body of announced length costs one look at the headers; only one
+    without is counted as it comes.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, upload_limit: int, upload_prefix: str) -> None:
+    def __init__(self, app: ASGIApp, limit: int, upload_limits: Mapping[str, int]) -> None:
         self.app = app
         self.limit = limit
-        self.upload_limit = upload_limit
-        self.upload_prefix = upload_prefix
+        self.upload_limits = dict(upload_limits)
+        self._prefixes = tuple(upload_limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if len(path) > 1 and path.endswith("/"):
             scope["path"] = path.rstrip("/") or "/"
         if scope["type"] == "http":
-            limit = self.upload_limit if path.startswith(self.upload_prefix) else self.limit
+            limit = self.limit
+            if path.startswith(self._prefixes):
+                limit = next(found for prefix, found in self.upload_limits.items() if path.startswith(prefix))
             for name, value in scope["headers"]:
                 if name == b"content-length" and value.isdigit() and int(value) > limit:
                     await _refuse(send, limit, close=int(value) > DROPPED)

@@ -12,7 +12,8 @@ from fleet_api.nodes.live import LiveNode
 def switch_model(node: LiveNode, model: str, wake: Callable[[], None]) -> Switched:
     """Have the node load the model. Raises NotFound, Unavailable while it is offline, and Conflict where its agent cannot be told to."""
     there = [each.name for each in node.capabilities.models]
-    if model not in there:
+    coming = model in node.worker.to_come.models
+    if model not in there and not coming:
         raise NotFound(f"model: node {node.id!r} has no model {model!r}; it has: {', '.join(sorted(there)) or 'none'}.")
     if not node.online:
         raise Unavailable(f"Node {node.id!r} is offline; its model can be switched once its agent is back.")
@@ -23,4 +24,6 @@ def switch_model(node: LiveNode, model: str, wake: Callable[[], None]) -> Switch
         return Switched(node_id=node.id, model=model, status="loaded")
     node.wish = model
     wake()
+    if model not in there:
+        return Switched(node_id=node.id, model=model, status="fetching")
     return Switched(node_id=node.id, model=model, status="loading" if node.worker.idle else "waiting")

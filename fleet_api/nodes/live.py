@@ -8,7 +8,7 @@ from fleet_api.nodes.fitness import FAULTS_IN_A_ROW, quarantine_seconds, why_not
 from fleet_api.nodes.models import Node
 from fleet_api.nodes.states import shown
 from fleet_api.scheduling.types import Skills, Worker
-from gpu_inference.protocol import BEAT_SECONDS, Capabilities, Metrics
+from gpu_inference.protocol import BEAT_SECONDS, CacheReport, Capabilities, Metrics, StoredKey
 
 SILENT_SECONDS = 3 * BEAT_SECONDS
 """A node that missed three beats is offline."""
@@ -22,7 +22,8 @@ class LiveNode:
     """A node's row, its last figures, and when it was last heard on the monotonic clock.
 
     ``loaded_model`` is what its agent last said; ``worker`` is the node as the scheduler sees it (``jobs/crew.py``); ``wish`` is a model
-    that somebody told it to load.
+    that somebody told it to load. ``offers`` is what the model store has for it; ``cache`` is what it has of that, ``wanted`` what it is
+    to fetch, and ``peer`` the address that it calls from.
     """
 
     row: Node
@@ -40,6 +41,10 @@ class LiveNode:
     quarantined_until: float = 0.0
     quarantines: int = 0
     wish: str | None = None
+    offers: Skills = field(default_factory=Skills)
+    cache: CacheReport = field(default_factory=CacheReport)
+    wanted: list[StoredKey] = field(default_factory=list)
+    peer: str = ""
 
     @classmethod
     def from_row(cls, row: Node) -> LiveNode:
@@ -66,6 +71,7 @@ class LiveNode:
             frozenset(capabilities.samplers),
             frozenset(lora.name for lora in capabilities.loras),
         )
+        self.worker.to_come = self.offers if capabilities.fetches else Skills()
 
     @property
     def memory(self) -> float:

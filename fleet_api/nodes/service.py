@@ -23,7 +23,7 @@ from fleet_api.nodes.models import Node
 from fleet_api.nodes.naming import free_id, reserved
 from fleet_api.nodes.schemas import NodeView
 from fleet_api.nodes.states import NodeState
-from fleet_api.scheduling.types import Worker
+from fleet_api.scheduling.types import Skills, Worker
 from gpu_inference.protocol import Beat, Capabilities
 
 log = structlog.get_logger()
@@ -43,6 +43,7 @@ class NodeService:
         self._live: dict[str, LiveNode] = {}
         self._by_credential: dict[str, str] = {}
         self._arrivals: dict[str, asyncio.Event] = {}
+        self._offers = Skills()
         self.on_new_incarnation: Callable[[str, str], Awaitable[None]] | None = None
 
     async def load(self) -> None:
@@ -108,6 +109,13 @@ class NodeService:
         """Return every node by name."""
         return [self._live[node_id] for node_id in sorted(self._live)]
 
+    def offer(self, skills: Skills) -> None:
+        """Tell every node what the model store has for it."""
+        self._offers = skills
+        for node in self._live.values():
+            node.offers = skills
+            node.learn(node.capabilities)
+
     def workers(self) -> Iterator[Worker]:
         """Yield every enrolled agent as the scheduler sees it, online or not."""
         return (node.worker for node in self._live.values() if node.row.credential_hash)
@@ -142,7 +150,7 @@ class NodeService:
 
     async def beat(self, node: LiveNode, beat: Beat) -> None:
         """Take in the node's figures."""
-        await self.arrived(node, beat.incarnation)
+        await self.arrived(node, beat.incarnation, beat.capabilities)
         before = (node.loaded_model, node.agent_state)
         node.loaded_model = beat.loaded_model
         node.agent_state = beat.state
@@ -266,7 +274,9 @@ class NodeService:
     def _put(self, row: Node) -> None:
         known = self._live.get(row.id)
         if known is None:
-            self._live[row.id] = LiveNode.from_row(row)
+            node = self._live[row.id] = LiveNode.from_row(row)
+            node.offers = self._offers
+            node.learn(node.capabilities)
         else:
             known.renew(row)
         self._by_credential = {n.row.credential_hash: n.id for n in self._live.values() if n.row.credential_hash}

@@ -65,11 +65,14 @@ async def lease(fleet: Fleet, request: Request, node: Agent, body: LeaseRequest)
 
 
 @router.post("/beat", summary="Sign of life", responses=documented(400, 401))
-async def beat(fleet: Fleet, node: Agent, body: Beat) -> BeatReply:
+async def beat(fleet: Fleet, request: Request, node: Agent, body: Beat) -> BeatReply:
     """Take in figures and steps, renew the leases named, and answer with attempts to stop."""
     stop = fleet.leases.beat(node, body.incarnation, body.holding)  # first: a full disk must not cost a lease
     await fleet.nodes.beat(node, checked(body, "facts"))
-    return BeatReply(stop=stop)
+    fleet.fetching.hear(node, body, request.client.host if request.client else "")
+    if body.capabilities is not None:
+        fleet.dispatcher.wake()
+    return fleet.fetching.word(node, BeatReply(stop=stop))
 
 
 @router.put("/uploads/{job_id}/{attempt}", summary="Upload an output", responses=documented(400, 401, 410, 413, 503), status_code=204)

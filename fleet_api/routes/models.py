@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from fleet_api.deps import Fleet, ModelName, NodeId
+from fleet_api.deps import Fleet, LoraName, ModelName, NodeId
 from fleet_api.errors import documented
-from fleet_api.models.schemas import LoadedModels, LoraList, ModelList, SwitchBody, Switched
+from fleet_api.models.kinds import CHECKPOINT, LORA
+from fleet_api.models.schemas import LoadedModels, LoraList, ModelList, Scanned, SwitchBody, Switched
 from fleet_api.models.switching import switch_model
+from fleet_api.outputs.schemas import Deleted
 
 router = APIRouter(prefix="/api/vision", tags=["vision"])
 
@@ -30,10 +32,27 @@ async def loras(fleet: Fleet) -> LoraList:
     return LoraList(loras=fleet.catalogue.available_loras())
 
 
-@router.delete("/models/{name}", summary="Delete a model", responses=documented(404, 409))
-async def delete_model(fleet: Fleet, name: ModelName) -> None:
-    """Refuse: the models that there are came with the agents' own software."""
-    fleet.catalogue.refuse_delete(name)
+@router.delete("/models/{name}", summary="Delete a model", responses=documented(404, 409, 503))
+async def delete_model(fleet: Fleet, name: ModelName) -> Deleted:
+    """Delete a model from the store; nodes drop their copies. One that came with the agents' own software stays."""
+    await fleet.catalogue.delete(CHECKPOINT, name)
+    return Deleted(deleted=1)
+
+
+@router.delete("/loras/{name}", summary="Delete a LoRA", responses=documented(404, 409, 503))
+async def delete_lora(fleet: Fleet, name: LoraName) -> Deleted:
+    """Delete a LoRA from the store; nodes drop their copies. One that came with the agents' own software stays."""
+    await fleet.catalogue.delete(LORA, name)
+    return Deleted(deleted=1)
+
+
+@router.post("/models/scan", summary="Look into the buckets", responses=documented(503))
+async def scan_models(fleet: Fleet) -> Scanned:
+    """Find what was put straight into `fleet-models` and `fleet-loras` (or taken out), and list it with its checksum.
+
+    A model is a folder of its name with an engine's `manifest.json`, or with one .safetensors file. It is also looked every minute.
+    """
+    return await fleet.model_scanner.scan()
 
 
 @router.post("/models/switch/{node_id}", summary="Have a node load a model", responses=documented(400, 404, 409, 503))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleet_api.scheduling.types import WaitingJob, Worker
+from fleet_api.scheduling.types import Skills, WaitingJob, Worker
 
 
 def can_serve(job: WaitingJob, worker: Worker) -> bool:
@@ -27,13 +27,24 @@ def serves_lane(worker: Worker, sampler: str | None, lora: str | None) -> bool:
     return (sampler is None or sampler in worker.skills.samplers) and (lora is None or lora in worker.skills.loras)
 
 
+def could_serve(job: WaitingJob, worker: Worker) -> bool:
+    """Return whether the worker has what the job needs, or could fetch what it lacks of it."""
+    return can_serve(job, worker) or (bool(worker.to_come.models or worker.to_come.loras) and can_serve(job, _with_all(worker)))
+
+
+def _with_all(worker: Worker) -> Worker:
+    have, more = worker.skills, worker.to_come
+    skills = Skills(have.job_types, have.models | more.models, have.samplers, have.loras | more.loras)
+    return Worker(worker.node_id, skills, cluster=worker.cluster)
+
+
 def why_impossible(job: WaitingJob, workers: Iterable[Worker]) -> str | None:
     """Return one sentence that says why no worker could ever serve the job, or None if one could."""
     unable = []
     for worker in workers:  # one after the other, as mostly the first could
-        if can_serve(job, worker):
+        if could_serve(job, worker):
             return None
-        unable.append(worker)
+        unable.append(_with_all(worker) if worker.to_come.models or worker.to_come.loras else worker)
     if not unable:
         return "No node is enrolled yet; start one with 'fleet up' or enrol an agent."
     able = [worker for worker in unable if job.job_type in worker.skills.job_types]

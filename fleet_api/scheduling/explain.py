@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fleet_api.scheduling.eligibility import can_serve, why_impossible
+from fleet_api.scheduling.eligibility import can_serve, could_serve, why_impossible
 from fleet_api.scheduling.smart import overtakes_allowed
 from fleet_api.scheduling.types import WaitingJob, Worker
 from fleet_api.scheduling.waiting import WaitingQueue
@@ -19,6 +19,11 @@ def explain(queue: WaitingQueue, job: WaitingJob, workers: Sequence[Worker], now
     if impossible is not None:
         return impossible
     able = [worker for worker in workers if can_serve(job, worker)]
+    if not able:
+        coming = [worker.node_id for worker in workers if could_serve(job, worker)]
+        more = f" and {len(coming) - NAMED} more" if len(coming) > NAMED else ""
+        what = f"the model {job.model!r}" + (f" with the LoRA {job.lora!r}" if job.lora else "")
+        return f"No node has {what} yet; it is fetched from the model store by one of {', '.join(coming[:NAMED])}{more}."
     barred = [worker for worker in able if worker.barred is not None]
     there = [worker for worker in able if worker.barred is None]
     sentences = [_barred(worker) for worker in barred[:NAMED]]

@@ -90,8 +90,8 @@ class Group:
         return job
 
     def serves(self, worker: Worker) -> bool:
-        """Return whether the worker could serve the group."""
-        return serves_group(worker, *self.key)
+        """Return whether the worker could serve a job of the group: no model is loaded for a LoRA that is not there yet."""
+        return serves_group(worker, *self.key) and any(serves_lane(worker, sampler, lora) for sampler, lora in self._lanes)
 
     def rank(self, job: WaitingJob) -> Rank:
         """Return where a job that is there stands; lower comes first."""
@@ -125,6 +125,11 @@ class Group:
                 if best is None or key < best:
                     best, found = key, job
         return found
+
+    def lanes(self) -> Iterator[tuple[str | None, str | None, int]]:
+        """Yield sampler, LoRA and number of the jobs of each lane."""
+        for (sampler, lora), lane in self._lanes.items():
+            yield sampler, lora, sum(len(row) for row in lane.values())
 
     def jobs(self) -> Iterator[WaitingJob]:
         """Yield the jobs by age."""

@@ -55,8 +55,8 @@ class Worker:
 
     ``idle`` asks for work now; else ``free_at`` is when it is expected to, by the clock of the queue. ``loading`` says that what it
     does until then is load ``model``. ``switch`` gives the seconds to load a model, ``speed`` how fast the node is with it. ``loads``
-    says that it can be told to load a model without a job; ``instant`` that it need not load any. ``barred`` is why it may not be given
-    anything now. Workers of the same ``sort`` have the same seconds and speeds.
+    says that it can be told to load a model without a job; ``instant`` that it need not load any; ``to_come`` is what it has not and
+    could fetch. ``barred`` is why it may not be given anything now. Workers of the same ``sort`` have the same seconds and speeds.
     """
 
     node_id: str
@@ -74,6 +74,7 @@ class Worker:
     sort: Hashable = None
     switch: Callable[[str | None], float] = _no_seconds
     speed: Callable[[str | None], float] = _unit
+    to_come: Skills = field(default_factory=Skills)
 
     def warm(self, model: str | None) -> bool:
         """Return whether a job of the model can start at once."""

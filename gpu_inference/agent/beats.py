@@ -9,9 +9,11 @@ from typing import Any, Dict, Optional
 from gpu_inference.agent import logs
 from gpu_inference.agent.client import ApiClient, Gone, Refused, Unreachable
 from gpu_inference.agent.engine_process import EngineProcess
+from gpu_inference.agent.fetching import Fetcher
+from gpu_inference.agent.leases import capabilities
 from gpu_inference.agent.runner import Runner
 from gpu_inference.agent.telemetry import Telemetry
-from gpu_inference.protocol import BEAT_SECONDS, MAX_BEATS_PER_SECOND, Beat
+from gpu_inference.protocol import BEAT_SECONDS, MAX_BEATS_PER_SECOND, Beat, Capabilities
 
 FACTS_SECONDS = 300.0
 QUICKEST = 1.0 / MAX_BEATS_PER_SECOND
@@ -20,12 +22,22 @@ QUICKEST = 1.0 / MAX_BEATS_PER_SECOND
 class BeatLoop:
     """Runs until it is cancelled."""
 
-    def __init__(self, client: ApiClient, engine: EngineProcess, runner: Runner, telemetry: Telemetry, incarnation: str) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        engine: EngineProcess,
+        runner: Runner,
+        telemetry: Telemetry,
+        incarnation: str,
+        fetcher: Optional[Fetcher] = None,
+    ) -> None:
         self._client = client
         self._engine = engine
         self._runner = runner
         self._telemetry = telemetry
         self._incarnation = incarnation
+        self._fetcher = fetcher
+        self._said: Optional[Capabilities] = None
         self._facts_due = 0.0
         self._metrics_due = 0.0
         self._heard = True
@@ -52,7 +64,14 @@ class BeatLoop:
             loaded_model=self._engine.loaded_model,
             state=self._state(),
             holding=self._runner.progress(),
+            cache=self._fetcher.report() if self._fetcher is not None and (metrics is not None or self._fetcher.news) else None,
+            capabilities=self._changed_capabilities(),
         )
+
+    def _changed_capabilities(self) -> Optional[Capabilities]:
+        """What the node can serve, where that is not what was said before."""
+        now = capabilities(self._engine, True) if self._fetcher is not None else None
+        return now if now != self._said else None
 
     def _state(self) -> str:
         attempt = self._runner.attempt
@@ -64,6 +83,8 @@ class BeatLoop:
 
     async def _beat(self, now: float) -> None:
         message = self._message(now)
+        if self._fetcher is not None:
+            self._fetcher.news = False
         try:
             reply = await self._client.beat(message)
         except (Unreachable, Refused, Gone) as error:
@@ -79,4 +100,7 @@ class BeatLoop:
             self._metrics_due = now + BEAT_SECONDS * 0.95
         if message.facts is not None:
             self._facts_due = now + FACTS_SECONDS
+        self._said = message.capabilities or self._said
         self._runner.stop(reply.stop)
+        if self._fetcher is not None:
+            self._fetcher.heed(reply)

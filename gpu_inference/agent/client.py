@@ -7,7 +7,7 @@ import json
 import random
 import ssl
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Dict, Optional, Type, TypeVar
+from typing import Any, AsyncContextManager, Awaitable, Callable, Dict, Optional, Type, TypeVar
 
 import httpx
 from pydantic import BaseModel
@@ -25,6 +25,8 @@ from gpu_inference.protocol import (
     LeaseReply,
     LeaseRequest,
     Message,
+    SourceReply,
+    SourceRequest,
 )
 
 ROOT = "/api/agents/"
@@ -138,6 +140,14 @@ class ApiClient:
     async def fail(self, message: Fail) -> None:
         """Ends an attempt that gave nothing."""
         await self._post("fail", message, Message)
+
+    async def source(self, request: SourceRequest) -> SourceReply:
+        """Asks where to fetch a file of a stored model from."""
+        return await self._post("models/source", request, SourceReply)
+
+    def stream(self, path: str, headers: Dict[str, str], timeout: httpx.Timeout) -> AsyncContextManager[httpx.Response]:
+        """Reads bytes of the control plane as they come; what answer it is, the caller looks."""
+        return self._http.stream("GET", path, headers=dict(headers, Authorization="Bearer " + self.credential), timeout=timeout)
 
     async def _post(self, path: str, message: BaseModel, reply: Type[Reply], timeout: float = REPLY_SECONDS) -> Reply:
         body = message.model_dump_json().encode("utf-8")

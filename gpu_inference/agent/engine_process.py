@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from pydantic import ValidationError
 
 from gpu_inference.agent import logs
+from gpu_inference.agent.cache import library_of
 from gpu_inference.agent.engine_outcome import EngineFailure, Hello, Output, death_sentence
 from gpu_inference.agent.settings import PACKAGE, PREFIX, SIMULATED, Settings
 from gpu_inference.engine import wire
@@ -33,7 +34,7 @@ def engine_command(settings: Settings) -> List[str]:
     command = [sys.executable, "-m", "gpu_inference.engine.child", "--threads", str(settings.threads)]
     for path in settings.models:
         command += ["--model", str(path)]
-    return command
+    return [*command, "--library", str(library_of(settings.cache_dir))]
 
 
 class EngineProcess:
@@ -52,6 +53,7 @@ class EngineProcess:
         self.hello: Optional[Hello] = None
         self.loaded_model: Optional[str] = None
         self._up = asyncio.Event()
+        self._rescanned = asyncio.Event()
         self.ended = asyncio.Event()
         self.ended.set()
 
@@ -128,6 +130,8 @@ class EngineProcess:
                 if frame.type == "loaded":
                     self.loaded_model = str(frame.message.get("model"))
                     logs.info("A model is loaded.", model=self.loaded_model)
+                elif frame.type == "library":
+                    self._learn(frame.message)
                 frames.put_nowait(frame)
                 frame = await wire.read(reader)
         except wire.WireError as error:
@@ -193,6 +197,39 @@ class EngineProcess:
                 return
             if frame.type == "error":
                 raise EngineFailure(str(frame.message["error"]), str(frame.message["kind"]), bool(frame.message["retry"]))
+
+    async def rescan(self) -> None:
+        """Has the child look at its library again, between two jobs; returns when it has said what is there, or has ended.
+
+        A child that is started later looks by itself.
+        """
+        if not self.alive:
+            return
+        self._rescanned.clear()
+        self._send({"type": "rescan"})
+        waits = [asyncio.ensure_future(self._rescanned.wait()), asyncio.ensure_future(self.ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    def problem_of(self, kind: str, name: str) -> Optional[str]:
+        """Why the child does not serve what is in its library; None where it does, or where there is no child to ask."""
+        if not self.alive or self.hello is None:
+            return None
+        there = [each.name for each in (self.hello.loras if kind == "lora" else self.hello.models)]
+        return None if name in there else " ".join(self.hello.problems)[-400:] or "The engine does not serve it."
+
+    def _learn(self, message: Dict[str, Any]) -> None:
+        try:
+            told = Hello.model_validate(dict(self.hello.model_dump() if self.hello is not None else {}, **message))
+        except ValidationError:
+            logs.error("The engine's word on its library was not understood.")
+        else:
+            self.hello, self.loaded_model = told, message.get("loaded")
+        self._rescanned.set()
 
     def cancel(self, job: str) -> None:
         """Ends ``job`` at its next step; a child that does not obey in time is killed by :meth:`render`."""

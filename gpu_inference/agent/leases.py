@@ -15,8 +15,8 @@ from gpu_inference.protocol import Capabilities, LeaseReply, LeaseRequest
 _REFUSED_WAIT = 5.0
 
 
-def capabilities(engine: EngineProcess) -> Optional[Capabilities]:
-    """What the node can serve, by the engine's own word; None before its first."""
+def capabilities(engine: EngineProcess, fetches: bool = False) -> Optional[Capabilities]:
+    """What the node can serve, by the engine's own word; None before its first. ``fetches``: and fetch from the store."""
     hello = engine.hello
     if hello is None:
         return None
@@ -28,17 +28,19 @@ def capabilities(engine: EngineProcess) -> Optional[Capabilities]:
         backend=hello.backend,
         devices=hello.devices,
         loads=True,
+        fetches=fetches,
     )
 
 
 class LeaseLoop:
     """Runs until it is cancelled."""
 
-    def __init__(self, client: ApiClient, engine: EngineProcess, runner: Runner, incarnation: str) -> None:
+    def __init__(self, client: ApiClient, engine: EngineProcess, runner: Runner, incarnation: str, fetches: bool = False) -> None:
         self._client = client
         self._engine = engine
         self._runner = runner
         self._incarnation = incarnation
+        self._fetches = fetches
         self._backoff = Backoff()
         self._unanswered: Optional[str] = None
 
@@ -71,7 +73,7 @@ class LeaseLoop:
             want_job=want_job,
             holding=self._runner.holding(),
             loaded_model=self._engine.loaded_model,
-            capabilities=capabilities(self._engine),
+            capabilities=capabilities(self._engine, self._fetches),
         )
 
     async def _ask(self) -> LeaseReply:

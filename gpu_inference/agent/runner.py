@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Iterable, List, Optional
+from typing import Iterable, List, Optional, Set
 
 from gpu_inference.agent import logs
+from gpu_inference.agent.cache import Key, ModelCache
 from gpu_inference.agent.client import ApiClient, Rejected
 from gpu_inference.agent.engine_outcome import EngineFailure, Output
 from gpu_inference.agent.engine_process import EngineProcess
@@ -13,6 +14,7 @@ from gpu_inference.agent.uploads import Outbox, deliver, report_failure
 from gpu_inference.protocol import AGENT_STOPPED, Held, Lease, Progress
 
 JOB_TYPES = ("image_gen",)
+_NOT_HERE = ("unknown_model", "unknown_lora")
 
 
 class Attempt:
@@ -35,6 +37,7 @@ class Runner:
         self._outbox = outbox
         self._incarnation = incarnation
         self._task: Optional[asyncio.Task[None]] = None
+        self.cache: Optional[ModelCache] = None
         self.attempt: Optional[Attempt] = None
         self.loading: Optional[str] = None
         self.idle = asyncio.Event()
@@ -48,6 +51,14 @@ class Runner:
     def holding(self) -> List[Held]:
         """The attempts held, for a lease request."""
         return [self.attempt.held] if self.attempt is not None else []
+
+    def in_use(self) -> Set[Key]:
+        """What of the cache must stay: the loaded model, the one that is loaded now, and what the job at work names."""
+        names = [("checkpoint", self._engine.loaded_model), ("checkpoint", self.loading)]
+        if self.attempt is not None:
+            payload = self.attempt.lease.payload
+            names += [("checkpoint", payload.get("model")), ("lora", payload.get("lora"))]
+        return {(kind, name) for kind, name in names if isinstance(name, str)}
 
     def start(self, lease: Lease) -> None:
         """Begins a lease. The same lease again is ignored, as it is already being worked on."""
@@ -114,6 +125,8 @@ class Runner:
                 output = await self._work(attempt)
             except EngineFailure as failure:
                 kind, retry = ("cancelled", False) if attempt.stopped else (failure.kind, failure.retry)
+                if kind in _NOT_HERE and self.cache is not None and self.cache.gone & self.in_use():
+                    retry = True  # it was evicted or deleted on the way; another node may have it
                 logs.warning("An attempt failed.", job_id=held.job_id, attempt=held.attempt, kind=kind, reason=str(failure))
                 await report_failure(self._client, held, self._incarnation, str(failure), kind, retry)
                 return
@@ -142,6 +155,9 @@ class Runner:
 
     async def _work(self, attempt: Attempt) -> Output:
         lease = attempt.lease
+        if self.cache is not None:
+            for key in self.in_use():
+                self.cache.touch(key)
         if lease.job_type not in JOB_TYPES:
             text = "This agent does not do jobs of type '{:.60}'; it does: {}.".format(lease.job_type, ", ".join(JOB_TYPES))
             raise EngineFailure(text, "unknown_job_type", False)

@@ -6,17 +6,20 @@ import asyncio
 import importlib.util
 import signal
 import time
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from gpu_inference.agent import authority, identity, logs
 from gpu_inference.agent.beats import BeatLoop
+from gpu_inference.agent.cache import ModelCache
 from gpu_inference.agent.client import ApiClient, Backoff, Rejected
 from gpu_inference.agent.engine_outcome import EngineFailure
 from gpu_inference.agent.engine_process import EngineProcess
+from gpu_inference.agent.fetching import Fetcher
 from gpu_inference.agent.files import lock_dir
 from gpu_inference.agent.leases import LeaseLoop
 from gpu_inference.agent.runner import Runner
 from gpu_inference.agent.settings import REAL, Settings
+from gpu_inference.agent.share import Share
 from gpu_inference.agent.telemetry import Telemetry
 from gpu_inference.agent.uploads import Outbox, deliver
 
@@ -48,11 +51,33 @@ async def keep_engine(engine: EngineProcess, real: bool = True) -> None:
         await asyncio.sleep(backoff.next())
 
 
+def _fetcher(
+    settings: Settings, client: ApiClient, engine: EngineProcess, runner: Runner, who: identity.Identity
+) -> Tuple[Optional[Fetcher], Optional[Share]]:
+    """What fetches stored models; a simulated engine, or a cache without room, needs none."""
+    if settings.engine != REAL or not settings.cache_limit:
+        return None, None
+    share = None
+    try:
+        cache = ModelCache(settings.cache_dir, settings.cache_limit)
+    except OSError as error:
+        logs.error("The cache of models cannot be used.", folder=str(settings.cache_dir), reason=str(error))
+        return None, None
+    if settings.share is not None:
+        try:
+            share = Share(cache, settings.share)
+        except OSError as error:
+            logs.error("Neighbours cannot be given models.", address="{}:{}".format(*settings.share), reason=str(error))
+    runner.cache = cache
+    return Fetcher(client, engine, cache, share, who.incarnation, runner.in_use, runner.changed.set), share
+
+
 async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, who: identity.Identity) -> None:
     """Works as ``who`` until it is cancelled. Raises :class:`Rejected` where the credential is no longer accepted."""
     outbox = Outbox(settings.state_dir)
     runner = Runner(client, engine, outbox, who.incarnation)
     telemetry = Telemetry(settings.state_dir)
+    fetcher, share = _fetcher(settings, client, engine, runner, who)
     logs.info("The agent is up.", node_id=who.node_id, url=settings.url)
     keeper = asyncio.ensure_future(keep_engine(engine, settings.engine == REAL))
     loops = [keeper]
@@ -61,8 +86,10 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
         # What an earlier run finished goes first: the next beat ends its leases.
         late = [asyncio.ensure_future(deliver(client, pending)) for pending in outbox.waiting()]
         await asyncio.gather(*late)
-        loops.append(asyncio.ensure_future(BeatLoop(client, engine, runner, telemetry, who.incarnation).run()))
-        loops.append(asyncio.ensure_future(LeaseLoop(client, engine, runner, who.incarnation).run()))
+        loops.append(asyncio.ensure_future(BeatLoop(client, engine, runner, telemetry, who.incarnation, fetcher).run()))
+        loops.append(asyncio.ensure_future(LeaseLoop(client, engine, runner, who.incarnation, fetcher is not None).run()))
+        if fetcher is not None:
+            loops.append(asyncio.ensure_future(fetcher.run()))
         await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
         for task in loops:
             if task.done():
@@ -73,6 +100,8 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
         for delivery in late:
             delivery.cancel()
         await asyncio.gather(*loops, *late, return_exceptions=True)
+        if share is not None:
+            share.close()
         await runner.shutdown(FAREWELL_SECONDS)
         await engine.kill()
 

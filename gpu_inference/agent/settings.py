@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """See the README for what each does. Times in seconds; ``threads`` 0 is one a core.
+    """See the README for what each does. Times in seconds, ``cache_limit`` in bytes; ``threads`` 0 is one a core.
 
     ``sim_table`` and ``sim_factor`` (how many times slower than the table this node is) are of the simulated engine alone.
     """
@@ -38,12 +39,20 @@ class Settings:
     threads: int = 0
     log: str = "info"
     engine: str = REAL
+    cache: Optional[Path] = None
+    cache_limit: int = 50 * 2**30
+    share: Optional[Tuple[str, int]] = None
     sim_table: Optional[Path] = None
     sim_factor: float = 1.0
     start_timeout: float = 60.0
     load_timeout: float = 300.0
     step_timeout: float = 60.0
     cancel_timeout: float = 5.0
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of the stored models that were fetched."""
+        return self.cache or self.state_dir / "cache"
 
     def read_token(self) -> str:
         """The enrolment token, or an empty text. Raises :class:`SettingsError` where its file cannot be read."""
@@ -71,6 +80,19 @@ def _number(name: str, text: str, low: float, high: float) -> float:
     return value
 
 
+def _share(text: str) -> Optional[Tuple[str, int]]:
+    if not text:
+        return None
+    host, colon, port = text.rpartition(":")
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+        if not colon or not 0 <= int(port) <= 65_535:
+            raise ValueError
+    except ValueError:
+        raise SettingsError(f"{PREFIX}SHARE must be an IP address and a port, such as 0.0.0.0:8081, and '{text:.60}' was given.") from None
+    return str(address), int(port)
+
+
 def _url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
@@ -92,6 +114,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingsError("{}ENGINE must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(ENGINES), engine))
     if engine == SIMULATED and not sim_table:
         raise SettingsError(f"{PREFIX}ENGINE is {SIMULATED}, so {PREFIX}SIM_TABLE must name the file of its cost table.")
+    cache = get("CACHE", "")
     token_file, ca_file = get("TOKEN_FILE", ""), get("CA_FILE", "")
     models = tuple(_path(text) for text in get("MODELS", "").split(os.pathsep) if text)
     return Settings(
@@ -101,6 +124,9 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         token_file=_path(token_file) if token_file else None,
         ca_file=_path(ca_file) if ca_file else None,
         models=models or Settings.models,
+        cache=_path(cache) if cache else None,
+        cache_limit=int(_number("CACHE_LIMIT_GIB", get("CACHE_LIMIT_GIB", "50"), 0, 1_000_000) * 2**30),
+        share=_share(get("SHARE", "").strip()),
         threads=int(_number("THREADS", get("THREADS", "0"), 0, 1024)),
         log=log,
         engine=engine,

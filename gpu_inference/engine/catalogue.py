@@ -16,14 +16,27 @@ from gpu_inference.protocol import LoraInfo, ModelInfo
 class Catalogue:
     """Models by name, the first is the default, and LoRAs by name. One pipeline is held at a time."""
 
-    def __init__(self, paths: Sequence[Path], load: Callable[[ModelFolder], Pipeline]) -> None:
-        """``paths`` are models or libraries of them. What is not sound is left out; ``problems`` says what and why."""
+    def __init__(self, paths: Sequence[Path], load: Callable[[ModelFolder], Pipeline], library: Optional[Path] = None) -> None:
+        """``paths`` are models or libraries of them. What is not sound is left out; ``problems`` says what and why.
+
+        ``library`` comes after them; it may be empty, and what is in it may change (:meth:`scan`).
+        """
         self.folders: Dict[str, ModelFolder] = {}
         self.loras: Dict[str, Lora] = {}
         self.problems: List[str] = []
         self._load = load
         self._pipeline: Optional[Pipeline] = None
-        found = find(paths)
+        self._paths, self._library = paths, library
+        self.scan()
+
+    def scan(self) -> None:
+        """Looks at what there is. A loaded model that is there no more is freed."""
+        self.folders, self.loras, self.problems = {}, {}, []
+        found = find(self._paths)
+        if self._library is not None and self._library.is_dir():
+            more = find([self._library])
+            found.models.extend(path for path in more.models if path != self._library)
+            found.loras.extend(more.loras)
         for path in found.models:
             try:
                 folder = load_model_folder(path)
@@ -38,6 +51,8 @@ class Catalogue:
                 self.problems.append(str(error))
             else:
                 self.loras.setdefault(lora.name, lora)
+        if self._pipeline is not None and self.folders.get(self._pipeline.folder.name) != self._pipeline.folder:
+            self.close()
 
     def infos(self) -> List[ModelInfo]:
         """The models as the control plane is told of them."""

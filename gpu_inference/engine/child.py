@@ -1,6 +1,7 @@
-"""The engine child: ``python -m gpu_inference.engine.child --fd N --model FOLDER [--model FOLDER] [--threads N]``.
+"""The engine child: ``python -m gpu_inference.engine.child --fd N --model FOLDER [--model FOLDER] [--library FOLDER] [--threads N]``.
 
-Each folder is a model or a library of models and LoRAs (:mod:`gpu_inference.engine.library`).
+Each folder is a model or a library of models and LoRAs (:mod:`gpu_inference.engine.library`); that of ``--library`` may be empty, or
+not be there, and is looked at again when the agent says so.
 
 Started by the agent with one end of a socket pair. The main thread renders, a second one listens: a ``cancel`` takes
 effect at the next step, and the end of the stream, which means that the agent is gone, ends the process at once.
@@ -49,9 +50,7 @@ class Child:
                 "backends": list(BACKENDS),
                 "devices": ["cpu"],
                 "samplers": list(SAMPLERS),
-                "loras": [info.model_dump() for info in self._catalogue.lora_infos()],
-                "models": [info.model_dump() for info in self._catalogue.infos()],
-                "problems": self._catalogue.problems,
+                **self._library(),
             }
         )
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
@@ -82,6 +81,14 @@ class Child:
     def _send(self, message: Dict[str, Any], blob: bytes = b"") -> None:
         self._sock.sendall(wire.encode(message, blob))
 
+    def _library(self) -> Dict[str, Any]:
+        return {
+            "loras": [info.model_dump() for info in self._catalogue.lora_infos()],
+            "models": [info.model_dump() for info in self._catalogue.infos()],
+            "problems": self._catalogue.problems,
+            "loaded": self._catalogue.loaded,
+        }
+
     def _pipeline(self, job: str, name: Optional[str]) -> Pipeline:
         before = self._catalogue.loaded
         if before is None or (name is not None and name != before):
@@ -96,6 +103,9 @@ class Child:
         try:
             if frame.type == "load":
                 self._preload(job, frame.message.get("model"))
+            elif frame.type == "rescan":
+                self._catalogue.scan()
+                self._send({"type": "library", **self._library()})
             elif frame.type == "render":
                 self._render(job, frame.message.get("payload") or {})
         except EngineError as error:
@@ -136,12 +146,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--model", type=Path, action="append", default=[])
+    parser.add_argument("--library", type=Path, default=None)
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    catalogue = Catalogue(options.model, lambda folder: Pipeline.load(folder, options.threads))
+    catalogue = Catalogue(options.model, lambda folder: Pipeline.load(folder, options.threads), options.library)
     try:
         return Child(socket.socket(fileno=options.fd), catalogue).run()
     except (BrokenPipeError, ConnectionResetError):

@@ -7,6 +7,7 @@ Read in the naming of diffusers and PEFT: ``unet.<module>.lora_A.weight`` ``[ran
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,15 @@ def _check_pairs(file: Safetensors) -> None:
         raise SafetensorsError("it changes nothing")
 
 
+def _beside(path: Path) -> Dict[str, str]:
+    """What a file of JSON beside a LoRA says of it: the name and the base that it has in the fleet, whatever its own metadata say."""
+    try:
+        said = json.loads(path.with_name(path.name + ".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: value for key, value in said.items() if isinstance(value, str) and value} if isinstance(said, dict) else {}
+
+
 def load_lora(path: Path) -> Lora:
     """Reads and checks a LoRA's header. Raises :class:`LoraError` with one sentence."""
     try:
@@ -96,11 +106,12 @@ def load_lora(path: Path) -> Lora:
         raise LoraError(f"The LoRA {path} cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise LoraError(f"The file {path} is no LoRA that can be used: {error}.") from error
-    base = file.metadata.get("base_model", "")
+    said = dict(file.metadata, **_beside(path))
+    base = said.get("base_model", "")
     if not base:
         raise LoraError(f"The LoRA {path} does not say which model it is for (base_model in its metadata).")
-    name = (file.metadata.get("name") or path.stem)[:_LONGEST_NAME]
-    return Lora(file, name, base, alpha, file.metadata.get("trigger_words", ""))
+    name = (said.get("name") or path.stem)[:_LONGEST_NAME]
+    return Lora(file, name, base, alpha, said.get("trigger_words", ""))
 
 
 def choose(loras: Dict[str, Lora], name: Optional[str], model: str) -> Optional[Lora]:

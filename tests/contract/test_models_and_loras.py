@@ -19,8 +19,9 @@ def with_lora(api: TestClient, agent: FakeAgent) -> FakeAgent:
 
 
 def test_loras_are_listed(api: TestClient, with_lora: FakeAgent) -> None:
+    own = {"stored": False, "sha256": "", "source": "", "note": "", "fetching_on": {}, "failed_on": {}, "on_nodes": ["agx0"]}
     assert api.get("/api/vision/loras").json() == {
-        "loras": [{"name": "night", "size": "230.6kB", "size_bytes": 230_592, "base": "fleet-shapes", "loaded_on": []}]
+        "loras": [{"name": "night", "size": "230.6kB", "size_bytes": 230_592, "base": "fleet-shapes", "loaded_on": [], **own}]
     }
 
 

@@ -61,6 +61,24 @@ PICTURE = {"prompt": "x"}
 JOB = {"job_type": "image_gen", "payload": {"prompt": "x"}}
 KEY = {"name": "x", "role": "viewer"}
 IMAGE = {"image_name": "x", "tag": "v1", "dockerfile_path": "x"}
+MODEL = {"name": "x", "filename": "x.safetensors", "size": 100}
+MODEL_FIELDS: dict[str, list[Bad]] = {
+    "name": [
+        *texts(150),
+        *(Bad(value, "name", "letters, digits") for value in ("../x", "a/b", ".x", "x.", "x ", "nächtlich", "a\nb", "$(id)", SCRIPT)),
+    ],
+    "filename": [
+        *texts(150),
+        *(
+            Bad(value, "filename", ".safetensors")
+            for value in ("x.ckpt", "x.pt", "../x.safetensors", "/x.safetensors", ".safetensors", "x")
+        ),
+    ],
+    "size": numbers("from 1 to", 0, -1, 2**60),
+    "sha256": [Bad("x", "'x'", "pattern"), Bad("A" * 64, "AAAA", "pattern"), Bad(7, "7", "text")],
+    "base": texts(150, 0),
+    "source": texts(500, 0),
+}
 FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
     "/api/vision/generate": (
         PICTURE,
@@ -96,6 +114,8 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
         },
     ),
     "/api/vision/models/switch/nope": ({"model": "x"}, {"model": texts(200)}),
+    "/api/vision/loras/upload": (MODEL, MODEL_FIELDS),
+    "/api/vision/models/upload": (MODEL, MODEL_FIELDS),
     "/api/fleet/generate": (
         PICTURE,
         {

@@ -33,6 +33,7 @@ RANK = {"viewer": Role.VIEWER, "operator": Role.OPERATOR, "admin": Role.ADMIN}
 LISTENERS = ("loopback", "exposed")
 ROWS = sorted(ROLES)
 PASSED = 200
+MODEL = {"name": "nope", "filename": "nope.safetensors", "size": 1, "sha256": "0" * 64}
 
 
 @dataclass
@@ -136,6 +137,9 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "{cluster_id}": "nope",
         "{delivery_id}": "nope",
         "{backup_id}": "fleet-20260101T000000Z-0000",
+        "{upload_id}": "nope",
+        "{kind}": "lora",
+        "{file}": "nope.safetensors",
     }
     for name, value in values.items():
         path = path.replace(name, value)
@@ -144,6 +148,10 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "POST /api/vision/generate": {"json": {"prompt": "x", "model": "nope"}},
         "POST /api/vision/models/switch/{node_id}": {"json": {"model": "nope"}},
         "POST /api/vision/gallery/zip": {"json": {"filenames": ["nope.png"]}},
+        "POST /api/vision/models/upload": {"json": MODEL},
+        "POST /api/vision/loras/upload": {"json": MODEL},
+        "PATCH /api/vision/uploads/{upload_id}": {"params": {"offset": 0}, "content": b"x"},
+        "POST /api/agents/models/source": {"json": {"incarnation": "i", "type": "lora", "name": "nope", "sha256": "0" * 64}},
         "POST /api/queue/jobs": {"json": {"job_type": "image_gen", "payload": {"prompt": "x", "model": "nope"}}},
         "POST /api/queue/jobs/batch": {"json": {"jobs": []}},
         "POST /api/keys": {"json": {"name": f"key-{uuid.uuid4()}", "role": "viewer"}},

@@ -1,0 +1,170 @@
+"""Finds what was put straight into the buckets, and what was taken out of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from typing import Any
+
+import structlog
+
+from fleet_api.adapters.object_store.types import BucketMissing, ObjectStore, StoredObject
+from fleet_api.errors import FleetError, InvalidValue
+from fleet_api.kit.clock import Clock
+from fleet_api.models.judging import ENGINE_MANIFEST, MAX_MANIFEST, lone_file, manifest_digests, of_folder, of_safetensors
+from fleet_api.models.kinds import BUCKETS, CHECKPOINT, INDEX, LORA, NAME_RULE, SUFFIX, digest_of, is_name
+from fleet_api.models.models import StoredModel
+from fleet_api.models.safetensors import check
+from fleet_api.models.schemas import Refused, Scanned
+from fleet_api.models.store import ModelStore
+from fleet_api.storage.service import Storage
+
+log = structlog.get_logger()
+
+SETTLED_SECONDS = 10.0
+"""What changed later than this may still be being copied."""
+
+Files = dict[str, StoredObject]
+
+
+class Scanner:
+    """One instance a process, used on the event loop only."""
+
+    def __init__(self, clock: Clock, storage: Storage, models: ModelStore) -> None:
+        self._clock = clock
+        self._storage = storage
+        self._models = models
+        self._one = asyncio.Lock()
+        self._refused: dict[tuple[str, str], tuple[object, str]] = {}
+        self._away = False
+
+    async def look(self) -> None:
+        """Scan in the background; a store that is away is said once."""
+        try:
+            await self.scan()
+            self._away = False
+        except FleetError as error:
+            if not self._away:
+                log.warning("model_scan_failed", reason=error.detail)
+            self._away = True
+
+    async def scan(self) -> Scanned:
+        """Compare the buckets with the index, and list or forget what differs. Raises what the store raises."""
+        done = Scanned(found=[], gone=[], refused=[])
+        async with self._one:
+            store = await self._storage.models()
+            for kind in (CHECKPOINT, LORA):
+                folders = await asyncio.to_thread(_folders, store, BUCKETS[kind])
+                for name, files in folders.items():
+                    await self._look_at(store, kind, name, files, done)
+                for row in self._models.all(kind):
+                    if row.name not in folders and not self._models.changing(kind, row.name):
+                        await self._models.forget(kind, row.name)
+                        done.gone.append(row.name)
+        return done
+
+    async def _look_at(self, store: ObjectStore, kind: str, name: str, files: Files, done: Scanned) -> None:
+        row = self._models.find(kind, name)
+        if self._models.changing(kind, name) or (row is not None and _fits(row, files)):
+            return
+        seen = tuple(sorted((each.key, each.size, each.modified) for each in files.values()))
+        before, why = self._refused.get((kind, name), (None, ""))
+        if before != seen:
+            if INDEX not in files and any(time.time() - each.modified < SETTLED_SECONDS for each in files.values()):
+                return
+            try:
+                found = await asyncio.to_thread(_read, store, kind, name, files, self._clock.now())
+            except InvalidValue as error:
+                why = error.detail.removeprefix("file: ")
+                self._refused[kind, name] = (seen, why)
+                log.warning("stored_model_refused", type=kind, name=name, reason=why)
+            else:
+                self._refused.pop((kind, name), None)
+                if not self._models.changing(kind, name) and self._models.find(kind, name) is row:
+                    await self._models.keep(found)
+                    done.found.append(name)
+                return
+        if row is not None:
+            await self._models.forget(kind, name)
+            done.gone.append(name)
+        done.refused.append(Refused(name=name[:200], reason=why))
+
+
+def _folders(store: ObjectStore, bucket: str) -> dict[str, Files]:
+    """Return the files of each folder of a bucket."""
+    found: dict[str, Files] = {}
+    try:
+        for each in store.list(bucket):
+            name, slash, file = each.key.partition("/")
+            if slash and "/" not in file:
+                found.setdefault(name, {})[file] = each
+    except BucketMissing:
+        return {}
+    return found
+
+
+def _fits(row: StoredModel, files: Files) -> bool:
+    return all(each["name"] in files and files[each["name"]].size == each["size"] for each in row.files)
+
+
+def _read(store: ObjectStore, kind: str, name: str, files: Files, now: float) -> StoredModel:
+    """Return the row of a folder, its checksums computed. Raises InvalidValue with why it is none."""
+    if not is_name(name):
+        raise InvalidValue(f"its name {NAME_RULE}")
+    bucket = BUCKETS[kind]
+    said = _index(store, bucket, name, files) if INDEX in files else {}
+    content = [each for each in files if each != INDEX]
+    row = StoredModel(type=kind, name=name, size=0, sha256="", created_at=now)
+    row.base, row.source = str(said.get("base", ""))[:200], str(said.get("source", ""))[:500]
+    alone = lone_file(content)
+    if kind == CHECKPOINT and ENGINE_MANIFEST in files:
+        manifest = _bytes(store, bucket, f"{name}/{ENGINE_MANIFEST}", 0, MAX_MANIFEST)
+        judged = of_folder(name, manifest, {each: files[each].size for each in content})
+        row.files = [_hashed(store, bucket, name, files[each], each) for each in judged.needed]
+        digests = manifest_digests(manifest)
+        for each in row.files:
+            if digests.get(each["name"], each["sha256"]) != each["sha256"]:
+                raise InvalidValue(f"the file {each['name']} is not the one that its {ENGINE_MANIFEST} tells of")
+        row.native_size = judged.native_size
+    elif alone is not None:
+        size = files[alone].size
+        header = check(lambda offset, count: _bytes(store, bucket, f"{name}/{alone}", offset, count), size)
+        judged = of_safetensors(kind, header, row.base)
+        row.base, row.note = judged.base, judged.note
+        row.files = [_hashed(store, bucket, name, files[alone], alone)]
+    else:
+        raise InvalidValue(f"it is neither one {SUFFIX} file nor, for a model, a folder with an engine's {ENGINE_MANIFEST}")
+    row.size = sum(each["size"] for each in row.files)
+    row.sha256 = digest_of(row.files)
+    return row
+
+
+def _index(store: ObjectStore, bucket: str, name: str, files: Files) -> dict[str, Any]:
+    try:
+        said = json.loads(_bytes(store, bucket, f"{name}/{INDEX}", 0, min(files[INDEX].size, MAX_MANIFEST)))
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _bytes(store: ObjectStore, bucket: str, key: str, start: int, count: int) -> bytes:
+    found = bytearray()
+    with store.open(bucket, key, start) as chunks:
+        for chunk in chunks:
+            found += chunk
+            if len(found) >= count:
+                break
+    return bytes(found[:count])
+
+
+def _hashed(store: ObjectStore, bucket: str, name: str, there: StoredObject, file: str) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with store.open(bucket, f"{name}/{file}") as chunks:
+        for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+    if size != there.size:
+        raise InvalidValue(f"the file {file} changed while it was read")
+    return {"name": file, "size": size, "sha256": digest.hexdigest()}
