@@ -48,7 +48,7 @@ def _lines(answer: dict[str, Any], address: str) -> list[str]:
         f"nodes   {nodes['online']} online, {nodes['offline']} offline; {vision['busy_nodes']} busy",
         f"jobs    {counts}",
         *(f"loaded  {model} on {', '.join(where)}" for model, where in vision["models_loaded"].items()),
-        *([f"storage {storage['detail']}"] if (storage := answer["storage"])["status"] == "away" else []),
+        *([f"storage {storage['detail']}"] if (storage := answer.get("storage") or {}).get("status") == "away" else []),
     ]
 
 
