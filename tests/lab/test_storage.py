@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +18,21 @@ import pytest
 
 from fleet_api.adapters.object_store.s3 import S3Store
 from fleet_api.adapters.object_store.types import S3Access
+from fleet_api.adapters.object_store.verified import digests, verify
 from fleet_api.kit.allowed import AllowedNetworks
 from fleet_api.storage.buckets import BUCKETS
 from tests.lab.conftest import MakeLab
+from tests.support.agents_on_nodes import agents_on
 from tests.support.lab import Node
-from tests.support.manager import Manager, gateway, managing
+from tests.support.manager import Manager, gateway, managing, ok
 from tests.support.plays import Plays
 from tests.support.s3 import RCLONE
 from tests.support.snapshot import differences, snapshot
+from tests.support.store_agents import model_folder, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
+PICTURES = 30
 NAMES = [each.removeprefix("fleet-") for each in BUCKETS]
 STAND_IN = """#!/bin/sh
 # Takes MinIO's words and variables; what answers by S3 is rclone.
@@ -104,6 +109,45 @@ def test_an_object_is_read_through_every_mount(stored: Stored, tmp_path: Path) -
     while stored.store().head("fleet-outputs", "made.txt") is None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def test_a_model_in_the_bucket_is_used_by_all_three_and_their_pictures_go_to_the_bucket(stored: Stored, tmp_path: Path) -> None:
+    store, made = stored.store(), model_folder(tmp_path / "made", "lab-model", megabytes=20)
+    files = {path.name: digests(path)[1] for path in made.iterdir()}
+    for name, sha256 in files.items():
+        store.put("fleet-models", f"lab-model/{name}", made / name, sha256)
+    pictures = [{"prompt": "x", "model": "lab-model", "steps": 2, "width": 64, "height": 64, "seed": seed} for seed in range(PICTURES)]
+    with agents_on(stored.manager, stored.nodes, tmp_path) as agents, stored.manager.client() as api:
+        until(lambda: "lab-model" in ok(api.post("/api/vision/models/scan"))["found"], 60, "the model in the bucket")
+        for agent in agents:
+            until(lambda one=agent: ok(api.get(f"/api/nodes/{one.node_id}"))["status"] == "online", 60, agent.node_id)
+            ok(api.post(f"/api/vision/models/switch/{agent.node_id}", json={"model": "lab-model"}))
+        until(lambda: len(ok(api.get("/api/vision/models/loaded"))["models"].get("lab-model", [])) == 3, 120, "the model on every node")
+        jobs = [ok(api.post("/api/vision/generate", json=body))["job_id"] for body in pictures]
+        until(lambda: ok(api.get("/api/vision/gallery", params={"limit": 1}))["total"] == PICTURES, 120, "the pictures")
+        images = ok(api.get("/api/vision/gallery"))["images"]
+        assert {image["filename"] for image in images} == {f"image_{job}.png" for job in jobs}
+        assert {image["node_id"] for image in images} == {agent.node_id for agent in agents}
+        fetched = Counter((each["name"], each["source"] == "the store") for agent in agents for each in agent.log if each.get("source"))
+        print(f"fetches of three nodes by file and whether from the store: {dict(fetched)}")
+        for name in files:
+            assert fetched[name, True] + fetched[name, False] == 3
+            assert fetched[name, True] in (1, 2), "once or twice, not three times"
+
+        assert ok(api.post("/api/outputs/sync"))["uploaded"] == PICTURES
+        cleaned = ok(api.post("/api/outputs/cleanup", params={"max_age_hours": 0}))
+        assert (cleaned["deleted"], cleaned["kept_unsynced"]) == (PICTURES, 0)
+        assert not list((stored.manager.home / "outputs").glob("*.png"))
+        listed = ok(api.get("/api/outputs/list", params={"source": "s3"}))
+        for each in listed["outputs"]:
+            verify(store, "fleet-outputs", each["filename"], each["bytes"], each["sha256"])
+            assert each["public_url"] == f"{store.access.endpoint}/fleet-outputs/{each['filename']}"
+        assert ok(api.get("/api/vision/gallery"))["total"] == PICTURES, "the gallery still shows them"
+        assert api.get(images[0]["url"]).content.startswith(b"\x89PNG")
+    for node in stored.nodes:
+        node.shell("systemctl kill -s HUP fleet-s3@outputs fleet-s3@models")
+        assert node.run("sha256sum", f"/mnt/s3-outputs/{listed['outputs'][0]['filename']}").split()[0] == listed["outputs"][0]["sha256"]
+        assert {name: node.run("sha256sum", f"/mnt/s3-models/lab-model/{name}").split()[0] for name in files} == files
 
 
 def test_a_killed_mount_comes_back(stored: Stored) -> None:
