@@ -21,19 +21,11 @@ from fleet_api.outputs.files import OutputFiles
 from fleet_api.outputs.models import Output
 from fleet_api.outputs.sync.service import TRANSFERS, OutputSync
 from fleet_api.storage.buckets import OUTPUTS
-from tests.support.s3 import KEY, RCLONE, SECRET, S3Server
+from tests.support.s3 import KEY, RCLONE, SECRET, KnownStore, S3Server
 
 SETS = {"1,500 of 50 kB": (1500, 50_000), "300 of 1.5 MB": (300, 1_500_000)}
 ROUNDS = 3
 GOAL = 0.8
-
-
-class _Known:
-    def __init__(self, server: S3Server) -> None:
-        self._store = server.store()
-
-    async def s3(self) -> Any:
-        return self._store
 
 
 def _ours(home: Path, server: S3Server) -> float:
@@ -41,7 +33,7 @@ def _ours(home: Path, server: S3Server) -> float:
         db = Database(home / "fleet.db")
         files = OutputFiles(home / "outputs")
         files.prepare()
-        sync = OutputSync(db, SystemClock(), files, _Known(server))  # type: ignore[arg-type]
+        sync = OutputSync(db, SystemClock(), files, KnownStore(server))  # type: ignore[arg-type]
         begun = time.perf_counter()
         report = await sync.sync()
         seconds = time.perf_counter() - begun

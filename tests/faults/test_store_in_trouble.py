@@ -25,21 +25,11 @@ from fleet_api.outputs.files import OutputFiles
 from fleet_api.outputs.models import Output
 from fleet_api.outputs.sync.service import OutputSync
 from fleet_api.storage.buckets import OUTPUTS
-from tests.support.s3 import S3Server
+from tests.support.s3 import KnownStore, S3Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
 PICTURES = 300
-
-
-class Known:
-    """A fleet whose S3 store is this one."""
-
-    def __init__(self, server: S3Server) -> None:
-        self._store = server.store()
-
-    async def s3(self) -> object:
-        return self._store
 
 
 @pytest.fixture
@@ -81,7 +71,7 @@ def test_the_store_stops_in_the_middle_of_a_sync_and_comes_back(tmp_path: Path, 
             path.rename(path.with_name(name := f"image_{number:05}.png"))
             rows.append(Output(filename=name, job_id="", node_id="", bytes=50_000, sha256=sha256, created_at=time.time()))
         await db.write(lambda connection: repository.add_all(connection, rows))
-        sync = OutputSync(db, SystemClock(), files, Known(server))  # type: ignore[arg-type]
+        sync = OutputSync(db, SystemClock(), files, KnownStore(server))  # type: ignore[arg-type]
         running = asyncio.create_task(sync.sync())
         while sync.progress is None or not sync.progress.done:  # noqa: ASYNC110
             await asyncio.sleep(0.005)

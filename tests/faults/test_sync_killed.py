@@ -21,21 +21,11 @@ from fleet_api.outputs.models import Output
 from fleet_api.outputs.search.repository import Wanted, page
 from fleet_api.outputs.sync.service import OutputSync
 from fleet_api.storage.buckets import OUTPUTS
-from tests.support.s3 import S3Server
+from tests.support.s3 import KnownStore, S3Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 KILLS, PICTURES, ADDED = 100, 60, 6
-
-
-class Known:
-    """A fleet whose S3 store is this one."""
-
-    def __init__(self, server: S3Server) -> None:
-        self._store = server.store()
-
-    async def s3(self) -> object:
-        return self._store
 
 
 def add_pictures(home: Path, numbers: range) -> None:
@@ -62,7 +52,7 @@ def move(home: Path, server: S3Server) -> None:
     async def run() -> None:
         files = OutputFiles(home / "outputs")
         files.prepare()
-        sync = OutputSync(Database(home / "fleet.db"), SystemClock(), files, Known(server))  # type: ignore[arg-type]
+        sync = OutputSync(Database(home / "fleet.db"), SystemClock(), files, KnownStore(server))  # type: ignore[arg-type]
         while True:
             await sync.move_all()
 

@@ -73,3 +73,13 @@ class S3Server:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class KnownStore:
+    """A fleet whose S3 store is this one: what stands in for ``Storage`` where there is no control plane."""
+
+    def __init__(self, server: S3Server) -> None:
+        self._store = server.store()
+
+    async def s3(self) -> S3Store:
+        return self._store

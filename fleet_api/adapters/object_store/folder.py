@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from fleet_api.adapters.object_store.types import (
     CHUNK_BYTES,
@@ -62,23 +63,16 @@ class FolderStore:
         target = self._path(bucket, key)
         self.check()
         partial = self.folder / INCOMING / os.urandom(8).hex()
-        digest = hashlib.sha256()
-        try:
-            with source.open("rb") as read, partial.open("wb") as file:
-                while chunk := read.read(CHUNK_BYTES):
-                    digest.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            if digest.hexdigest() != sha256:
-                raise ObjectDiffers(f"The file for {bucket}/{key} is not what it should be: its checksum differs.")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial.replace(target)
-            _sync(target.parent)
-        except OSError as error:
-            raise _away(self.folder, error) from error
-        finally:
-            partial.unlink(missing_ok=True)
+        with source.open("rb") as read:
+            try:
+                self._write(read, partial, sha256, f"{bucket}/{key}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                partial.replace(target)
+                _sync(target.parent)
+            except OSError as error:
+                raise _away(self.folder, error) from error
+            finally:
+                partial.unlink(missing_ok=True)
         return self._stored(key, target)
 
     def head(self, bucket: str, key: str) -> StoredObject | None:
@@ -129,6 +123,17 @@ class FolderStore:
 
     def _path(self, bucket: str, key: str) -> Path:
         return self._bucket(bucket) / check_key(key)
+
+    def _write(self, read: BinaryIO, partial: Path, sha256: str, named: str) -> None:
+        digest = hashlib.sha256()
+        with partial.open("wb") as file:
+            while chunk := read.read(CHUNK_BYTES):
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        if digest.hexdigest() != sha256:
+            raise ObjectDiffers(f"The file for {named} is not what it should be: its checksum differs.")
 
     def _stored(self, key: str, path: Path) -> StoredObject:
         try:

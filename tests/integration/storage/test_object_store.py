@@ -198,12 +198,12 @@ def test_a_presigned_address_opens_one_object(server: S3Server, tmp_path: Path) 
     with httpx.Client(trust_env=False) as anybody:
         assert anybody.get(url).content == b"signed"
         assert anybody.get(url.replace("/signed?", "/other?")).status_code == 403
-        assert anybody.get(url.split("?")[0]).status_code == 403
+        assert anybody.get(url.split("?")[0]).status_code in (400, 403)
     with pytest.raises(InvalidValue, match="no URL of their own"):
         FolderStore(tmp_path / "f").presign(BUCKET, "x", 60)
 
 
 def test_a_file_may_not_vanish_between(store: ObjectStore, tmp_path: Path) -> None:
-    with pytest.raises((FileNotFoundError, StoreAway)):
+    with pytest.raises(FileNotFoundError):
         store.put(BUCKET, "x", tmp_path / "missing", "0" * 64)
     assert store.head(BUCKET, "x") is None
