@@ -9,7 +9,7 @@ from fleet_api.app import create_app
 from fleet_api.settings import Settings
 
 CHAPTERS = (
-    "health", "fleet", "nodes", "swarm", "clusters", "network", "install_queue", "build", "operations", "schedule", "ssh", "vision",
+    "health", "fleet", "nodes", "swarm", "clusters", "network", "install_queue", "build", "operations", "schedule", "backups", "ssh", "vision",
     "queue", "vault", "keys", "session", "audit", "agents",
 )  # fmt: skip
 
