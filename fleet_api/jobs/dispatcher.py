@@ -166,7 +166,7 @@ class Dispatcher:
         """Have idle agents load what somebody told them to."""
         for waiter in [each for each in self._waiters.values() if each.want_job and each.node.wish is not None]:
             wish = waiter.node.wish
-            if wish not in waiter.node.worker.skills.models and wish in waiter.node.offers.models:
+            if wish not in waiter.node.worker.skills.models and wish in waiter.node.worker.to_come.models:
                 continue  # it is being fetched
             waiter.node.wish = None
             if wish is not None and wish != waiter.node.loaded_model:

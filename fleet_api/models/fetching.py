@@ -42,7 +42,8 @@ class Fetching:
         rows = [row for row in self._models.rows().values() if not row.note]
         self._usable = frozenset((row.type, row.name) for row in rows)
         offered = {kind: frozenset(row.name for row in rows if row.type == kind) for kind in (CHECKPOINT, LORA)}
-        self._nodes.offer(Skills(models=offered[CHECKPOINT], loras=offered[LORA]))
+        sizes = {row.name: row.size for row in rows if row.type == CHECKPOINT}
+        self._nodes.offer(Skills(models=offered[CHECKPOINT], loras=offered[LORA]), sizes)
 
     async def plan(self) -> None:
         """Decide what each node is to fetch."""
@@ -55,7 +56,7 @@ class Fetching:
         for node in nodes:
             keys = wanted.get(node.id, [])
             wish = (CHECKPOINT, node.wish or "")
-            if wish in self._usable and not holds(node, wish) and wish not in keys:
+            if node.wish in node.worker.to_come.models and not holds(node, wish) and wish not in keys:
                 keys = [wish, *keys]
             node.wanted = [StoredKey(type=kind, name=name) for kind, name in keys]
 

@@ -22,8 +22,8 @@ class LiveNode:
     """A node's row, its last figures, and when it was last heard on the monotonic clock.
 
     ``loaded_model`` is what its agent last said; ``worker`` is the node as the scheduler sees it (``jobs/crew.py``); ``wish`` is a model
-    that somebody told it to load. ``offers`` is what the model store has for it; ``cache`` is what it has of that, ``wanted`` what it is
-    to fetch, and ``peer`` the address that it calls from.
+    that somebody told it to load. ``offers`` is what the model store has for it (models by ``offered_bytes``); ``cache`` is what it has
+    of that, ``wanted`` what it is to fetch, and ``peer`` the address that it calls from.
     """
 
     row: Node
@@ -42,6 +42,7 @@ class LiveNode:
     quarantines: int = 0
     wish: str | None = None
     offers: Skills = field(default_factory=Skills)
+    offered_bytes: dict[str, int] = field(default_factory=dict)
     cache: CacheReport = field(default_factory=CacheReport)
     wanted: list[StoredKey] = field(default_factory=list)
     peer: str = ""
@@ -71,7 +72,10 @@ class LiveNode:
             frozenset(capabilities.samplers),
             frozenset(lora.name for lora in capabilities.loras),
         )
-        self.worker.to_come = self.offers if capabilities.fetches else Skills()
+        self.worker.to_come = Skills()
+        if capabilities.fetches:
+            models = (name for name in self.offers.models if self._has_room(self.offered_bytes.get(name, 0)))
+            self.worker.to_come = Skills(models=frozenset(models), loras=self.offers.loras)
 
     @property
     def memory(self) -> float:

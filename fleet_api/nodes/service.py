@@ -43,7 +43,7 @@ class NodeService:
         self._live: dict[str, LiveNode] = {}
         self._by_credential: dict[str, str] = {}
         self._arrivals: dict[str, asyncio.Event] = {}
-        self._offers = Skills()
+        self._offers, self._offered_bytes = Skills(), dict[str, int]()
         self.on_new_incarnation: Callable[[str, str], Awaitable[None]] | None = None
 
     async def load(self) -> None:
@@ -109,11 +109,11 @@ class NodeService:
         """Return every node by name."""
         return [self._live[node_id] for node_id in sorted(self._live)]
 
-    def offer(self, skills: Skills) -> None:
-        """Tell every node what the model store has for it."""
-        self._offers = skills
+    def offer(self, skills: Skills, model_bytes: dict[str, int]) -> None:
+        """Tell every node what the model store has for it, and how large its models are."""
+        self._offers, self._offered_bytes = skills, model_bytes
         for node in self._live.values():
-            node.offers = skills
+            node.offers, node.offered_bytes = skills, model_bytes
             node.learn(node.capabilities)
 
     def workers(self) -> Iterator[Worker]:
@@ -275,7 +275,7 @@ class NodeService:
         known = self._live.get(row.id)
         if known is None:
             node = self._live[row.id] = LiveNode.from_row(row)
-            node.offers = self._offers
+            node.offers, node.offered_bytes = self._offers, self._offered_bytes
             node.learn(node.capabilities)
         else:
             known.renew(row)

@@ -107,7 +107,7 @@ class Fetcher:
                 await self._woken.wait()
                 self._woken.clear()
                 for key in [key_of(each) for each in self._cache.held() if key_of(each) in self._drop]:
-                    await self._forget(key, "It is not in the store any more.")
+                    await self._let_go(key)
                 item = self._next()
                 while item is not None:
                     await self._fetch(item)
@@ -220,6 +220,13 @@ class Fetcher:
             return self._client.stream(path, headers, TIMEOUT)
 
         return ask
+
+    async def _let_go(self, key: Key) -> None:
+        """As :meth:`_forget`; a disk that does not let go is tried again with the next beat."""
+        try:
+            await self._forget(key, "It is not in the store any more.")
+        except OSError as error:
+            logs.warning("A model cannot be dropped.", type=key[0], name=key[1], reason=str(error))
 
     async def _forget(self, key: Key, why: str) -> None:
         """The engine lets go first, so that nothing is told of that is not there."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -47,7 +48,7 @@ class Share:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
-            address_family = 10 if ":" in address[0] else 2
+            address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """A neighbour that hangs up is no error."""

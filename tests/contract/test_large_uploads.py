@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +24,11 @@ from tests.support.models import lora, packed
 
 MEGABYTE = 1024 * 1024
 LARGE = int(os.environ.get("FLEET_TEST_UPLOAD_MB", "300"))
+FORM = """
+import httpx, sys
+files = {"file": ("big.safetensors", open(sys.argv[2], "rb"))}
+print(httpx.post(sys.argv[1], files=files, data={"name": "big"}, timeout=300, trust_env=False).text)
+"""
 GROWTH = 96 * MEGABYTE
 """More than this the control plane's memory may not grow by during an upload of :data:`LARGE` MB."""
 
@@ -57,7 +64,7 @@ def test_memory_is_flat(tmp_path: Path, way: str) -> None:
         url = _url(tmp_path / "home")
         server = psutil.Process(process.pid)
         before = most = server.memory_info().rss
-        command = ["curl", "-sS", "-F", f"file=@{path}", "-F", "name=big", f"{url}/api/vision/models/upload"]
+        command = [sys.executable, "-c", FORM, f"{url}/api/vision/models/upload", str(path)]
         if way == "parts":
             command = [sys.executable, "-m", "fleet_api", "models", "upload", str(path), "--name", "big", "--json", "--url", url]
         upload = subprocess.Popen(command, stdout=subprocess.PIPE, env={**env, "FLEET_URL": url})
@@ -72,6 +79,8 @@ def test_memory_is_flat(tmp_path: Path, way: str) -> None:
     finally:
         process.terminate()
         process.wait(20)
+        path.unlink()
+        shutil.rmtree(tmp_path / "home" / "models", ignore_errors=True)
 
 
 def _url(home: Path) -> str:
@@ -120,3 +129,35 @@ def test_a_form_that_is_cut_leaves_nothing(api: Live) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert not list(api.fleet.settings.models.rglob("*.safetensors"))
+
+
+def test_one_name_by_two_at_once_is_stored_once(api: Live) -> None:
+    data = lora("fleet-shapes", side=200_000)
+    url = api.url + "/api/vision/loras/upload"
+
+    def send(number: int) -> httpx.Response:
+        files = {"file": (f"{number}.safetensors", data)}
+        return httpx.post(url, files=files, data={"name": "night"}, trust_env=False, timeout=30)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(send, range(8)))
+    assert sorted(each.status_code for each in answers) == [201] + [409] * 7
+    assert len(list(api.fleet.settings.models.rglob("*.safetensors"))) == 1
+    assert not list(api.fleet.settings.model_uploads.iterdir())
+
+
+def test_one_upload_is_sent_by_one_at_once(api: Live) -> None:
+    data = lora("fleet-shapes", side=100_000)
+    where = urlsplit(api.url)
+    with httpx.Client(base_url=api.url, trust_env=False) as http:
+        body = {"name": "night", "filename": "night.safetensors", "size": len(data)}
+        path = f"/api/vision/uploads/{http.post('/api/vision/loras/upload', json=body).json()['upload_id']}"
+        with socket.create_connection((where.hostname, where.port)) as slow:
+            head = f"PATCH {path}?offset=0 HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(data)}\r\n\r\n"
+            slow.sendall(head.encode() + data[:1000])
+            time.sleep(0.3)
+            assert "Another request is sending" in http.patch(path, params={"offset": 0}, content=data).json()["detail"]
+            assert "at work" in http.delete(path).json()["detail"]
+            slow.sendall(data[1000:])
+            assert b"200 OK" in slow.recv(1000)
+        assert http.get(path).json()["status"] == "stored"

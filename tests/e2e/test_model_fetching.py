@@ -188,3 +188,24 @@ def test_a_file_that_is_not_what_the_store_said_is_never_used(api: Live, agents:
     assert "came damaged 3 times" in failed[0].error
     assert not any("dusk" in agent.loras for agent in agents)
     assert not any(each for agent in agents for each in (agent.cache / "files").iterdir())
+
+
+def test_a_neighbour_that_gives_something_else_or_dies_is_left_for_the_store(
+    api: Live, agents: list[StoreAgent], buckets: Path, tmp_path: Path
+) -> None:
+    put_by_hand(api, buckets, model_folder(tmp_path / "made", "big", megabytes=5), "big")
+    first, second, third = agents
+    switch(api, first, "big")
+    until(lambda: "big" in first.models, 60, "the first copy")
+    ballast = hashlib.sha256((tmp_path / "made" / "ballast.bin").read_bytes()).hexdigest()
+    with (first.cache / "files" / ballast).open("r+b") as file:
+        file.write(b"damaged")
+    switch(api, second, "big")
+    until(lambda: "big" in second.models, 60, "the second copy")
+    assert "SHA-256 differs" in second.log
+    assert (second.cache / "files" / ballast).read_bytes() == (tmp_path / "made" / "ballast.bin").read_bytes()
+    first.kill()
+    second.kill()
+    switch(api, third, "big")
+    until(lambda: "big" in third.models, 90, "the third copy")
+    assert (third.cache / "files" / ballast).read_bytes() == (tmp_path / "made" / "ballast.bin").read_bytes()
