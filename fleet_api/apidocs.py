@@ -9,8 +9,8 @@ from fleet_api.app import create_app
 from fleet_api.settings import Settings
 
 CHAPTERS = (
-    "health", "fleet", "nodes", "swarm", "clusters", "network", "install_queue", "build", "operations", "schedule", "backups", "ssh", "vision",
-    "queue", "vault", "keys", "session", "audit", "agents",
+    "health", "fleet", "nodes", "swarm", "clusters", "network", "install_queue", "build", "operations", "schedule", "backups", "ssh",
+    "vision", "queue", "vault", "keys", "session", "audit", "agents",
 )  # fmt: skip
 
 HEAD = """# The API in a table
