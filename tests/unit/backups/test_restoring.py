@@ -41,7 +41,7 @@ def test_into_a_fresh_home(home: Path, tmp_path: Path) -> None:
     fresh = tmp_path / "fresh"
     fresh.mkdir(mode=0o700)
     plan = restore(fresh, made.id, home)
-    expected = {name: what for name, what in homes.tree(home).items() if ".incoming" not in name and name != "vault/lock"}
+    expected = {name: what for name, what in homes.tree(home).items() if ".incoming" not in name}
     assert homes.tree(fresh) == expected
     assert homes.opened(fresh, "lab") == homes.SECRET
     assert not (fresh / "before-restore").exists()
