@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -12,6 +13,7 @@ from fleet_api.cli.common import Json, print_json, print_table, say
 from fleet_api.cli.local import Home, explained, settings_of, with_database
 
 if TYPE_CHECKING:
+    from fleet_api.adapters.object_store.types import ObjectStore
     from fleet_api.backups.making import Backups
     from fleet_api.backups.manifest import Manifest
     from fleet_api.kit.db import Database
@@ -124,11 +126,6 @@ def _with(settings: Settings, target: str | None, work: Callable[[Backups], T]) 
     from fleet_api.backups.making import Backups
     from fleet_api.backups.service import target_of
     from fleet_api.backups.targets import check_target
-    from fleet_api.errors import Unavailable
-
-    class NoStore:
-        async def s3(self) -> object:
-            raise Unavailable("unreachable")
 
     with explained():
         if target is not None:
@@ -136,21 +133,27 @@ def _with(settings: Settings, target: str | None, work: Callable[[Backups], T]) 
                 update={"backup_target": check_target(target if "://" in target else str(Path(target).absolute()))}
             )
         if not (settings.backup_target or "").startswith("s3://"):
-            import asyncio
-
-            return work(Backups(settings.home, asyncio.run(target_of(settings, NoStore())), settings.backup_keep))  # type: ignore[arg-type]
+            return work(Backups(settings.home, asyncio.run(target_of(settings, _Store(settings, None))), settings.backup_keep))
 
     async def at_the_store(db: Database) -> T:
-        from fleet_api.access.vault.keyring import Keyring
-        from fleet_api.access.vault.service import VaultService
+        return work(Backups(settings.home, await target_of(settings, _Store(settings, db)), settings.backup_keep))
+
+    return with_database(settings, at_the_store)
+
+
+class _Store:
+    """The S3 store, opened by the vault of the data folder."""
+
+    def __init__(self, settings: Settings, db: Database | None) -> None:
+        self._settings = settings
+        self._db = db
+
+    async def s3(self) -> ObjectStore:
+        """Return it. Raises Unavailable."""
+        from fleet_api.adapters.object_store.s3 import S3Store
         from fleet_api.kit.allowed import AllowedNetworks
-        from fleet_api.kit.clock import SystemClock
-        from fleet_api.storage.service import Storage
+        from fleet_api.storage import handing
 
-        vault = VaultService(db, SystemClock(), Keyring(settings.vault_folder, settings.vault_key_file))
-        storage = Storage(settings, SystemClock(), vault, AllowedNetworks(settings.s3_networks))
-        found = await target_of(settings, storage)
-        return work(Backups(settings.home, found, settings.backup_keep))
-
-    run: Callable[[Database], Awaitable[T]] = at_the_store
-    return with_database(settings, run)
+        assert self._db is not None
+        access = await handing.access(self._settings, self._db, "", "", "")
+        return S3Store(access, AllowedNetworks(self._settings.s3_networks))

@@ -35,7 +35,11 @@ async def access(settings: Settings, db: Database, endpoint: str, credential: st
     except NotFound:
         raise Unavailable(f"The vault has no credential {name!r} for the object store; run the playbook 'storage', or add it.") from None
     ours = noted is not None and noted.endpoint == endpoint
-    return S3Access(endpoint, access_key, secret_key, region or (noted.region if noted and ours else settings.s3_region))
+    authority = settings.storage_folder / known.CA_FILE
+    return S3Access(
+        endpoint, access_key, secret_key, region or (noted.region if noted and ours else settings.s3_region),
+        authority if ours and authority.exists() else None,
+    )  # fmt: skip
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from fleet_api.app import create_app
-from fleet_api.backups import restoring
+from fleet_api.backups import archive, restoring
+from fleet_api.backups.manifest import Manifest
 from fleet_api.settings import Settings
 from tests.support import homes
 from tests.support.client import client_of
@@ -154,6 +155,46 @@ def test_the_command_does_all_of_it_without_the_api(tmp_path: Path) -> None:
     again = fleet(home, "backup", "restore", made["id"], "--target", str(tmp_path / "safe"))
     assert f"What was there before is in {home}/before-restore/" in again
     shutil.rmtree(fresh)
+
+
+def test_the_command_keeps_them_in_a_store_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = homes.made(tmp_path / "home")
+    with S3Server(tmp_path / "s3") as server:
+        monkeypatch.setenv("FLEET_S3_ENDPOINT", server.url)
+        monkeypatch.setenv("FLEET_S3_CREDENTIAL", "store")
+        words = ("--target", "s3://fleet-backups/site")
+        assert "The vault has no credential 'store'" in fleet(home, "backup", "create", *words, code=6)
+        for folder in (home, tmp_path / "fresh"):
+            add = [sys.executable, "-m", "fleet_api", "vault", "add", "store", "-u", server.key, "--home", str(folder)]
+            subprocess.run(add, input=f"{server.secret}\n", text=True, check=True, capture_output=True)
+        made = json.loads(fleet(home, "backup", "create", *words, "--json"))
+        assert made["id"] in fleet(home, "backup", "list", *words)
+        assert "whole" in fleet(home, "backup", "verify", made["id"], *words)
+        assert "is restored." in fleet(tmp_path / "fresh", "backup", "restore", made["id"], *words)
+    assert homes.credentials(tmp_path / "fresh" / "fleet.db") == ["lab", "store"]
+
+
+def test_a_backup_that_is_cancelled_leaves_nothing(api: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = archive.write
+
+    def slowly(path: Path, manifest: Manifest, sources: list[tuple[str, Path]], going: archive.Going) -> Manifest:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            going()
+            time.sleep(0.01)
+        return real(path, manifest, sources, going)
+
+    monkeypatch.setattr(archive, "write", slowly)
+    started = api.post("/api/backups")
+    while api.get(f"/api/operations/{started.json()['id']}").json()["step"] != "write the archive":
+        time.sleep(0.01)
+    assert api.post(f"/api/operations/{started.json()['id']}/cancel").status_code == 200
+    row = ended(api, started)
+    assert row["state"] == "cancelled"
+    assert not (settings.home / ".backup").exists()
+    monkeypatch.undo()
+    assert api.get("/api/backups").json()["total"] == 0
+    assert ended(api, api.post("/api/backups"))["state"] == "succeeded"
 
 
 def test_it_does_not_restore_under_a_running_control_plane(tmp_path: Path) -> None:

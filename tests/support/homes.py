@@ -49,6 +49,8 @@ def tree(folder: Path) -> dict[str, Any]:
         name = path.relative_to(folder).as_posix()
         if name.split("/")[0] in ("backups", "before-restore", "backup.lock", "api.lock", "up.lock", "fleet.db-wal", "fleet.db-shm"):
             continue
+        if name == "vault/lock":
+            continue
         if path.is_symlink():
             found[name] = f"-> {path.readlink()}"
         elif name == "fleet.db":

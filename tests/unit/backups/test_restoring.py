@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import resource
 import sqlite3
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,7 @@ def test_into_a_fresh_home(home: Path, tmp_path: Path) -> None:
     fresh = tmp_path / "fresh"
     fresh.mkdir(mode=0o700)
     plan = restore(fresh, made.id, home)
-    expected = {name: what for name, what in homes.tree(home).items() if ".incoming" not in name and name != "vault/lock"}
+    expected = {name: what for name, what in homes.tree(home).items() if ".incoming" not in name}
     assert homes.tree(fresh) == expected
     assert homes.opened(fresh, "lab") == homes.SECRET
     assert not (fresh / "before-restore").exists()
@@ -151,6 +154,20 @@ def test_a_damaged_one_is_refused_and_nothing_changed(home: Path) -> None:
     with pytest.raises(NotFound):
         restore(home, "fleet-20200101T000000Z-0000", home)
     assert homes.tree(home) == before
+
+
+def test_a_full_disk_leaves_what_was_there(home: Path) -> None:
+    (home / "outputs" / "image_large.png").write_bytes(bytes(3_000_000))
+    made = homes.backups(home).create(NOW, outputs=True)
+    before = homes.tree(home)
+    done = subprocess.run(
+        [sys.executable, "-m", "fleet_api", "backup", "restore", made.id, "--home", str(home)], capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)),
+    )  # fmt: skip
+    assert (done.returncode, "the disk is full. Free some space and try again." in " ".join(done.stderr.split())) == (6, True), done.stderr
+    assert homes.tree(home) == before
+    assert not (home / ".restore").exists()
+    assert restoring.waiting(home) is None
 
 
 def test_one_that_waits_is_forgotten_when_asked(home: Path) -> None:
