@@ -88,7 +88,8 @@ def test_an_operator_works_with_the_token_and_signs_out(visit: Callable[..., Vis
     page.wait_for_selector('.result[data-state="completed"]')
     page.locator(".picture a").first.click()
     page.locator("[data-action=delete]").click()
-    page.locator("[data-action=delete]").click()
+    page.wait_for_selector("[data-action=restore]:visible")
+    page.locator("dialog [data-action=close]").click()
     page.wait_for_selector("dialog:not([open])", state="attached")
     assert tokens["POST"]
     assert tokens["POST"] == tokens["DELETE"]
