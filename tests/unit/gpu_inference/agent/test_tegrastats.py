@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet_api.lab.captured import RELEASES
 from gpu_inference.agent.gpu import TegraStats
 from gpu_inference.agent.tegrastats import parse
 
@@ -60,6 +61,17 @@ def test_each_form_is_read(line: str, load: float, clock: float, temperature: fl
 def test_memory_of_each() -> None:
     both = [(found.ram_used_mib, found.ram_total_mib) for found in map(parse, (JETPACK_4, JETPACK_5, JETPACK_6, JETPACK_7, THOR)) if found]
     assert both == [(408, 15823), (3179, 31010), (3051, 7620), (5000, 62000), (9000, 125000)]
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_each_release_that_the_lab_has_is_read(name: str) -> None:
+    found = parse(RELEASES[name].tegrastats)
+    assert found is not None
+    assert found.ram_total_mib > 0
+    assert found.temperature is not None
+    assert 20 < found.temperature < 60
+    assert found.power_watts is not None
+    assert found.free_contiguous_mib
 
 
 @given(st.text())
