@@ -84,7 +84,10 @@ class EnrolReply(Message):
 
 
 class Metrics(Message):
-    """Figures of the node; percentages 0 to 100, memory in MiB, temperature in degrees Celsius."""
+    """Figures of the node; percentages 0 to 100, memory in MiB, temperature in degrees Celsius, the GPU's clock in MHz, power in W.
+
+    ``free_contiguous_mib`` is what is free in blocks of the largest size, where GPU and processor share their memory.
+    """
 
     cpu: float = 0.0
     memory: float = 0.0
@@ -95,6 +98,11 @@ class Metrics(Message):
     gpu_memory: float = 0.0
     gpu_memory_total_mib: float = 0.0
     temperature: Optional[float] = None
+    gpu_clock_mhz: Optional[float] = None
+    power_watts: Optional[float] = None
+    free_contiguous_mib: Optional[float] = None
+    throttled: bool = False
+    """Whether the GPU's clock is lowered because of heat."""
 
 
 class ModelInfo(Message):

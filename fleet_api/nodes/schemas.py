@@ -50,6 +50,10 @@ class NodeDetail(NodeView):
     loaded_models: list[str]
     models: list[str]
     job_types: list[str]
+    gpu_clock_mhz: float | None = Field(description="None where the node's agent does not tell it, as with the three that follow")
+    power_watts: float | None
+    free_contiguous_mib: float | None = Field(description="Memory that is free in blocks of the largest size, where the GPU shares it")
+    throttled: bool = Field(description="Whether the GPU's clock is lowered because of heat")
 
     @classmethod
     def of(cls, node: LiveNode, services: Sequence[str] = ()) -> NodeDetail:
@@ -64,6 +68,10 @@ class NodeDetail(NodeView):
             loaded_models=[node.loaded_model] if node.loaded_model and node.online else [],
             models=[model.name for model in node.capabilities.models],
             job_types=node.capabilities.job_types,
+            gpu_clock_mhz=node.metrics.gpu_clock_mhz if node.online else None,
+            power_watts=node.metrics.power_watts if node.online else None,
+            free_contiguous_mib=node.metrics.free_contiguous_mib if node.online else None,
+            throttled=node.online and node.metrics.throttled,
         )
 
 

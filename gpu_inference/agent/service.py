@@ -104,6 +104,7 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
             share.close()
         await runner.shutdown(FAREWELL_SECONDS)
         await engine.kill()
+        telemetry.close()
 
 
 async def _work(settings: Settings, client: ApiClient, engine: EngineProcess) -> None:

@@ -1,4 +1,4 @@
-"""Figures and facts of the node, by psutil. What a machine does not have is left at its default, never made up."""
+"""Figures and facts of the node, by psutil and :mod:`gpu`. What a machine does not have is left at its default, never made up."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Dict, Optional
 import psutil
 
 from gpu_inference import __version__
+from gpu_inference.agent.gpu import GpuFigures, find_gpu
 from gpu_inference.protocol import Metrics
 
 MIB = 1024.0 * 1024.0
@@ -59,20 +60,32 @@ class Telemetry:
 
     def __init__(self, disk: Path) -> None:
         self._disk = str(disk)
+        self._gpu = find_gpu()
         psutil.cpu_percent(None)
 
     def metrics(self) -> Metrics:
         """The node's figures now."""
-        memory = psutil.virtual_memory()
-        disk = psutil.disk_usage(self._disk)
+        memory, disk = psutil.virtual_memory(), psutil.disk_usage(self._disk)
+        gpu = self._gpu.figures() or GpuFigures()
         return Metrics(
             cpu=psutil.cpu_percent(None),
             memory=memory.percent,
             memory_total_mib=round(memory.total / MIB, 1),
             disk=disk.percent,
             disk_free_mib=round(disk.free / MIB, 1),
-            temperature=temperature(),
+            gpu=gpu.load or 0.0,
+            gpu_memory=round(gpu.memory_used_mib or 0.0, 1),
+            gpu_memory_total_mib=round(gpu.memory_total_mib or 0.0, 1),
+            temperature=temperature() if gpu.temperature is None else gpu.temperature,
+            gpu_clock_mhz=gpu.clock_mhz,
+            power_watts=gpu.power_watts,
+            free_contiguous_mib=gpu.free_contiguous_mib,
+            throttled=gpu.throttled,
         )
+
+    def close(self) -> None:
+        """Ends what was started to read figures."""
+        self._gpu.close()
 
     def facts(self) -> Dict[str, Any]:
         """What does not change while the node runs."""
