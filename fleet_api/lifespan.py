@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -95,6 +97,7 @@ SERVICES_SECONDS = 2.0
 MODEL_SCAN_SECONDS = 60.0
 UPLOADS_SECONDS = 3600.0
 FETCHING_SECONDS = 1.0
+THREADS = 32  # for calls that block; they wait for disks and machines, and not for processors
 WATCH_SECONDS = 0.5  # a node is offline, and a lease lapses, at most this long after its time
 
 
@@ -266,6 +269,7 @@ def ca_hash(settings: Settings) -> str:
 async def running(state: State) -> AsyncIterator[State]:
     """Load what the rows say, then run the background services while the context is open."""
     async with AsyncExitStack() as stack:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         stack.push_async_callback(state.db.close)
         await state.nodes.load()
         await state.swarm.managers.load()

@@ -7,10 +7,12 @@ that only the bucket has) can be made again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import os
 import re
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,6 +24,7 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 SAFE_PART = re.compile(r"[A-Za-z0-9_(][A-Za-z0-9 ._()@+=-]{0,127}\Z")
 OWN_NAME = re.compile(r"^image_[0-9a-f-]{36}\.png$")
 THUMBNAIL_PIXELS = 256
+SPARE_BYTES = 256 * 1024 * 1024
 
 
 class OutputFiles:
@@ -37,6 +40,8 @@ class OutputFiles:
         """Make the folders."""
         for folder in (self.folder, self._staging, self._thumbnails, self._cache):
             folder.mkdir(parents=True, exist_ok=True)
+        for path in self._cache.glob(".*.part"):
+            path.unlink(missing_ok=True)
 
     def check_name(self, filename: str) -> str:
         """Return an output's name. Raises InvalidValue for one that is not a plain file name."""
@@ -56,12 +61,25 @@ class OutputFiles:
 
     def trim_cache(self, limit: int) -> None:
         """Delete the copies that were asked for longest ago until they take at most ``limit`` bytes."""
-        found = sorted(((path.stat().st_atime, path.stat().st_size, path) for path in self._cache.iterdir()), reverse=True)
+        found: list[tuple[float, int, Path]] = []
+        for path in self._cache.iterdir():
+            with contextlib.suppress(OSError):
+                found.append((path.stat().st_atime, path.stat().st_size, path))
         taken = 0
-        for _, size, path in found:
+        for _, size, path in sorted(found, reverse=True):
             taken += size
             if taken > limit:
                 path.unlink(missing_ok=True)
+
+    def room(self, size: int) -> bool:
+        """Say whether the disk has room for so many bytes and some pictures more."""
+        return shutil.disk_usage(self._cache).free > size + SPARE_BYTES
+
+    def put_aside(self, path: Path) -> None:
+        """Move a file that is nobody's into ``.aside``, where it may be removed by hand."""
+        folder = self.folder / ".aside"
+        folder.mkdir(exist_ok=True)
+        path.replace(folder / path.name)
 
     def staged(self, job_id: str, attempt: int) -> Path | None:
         """Return the staged upload of an attempt."""
@@ -158,4 +176,5 @@ class OutputFiles:
         return self._staging / f"{job_id}.{int(attempt)}"
 
     def _thumbnail_path(self, filename: str) -> Path:
-        return self._thumbnails / f"{self.check_name(filename).removesuffix('.png')}.webp"
+        name = self.check_name(filename)
+        return self._thumbnails / f"{name[:-4] if OWN_NAME.match(name) else name}.webp"

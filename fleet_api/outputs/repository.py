@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 
 from fleet_api.outputs.models import Output
 
 outputs = Output.__table__  # type: ignore[attr-defined]
 _SQL_VARIABLES = 500
+CLAIMED = -1.0
+"""In ``deleted_at``: is being destroyed."""
 
 
 def add(db: Connection, output: Output) -> None:
@@ -50,7 +52,7 @@ def keys(db: Connection) -> set[str]:
 
 def change(db: Connection, filename: str, in_bin: bool, **values: Any) -> bool:
     """Change one row that is, or is not, in the bin; False if there was none."""
-    place = outputs.c.deleted_at.is_not(None) if in_bin else outputs.c.deleted_at.is_(None)
+    place = outputs.c.deleted_at > 0 if in_bin else outputs.c.deleted_at.is_(None)
     return bool(db.execute(update(outputs).where(outputs.c.filename == filename, place).values(**values)).rowcount == 1)
 
 
@@ -65,9 +67,25 @@ def binned(db: Connection, before: float, limit: int) -> list[Output]:
     return [Output(**row) for row in rows]
 
 
-def remove(db: Connection, seqs: Iterable[int | None]) -> None:
-    """Delete rows and their words."""
-    rows = [{"one": seq} for seq in seqs]
-    if rows:
-        db.execute(delete(outputs).where(outputs.c.seq == bindparam("one")), rows)
-        db.execute(text("DELETE FROM output_words WHERE rowid = :one"), rows)
+def claim(db: Connection, output: Output) -> bool:
+    """Note that what is in the bin is being destroyed, and cannot be had back; False if it is not in the bin any more."""
+    this = outputs.c.seq == output.seq, outputs.c.filename == output.filename, outputs.c.deleted_at.is_not(None)
+    return bool(db.execute(update(outputs).where(*this).values(deleted_at=CLAIMED)).rowcount == 1)
+
+
+def remove(db: Connection, found: Iterable[Output]) -> None:
+    """Delete rows and their words. A number may be another output's by now, so the name has to fit too."""
+    for each in found:
+        this = outputs.c.seq == each.seq, outputs.c.filename == each.filename
+        if db.execute(delete(outputs).where(*this)).rowcount:
+            db.execute(text("DELETE FROM output_words WHERE rowid = :seq"), {"seq": each.seq})
+
+
+def renew(db: Connection, output: Output) -> None:
+    """Note what a file is now that another program has written it anew."""
+    fresh = output.model_dump(include={"bytes", "sha256", "width", "height", "prompt", "model", "seed", "created_at", "parameters"})
+    db.execute(update(outputs).where(outputs.c.key == output.key).values(**fresh, synced_at=None))
+    db.execute(
+        text("UPDATE output_words SET prompt = :prompt WHERE rowid = (SELECT seq FROM outputs WHERE key = :key)"),
+        {"prompt": output.prompt, "key": output.key},
+    )

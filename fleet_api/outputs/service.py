@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from sqlalchemy import Connection
 
 from fleet_api.adapters.object_store.types import ObjectDiffers, ObjectMissing
 from fleet_api.adapters.object_store.verified import fetch
-from fleet_api.errors import InvalidValue, NotFound, Unavailable
+from fleet_api.errors import FleetError, InvalidValue, NotFound, Unavailable
 from fleet_api.jobs import repository as jobs_repository
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.states import JobState
@@ -37,6 +38,9 @@ log = structlog.get_logger()
 BIN_SECONDS = 86_400.0
 """How long a deleted output can be had back."""
 
+CACHE_BYTES = 2 * 1024**3
+"""Copies of files that only the bucket has."""
+
 _BATCH = 100
 
 
@@ -48,6 +52,7 @@ class OutputService:
         self._clock = clock
         self._files = files
         self._storage = storage
+        self._coming: dict[str, asyncio.Task[None]] = {}
 
     async def load(self) -> None:
         """Make the folders and remove what a crash left behind; a file that might be somebody's is left alone."""
@@ -59,7 +64,8 @@ class OutputService:
         states = await self._db.read(lambda db: jobs_repository.states_of(db, list(orphans)))
         for job_id, path in orphans.items():
             if job_id in states and states[job_id] != JobState.COMPLETED:
-                path.unlink(missing_ok=True)  # its attempt crashed between the file and the row, and is made again
+                # its attempt crashed between the file and the row, and is made again; or an older database was restored
+                await asyncio.to_thread(self._files.put_aside, path)
             else:
                 log.warning("output_without_a_row", file=path.name)  # a restored backup, or another's file: never ours to delete
 
@@ -133,7 +139,9 @@ class OutputService:
         try:
             made = await asyncio.to_thread(self._files.thumbnail, filename, None)
             made = made or await asyncio.to_thread(self._files.thumbnail, filename, await self._file(row))
-        except (OSError, ValueError) as error:
+        except FleetError:
+            raise
+        except Exception as error:  # Pillow raises many kinds for damaged files
             raise NotFound(f"There is no thumbnail of {filename!r}: the file is gone or damaged.") from error
         assert made is not None
         return made
@@ -168,17 +176,20 @@ class OutputService:
         return total
 
     async def _destroy(self, rows: list[Output]) -> int:
-        done: list[int | None] = []
+        """Delete files and copies, then rows. A copy is looked for whether it was noted or not: a sync may have been cut off before."""
+        done: list[Output] = []
         for row in rows:
+            if not await self._db.write(partial(repository.claim, output=row)):
+                continue  # taken out of the bin
             try:
-                if row.synced_at is not None:
+                with contextlib.suppress(StorageUnset):
                     store = await self._storage.s3()
-                    await asyncio.to_thread(store.remove, OUTPUTS, row.key)
+                    await self._storage.run(store.remove, OUTPUTS, row.key)
                 await asyncio.to_thread(self._files.remove, row.filename, row.key)
             except (Unavailable, OSError) as error:
                 log.warning("output_not_destroyed", file=row.filename, why=str(error))
                 break
-            done.append(row.seq)
+            done.append(row)
         await self._db.write(lambda db: repository.remove(db, done))
         return len(done)
 
@@ -202,14 +213,24 @@ class OutputService:
         if row.synced_at is None:
             raise NotFound(f"There is no output {row.filename!r}.")
         if not await asyncio.to_thread(cached.exists):
-            try:
-                store = await self._storage.s3()
-                await asyncio.to_thread(fetch, store, OUTPUTS, row.key, cached, row.bytes, row.sha256)
-            except (ObjectMissing, ObjectDiffers, StorageUnset) as error:
-                raise NotFound(f"The file of {row.filename!r} is not where it was stored: {error.detail}") from error
-            except OSError as error:
-                raise Unavailable(f"The output cannot be brought from the S3 store: {error.strerror or error}.") from error
+            coming = self._coming.get(row.filename)
+            if coming is None:
+                coming = self._coming[row.filename] = asyncio.create_task(self._bring(row, cached))
+                coming.add_done_callback(lambda _: self._coming.pop(row.filename, None))
+            await asyncio.shield(coming)
         return cached
+
+    async def _bring(self, row: Output, cached: Path) -> None:
+        try:
+            if not await asyncio.to_thread(self._files.room, row.bytes):
+                raise Unavailable("The output is in the S3 store, and this machine's disk has no room for a copy to show.")
+            store = await self._storage.s3()
+            await self._storage.run(fetch, store, OUTPUTS, row.key, cached, row.bytes, row.sha256)
+            await asyncio.to_thread(self._files.trim_cache, CACHE_BYTES)
+        except (ObjectMissing, ObjectDiffers, StorageUnset) as error:
+            raise NotFound(f"The file of {row.filename!r} is not where it was stored: {error.detail}") from error
+        except OSError as error:
+            raise Unavailable(f"The output cannot be brought from the S3 store: {error.strerror or error}.") from error
 
 
 def image_result(word: Complete) -> ImageResult:

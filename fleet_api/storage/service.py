@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, Field
@@ -23,6 +25,8 @@ from fleet_api.storage.buckets import OUTPUTS
 UNSET = "The fleet has no S3 store: run the playbook 'storage' on this data folder, or set FLEET_S3_ENDPOINT and FLEET_S3_CREDENTIAL."
 
 
+T = TypeVar("T")
+THREADS = 8
 STATE_SECONDS = 10.0
 PATIENCE_SECONDS = 1.0
 
@@ -53,6 +57,7 @@ class Storage:
         self._reach = reach
         self._kept: tuple[S3Access, ObjectStore] | None = None
         self._state: tuple[float, StoreState] | None = None
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="object-store")
         self._asking: asyncio.Task[None] | None = None
         self.folder = FolderStore(settings.models)
 
@@ -97,6 +102,10 @@ class Storage:
         base = self._settings.s3_public_url or self._settings.s3_endpoint or (noted.endpoint if noted else None)
         return lambda key: f"{base}/{OUTPUTS}/{quote(key)}" if base else None
 
+    async def run(self, work: Callable[..., T], *given: Any) -> T:
+        """Do something at the store in a thread of the store's own, so that one that hangs holds up nothing else."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+
     async def state(self) -> StoreState:
         """Say whether the S3 store answers: what was found last, asked again where that is old. Waits :data:`PATIENCE_SECONDS` at most."""
         if self._state is None or self._clock.monotonic() - self._state[0] > STATE_SECONDS:
@@ -111,6 +120,7 @@ class Storage:
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.wait([self._asking])
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _remember(self) -> None:
         found = await self._ask()
@@ -120,7 +130,7 @@ class Storage:
         endpoint = None
         try:
             endpoint = (await self.access()).endpoint
-            await asyncio.to_thread((await self.s3()).check)
+            await self.run((await self.s3()).check)
         except StorageUnset as error:
             return StoreState(status="unset", endpoint=None, detail=error.detail)
         except FleetError as error:

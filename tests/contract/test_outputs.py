@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import shutil
 import time
 import zipfile
@@ -214,7 +215,8 @@ def test_what_comfyui_wrote_is_an_output_too(stored: TestClient, agent: FakeAgen
     assert (s3.folder / BUCKET / "comfyui/cats/a cat_00001_.png").read_bytes() == made.read_bytes()
     clip, cat = stored.get("/api/vision/gallery").json()["images"]
     assert (cat["prompt"], cat["seed"], cat["width"], cat["height"]) == ("a cat", 7, 40, 30)
-    assert (clip["filename"], clip["thumbnail_url"]) == ("animatediff_wave.mp4", None)
+    assert re.fullmatch(r"animatediff_wave-[0-9a-f]{8}\.mp4", clip["filename"])
+    assert clip["thumbnail_url"] is None
     assert stored.get(clip["url"]).headers["content-type"] == "video/mp4"
     assert stored.get(f"{clip['url']}?thumbnail=true").status_code == 404
     urls = {each["public_url"] for each in stored.get("/api/outputs/list?source=s3").json()["outputs"]}

@@ -7,22 +7,23 @@ system takes, is left alone.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import re
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import structlog
 from PIL import Image
 
-from fleet_api.adapters.object_store.types import ObjectStore, StoredObject
+from fleet_api.adapters.object_store.types import ObjectStore, StoreAway, StoredObject, StoreRefuses, check_key
 from fleet_api.adapters.object_store.verified import digests
 from fleet_api.errors import InvalidValue
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database
 from fleet_api.outputs import repository
-from fleet_api.outputs.files import SAFE_NAME, OutputFiles
+from fleet_api.outputs.files import OutputFiles
 from fleet_api.outputs.media import is_picture, media_type
 from fleet_api.outputs.models import Output
 from fleet_api.outputs.sync.embedded import read_workflow
@@ -33,6 +34,8 @@ log = structlog.get_logger()
 PROGRAMS = ("comfyui", "animatediff")
 SETTLED_SECONDS = 5.0
 AT_ONCE = 1000
+LARGEST_BYTES = 512 * 1024 * 1024
+_LONGEST_NAME = 100
 FROM_BUCKET = 100
 """So many objects a sync are read to learn their checksum; the rest follows with the next."""
 
@@ -44,6 +47,7 @@ class Adopting:
         self._db = db
         self._clock = clock
         self._files = files
+        self._refused: set[StoredObject] = set()
 
     async def from_folder(self) -> int:
         """Take up new files of the outputs' folder; return how many."""
@@ -61,38 +65,58 @@ class Adopting:
             await self._db.write(lambda db: repository.add_all(db, found))
         return len(found)
 
+    async def again(self, wrong: list[Output]) -> int:
+        """Look at those that do not fit their rows: what its program wrote anew is described anew, what it deleted is forgotten."""
+        found = 0
+        for each in (one for one in wrong if not one.job_id):
+            path = self._files.path(each.key)
+            if not path.exists():
+                await self._db.write(lambda db, each=each: repository.remove(db, [each]))  # type: ignore[misc]
+            elif (fresh := await asyncio.to_thread(self._settled, path, each.key)) is not None:
+                await self._db.write(lambda db, fresh=fresh: repository.renew(db, fresh))  # type: ignore[misc]
+                found += 1
+        return found
+
     def _look(self, known: set[str]) -> list[Output]:
         found: list[Output] = []
         for path in itertools.chain(*(sorted((self._files.folder / program).rglob("*")) for program in PROGRAMS)):
             key = path.relative_to(self._files.folder).as_posix()
-            if key in known or not self._wanted(key) or path.is_symlink() or not path.is_file():
-                continue
-            age = time.time() - path.stat().st_mtime
-            if age < SETTLED_SECONDS:
-                continue
-            try:
-                found.append(self._describe(path, key, path.stat().st_mtime))
-            except (OSError, ValueError) as error:
-                log.warning("output_not_adopted", key=key, why=str(error))
-            if len(found) == AT_ONCE:
-                break
+            if key not in known and self._wanted(key) and (described := self._settled(path, key)) is not None:
+                found.append(described)
+                if len(found) == AT_ONCE:
+                    break
         return found
+
+    def _settled(self, path: Path, key: str) -> Output | None:
+        """Describe a file that nobody writes to any more; None for one that cannot be described."""
+        try:
+            modified = path.stat().st_mtime
+            if path.is_symlink() or not path.is_file() or time.time() - modified < SETTLED_SECONDS:
+                return None
+            return self._describe(path, key, modified)
+        except Exception as error:  # Pillow raises many kinds for damaged files
+            log.warning("output_not_adopted", key=key, why=str(error))
+            return None
 
     def _look_at(self, store: ObjectStore, known: set[str]) -> list[Output]:
         new = (each for program in PROGRAMS for each in store.list(OUTPUTS, f"{program}/") if each.key not in known)
+        wanted = (each for each in new if each not in self._refused and self._wanted(each.key) and each.size <= LARGEST_BYTES)
         found: list[Output] = []
-        for each in itertools.islice((each for each in new if self._wanted(each.key)), FROM_BUCKET):
+        for each in itertools.islice(wanted, FROM_BUCKET):
             try:
                 found.append(self._read(store, each))
-            except (OSError, ValueError, InvalidValue) as error:
+            except (StoreAway, StoreRefuses):
+                raise
+            except Exception as error:  # of this object alone: gone, cut off, or no picture after all
                 log.warning("output_not_adopted", key=each.key, why=str(error))
+                self._refused.add(each)
         return found
 
     def _read(self, store: ObjectStore, object_: StoredObject) -> Output:
         copy = self._files.cached(filename_of(object_.key))
-        with store.open(OUTPUTS, object_.key) as chunks, copy.open("wb") as file:
-            file.writelines(chunks)
         try:
+            with store.open(OUTPUTS, object_.key) as chunks, copy.open("wb") as file:
+                file.writelines(chunks)
             output = self._describe(copy, object_.key, object_.modified)
             if is_picture(output.filename):
                 self._files.thumbnail(output.filename, copy)
@@ -104,10 +128,10 @@ class Adopting:
 
     def _wanted(self, key: str) -> bool:
         try:
-            self._files.path(key)
+            self._files.path(check_key(key))
         except InvalidValue:
             return False
-        return media_type(key) is not None and SAFE_NAME.match(filename_of(key)) is not None
+        return media_type(key) is not None
 
     def _describe(self, path: Path, key: str, made: float) -> Output:
         size, sha256, _ = digests(path)
@@ -125,5 +149,7 @@ class Adopting:
 
 
 def filename_of(key: str) -> str:
-    """Return the name under which an output of another program is shown: plain, and one for each key."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", key.replace("_", "__").replace("/", "_"))
+    """Return the name under which an output of another program is shown: plain, and one for each key, by a part of its hash."""
+    path = PurePosixPath(key)
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", key.removesuffix(path.suffix))[-_LONGEST_NAME:].lstrip("._-")
+    return f"{plain}-{hashlib.sha256(key.encode()).hexdigest()[:8]}{path.suffix.lower()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from fleet_api.outputs.models import Output
 from fleet_api.outputs.repository import outputs
@@ -71,13 +71,17 @@ def count_removable(db: Connection, before: float) -> Amount:
     return Amount(count, size)
 
 
-def set_synced(db: Connection, seqs: list[int], when: float | None) -> None:
-    """Note that the bucket has these; None: that it has not, or not rightly."""
-    if seqs:
-        db.execute(update(outputs).where(row.seq.in_(seqs)).values(synced_at=when))
+def set_synced(db: Connection, found: list[Output], when: float | None) -> list[Output]:
+    """Note that the bucket has these, as they were read; None: that it has not, or not rightly. Return those whose rows are gone."""
+    return [each for each in found if not db.execute(update(outputs).where(*_this(each)).values(synced_at=when)).rowcount]
 
 
-def set_away(db: Connection, seqs: list[int]) -> None:
+def set_away(db: Connection, found: list[Output]) -> None:
     """Note that the folder has these no more. One that the bucket has not, by now, stays noted as it is."""
-    if seqs:
-        db.execute(update(outputs).where(row.seq.in_(seqs), row.synced_at.is_not(None)).values(local=False))
+    for each in found:
+        db.execute(update(outputs).where(*_this(each), row.synced_at.is_not(None)).values(local=False))
+
+
+def _this(output: Output) -> tuple[ColumnElement[bool], ...]:
+    """Tell a row: its number alone may be another's by now, and its file may have been written anew."""
+    return row.seq == output.seq, row.filename == output.filename, row.sha256 == output.sha256

@@ -7,6 +7,7 @@ back. Whatever is cut off in between is done again: sending twice, proving twice
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from fleet_api.kit.db import Database
 from fleet_api.outputs.files import OutputFiles
 from fleet_api.outputs.media import CACHED, is_picture, media_type
 from fleet_api.outputs.models import Output
+from fleet_api.outputs.service import CACHE_BYTES
 from fleet_api.outputs.sync import repository as places
 from fleet_api.outputs.sync.adopting import Adopting
 from fleet_api.outputs.sync.reports import Cleaned, Moved, Progress, Synced
@@ -36,7 +38,6 @@ BATCH = 512
 TRANSFERS = 8
 """At once: enough to fill a gigabit with pictures of 1 MB, and what rclone would take with ``--transfers 8``."""
 
-CACHE_BYTES = 2 * 1024**3
 T = TypeVar("T")
 
 
@@ -108,8 +109,11 @@ class OutputSync:
         while rows := await self._db.read(partial(places.unsynced, after=after, limit=BATCH)):
             after = rows[-1].seq or after
             found = await self._each(rows, lambda each: _send(store, self._files.path(each.key), each))
-            sent = [each.seq for each in found.done if each.seq is not None]
-            await self._db.write(partial(places.set_synced, seqs=sent, when=self._clock.now()))
+            gone = await self._db.write(partial(places.set_synced, found=found.done, when=self._clock.now()))
+            for each in gone:  # deleted while it was sent
+                with contextlib.suppress(FleetError):
+                    await asyncio.to_thread(store.remove, OUTPUTS, each.key)
+            report.adopted += await self._adopting.again(found.wrong)
             report.uploaded += len(found.done)
             report.bytes += sum(each.bytes for each in found.done)
             report.failed += len(found.wrong)
@@ -117,7 +121,10 @@ class OutputSync:
                 break
         else:
             found = _Results()
-            report.adopted += await self._adopting.from_bucket(store)
+            try:
+                report.adopted += await self._adopting.from_bucket(store)
+            except FleetError as error:
+                found.stopped = error.detail
         report.detail, self.trouble = found.stopped, found.stopped
         if found.stopped and not report.uploaded:
             raise Unavailable(f"Nothing was sent: {found.stopped}")
@@ -129,13 +136,11 @@ class OutputSync:
         while rows := await self._db.read(partial(places.removable, before=before, after=after, limit=BATCH)):
             after = rows[-1].seq or after
             found = await self._each(rows, lambda each: self._prove_and_delete(store, each))
-            gone = [each.seq for each in found.done if each.seq is not None]
-            wrong = [each.seq for each in found.wrong if each.seq is not None]
-            await self._db.write(partial(places.set_away, seqs=gone))
-            await self._db.write(partial(places.set_synced, seqs=wrong, when=None))
-            report.deleted += len(gone)
+            await self._db.write(partial(places.set_away, found=found.done))
+            await self._db.write(partial(places.set_synced, found=found.wrong, when=None))
+            report.deleted += len(found.done)
             report.freed_bytes += sum(each.bytes for each in found.done)
-            report.kept_unsynced += len(wrong)
+            report.kept_unsynced += len(found.wrong)
             if found.stopped:
                 report.detail = found.stopped
                 if not report.deleted:
@@ -150,7 +155,7 @@ class OutputSync:
         if path.exists() and is_picture(output.key):
             try:
                 self._files.thumbnail(output.filename, path)
-            except (OSError, ValueError):
+            except Exception:  # Pillow raises many kinds for damaged files
                 log.warning("output_without_thumbnail", file=output.filename)
         path.unlink(missing_ok=True)
 
