@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import os
 import random
+import select
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,17 +48,45 @@ def add_pictures(home: Path, numbers: range) -> None:
     asyncio.run(write())
 
 
-def move(home: Path, server: S3Server) -> None:
+class Telling(KnownStore):
+    """The store, which tells of each copy that it took and of each that is read back."""
+
+    def __init__(self, server: S3Server, pipe: int) -> None:
+        super().__init__(server)
+        self._pipe = pipe
+        for name, letter in (("put", b"p"), ("open", b"o")):
+            setattr(self._store, name, self._told(getattr(self._store, name), letter))
+
+    def _told(self, call: Any, letter: bytes) -> Any:
+        def told(*given: Any, **more: Any) -> Any:
+            answer = call(*given, **more)
+            os.write(self._pipe, letter)
+            return answer
+
+        return told
+
+
+def move(home: Path, server: S3Server, pipe: int) -> None:
     """Sync and clean up, over and over, until the end comes."""
 
     async def run() -> None:
         files = OutputFiles(home / "outputs")
         files.prepare()
-        sync = OutputSync(Database(home / "fleet.db"), SystemClock(), files, KnownStore(server))  # type: ignore[arg-type]
+        sync = OutputSync(Database(home / "fleet.db"), SystemClock(), files, Telling(server, pipe))  # type: ignore[arg-type]
         while True:
             await sync.move_all()
 
     asyncio.run(run())
+
+
+def wait_for(pipe: int, letter: bytes, times: int) -> None:
+    """Wait until so many were told, or nothing more is: then all is done."""
+    seen = 0
+    while seen < times and select.select([pipe], [], [], 20 if not seen else 1)[0]:
+        told = os.read(pipe, 1)
+        if not told:
+            return
+        seen += told == letter
 
 
 def check(home: Path, server: S3Server, rows: list[Output]) -> tuple[int, int]:
@@ -97,16 +127,20 @@ def test_no_picture_is_lost(tmp_path: Path) -> None:
             count = PICTURES if kill == 0 else ADDED
             add_pictures(home, range(made, made + count))
             made += count
+            reading, writing = os.pipe()
             child = os.fork()
             if child == 0:
                 try:
                     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-                    move(home, server)
+                    move(home, server, writing)
                 finally:
                     os._exit(1)
-            time.sleep(random.uniform(0.15, 0.6))
+            os.close(writing)
+            wait_for(reading, random.choice((b"p", b"o", b"o")), random.randint(1, ADDED + 3))
+            time.sleep(random.uniform(0, 0.01))
             os.kill(child, signal.SIGKILL)
             assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "it ended by itself"
+            os.close(reading)
             rows = rows_of(home)
             assert len(rows) == made
             local, synced = check(home, server, rows)
