@@ -43,7 +43,7 @@ def test_what_was_evicted_for_a_model_that_is_not_wanted_any_more_is_gone(tmp_pa
         await asyncio.wait_for(engine.asked.wait(), 5)
         assert not list(library_of(tmp_path).rglob("x")), "the engine cannot see it any more"
         fetcher.heed(BeatReply(drop=[StoredKey(type=new.type, name=new.name)]))
-        while fetcher.report().fetching:
+        while fetcher.report().fetching:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert cache.held() == []
         assert not cache.has(old), "it is fetched again when it is wanted"
