@@ -40,15 +40,17 @@ class Scanner:
         self._refused: dict[tuple[str, str], tuple[object, str]] = {}
         self._away = False
 
-    async def look(self) -> None:
-        """Scan in the background; a store that is away is said once."""
+    async def look(self) -> Scanned:
+        """Scan in the background; a store that is away is logged once. Raises as :meth:`scan`."""
         try:
-            await self.scan()
-            self._away = False
+            done = await self.scan()
         except FleetError as error:
             if not self._away:
                 log.warning("model_scan_failed", reason=error.detail)
             self._away = True
+            raise
+        self._away = False
+        return done
 
     async def scan(self) -> Scanned:
         """Compare the buckets with the index, and list or forget what differs. Raises what the store raises where it is away.

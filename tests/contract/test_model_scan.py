@@ -134,6 +134,14 @@ def test_a_store_that_goes_away_during_a_scan_ends_it_and_nothing_is_forgotten(
     assert scan(api)["found"] == ["a"]
 
 
+def test_a_store_that_hangs_or_a_long_scan_does_not_make_the_control_plane_unwell(api: TestClient, settings: Settings) -> None:
+    assert "model_scan" not in {each.name for each in api.app.state.fleet.services}, "they are what /health tells of"
+    by_hand(settings, "a")
+    assert api.post("/api/schedule/model_scan/run").json()["outcome"] == "1 found, 0 gone, 0 refused."
+    jobs = {each["name"]: each["when"] for each in api.get("/api/schedule").json()}
+    assert jobs["model_scan"] == "every 60 s"
+
+
 def test_what_vanishes_while_a_folder_is_listed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(tmp_path)
     for name in ("a", "b"):
