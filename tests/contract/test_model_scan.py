@@ -1,4 +1,4 @@
-"""Looking into the buckets while others use them, and with files that cannot be read."""
+"""The buckets while others use them: what scans and uploads let be, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from fleet_api.adapters.object_store.folder import FolderStore
-from fleet_api.adapters.object_store.types import StoreAway, StoredObject
+from fleet_api.adapters.object_store.types import StoreAway, StoredObject, StoreFull
+from fleet_api.models import store
 from fleet_api.settings import Settings
 from tests.support.models import lora
 
@@ -143,16 +144,45 @@ def test_a_store_that_hangs_or_a_long_scan_does_not_make_the_control_plane_unwel
 
 
 def test_what_vanishes_while_a_folder_is_listed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = FolderStore(tmp_path)
+    folder = FolderStore(tmp_path)
     for name in ("a", "b"):
         (tmp_path / "bucket" / name).mkdir(parents=True)
         (tmp_path / "bucket" / name / "x").write_bytes(b"x")
     (tmp_path / "bucket" / "link").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "bucket" / "pipe")
-    assert [each.key for each in store.list("bucket")] == ["a/x", "b/x"]
-    assert (store.head("bucket", "a"), store.head("bucket", "a/y"), store.head("bucket", "a/x/y")) == (None, None, None)
+    assert [each.key for each in folder.list("bucket")] == ["a/x", "b/x"]
+    assert (folder.head("bucket", "a"), folder.head("bucket", "a/y"), folder.head("bucket", "a/x/y")) == (None, None, None)
     found: list[StoredObject] = []
-    for each in store.list("bucket"):
+    for each in folder.list("bucket"):
         found.append(each)
         shutil.rmtree(tmp_path / "bucket" / "b", ignore_errors=True)
     assert [each.key for each in found] == ["a/x"]
+
+
+@pytest.mark.parametrize("file", ["night.safetensors", "x.safetensors", "sub/x.safetensors"])
+def test_what_lies_in_the_bucket_unlisted_is_not_overwritten_by_an_upload(api: TestClient, settings: Settings, file: str) -> None:
+    path = by_hand(settings, "night", b"somebody is copying this", file)
+    answer = upload(api, "night")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        409,
+        f"name: the bucket fleet-loras has 'night/{file}' already; take it out, or choose another name.",
+    )
+    assert path.read_bytes() == b"somebody is copying this"
+    assert list(path.parent.iterdir()) == [path]
+    assert upload(api, "night 2").status_code == 201, "another name is free"
+
+
+def test_a_failed_upload_leaves_nothing_and_takes_nothing_that_was_there(
+    api: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreFull("The store is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "put_index", full)
+        assert upload(api, "night").json()["detail"] == "The store is full."
+        assert not [each for each in settings.models.rglob("*") if each.is_file()]
+        there, index = by_hand(settings, "night", file="night.safetensors"), by_hand(settings, "night", b"{}", "fleet.json")
+        assert upload(api, "night").json()["detail"] == "The store is full."
+        assert (there.read_bytes(), index.read_bytes()) == (NIGHT, b"{}")
+    assert upload(api, "night").status_code == 201, "the same bytes are no other file: a try before may have left them"
