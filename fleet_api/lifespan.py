@@ -94,7 +94,6 @@ KEY_USE_SECONDS = 10.0
 SSH_IDLE_SECONDS = 30.0
 ENGINES_IDLE_SECONDS = 15.0
 SERVICES_SECONDS = 2.0
-MODEL_SCAN_SECONDS = 60.0
 UPLOADS_SECONDS = 3600.0
 FETCHING_SECONDS = 1.0
 THREADS = 32  # for calls that block; they wait for disks and machines, and not for processors
@@ -226,7 +225,7 @@ def build(
     builds = Builds(settings, nodes, operations, engines, registry, deploying)
     backups = BackupService(settings, clock, storage, operations)
     node_plays.leaving = membership.before_retiring
-    by_the_clock = scheduled(settings, node_plays, retention, outputs, output_sync)
+    by_the_clock = scheduled(settings, node_plays, retention, outputs, output_sync, model_scanner)
     return State(
         settings=settings, clock=clock, db=db, bus=bus, nodes=nodes, figures=FiguresStream(nodes, clock),
         outputs=outputs, output_sync=output_sync, jobs=jobs, leases=leases, open_leases=open_leases,
@@ -252,7 +251,6 @@ def build(
             LoopService("ssh_idle", SSH_IDLE_SECONDS, ssh.pool.sweep),
             LoopService("service_watch", SERVICES_SECONDS, ServiceWatch(service, bus).look),
             LoopService("fetching", FETCHING_SECONDS, fetching.plan),
-            LoopService("model_scan", MODEL_SCAN_SECONDS, model_scanner.look),
             LoopService("model_uploads", UPLOADS_SECONDS, uploads.sweep),
             LoopService("engines_idle", ENGINES_IDLE_SECONDS, engines.sweep),
         ],

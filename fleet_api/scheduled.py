@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fleet_api.models.scanning import Scanner
 from fleet_api.nodes.plays import NodePlays
 from fleet_api.nodes.states import NodeState
 from fleet_api.operations.schedule import ScheduledJob
@@ -12,10 +13,13 @@ from fleet_api.settings import Settings
 
 RETENTION_SECONDS = 600.0
 CLEANUP_SECONDS = 3600.0
+MODEL_SCAN_SECONDS = 60.0
 CALLER = "schedule"
 
 
-def scheduled(settings: Settings, plays: NodePlays, retention: Retention, outputs: OutputService, sync: OutputSync) -> list[ScheduledJob]:
+def scheduled(
+    settings: Settings, plays: NodePlays, retention: Retention, outputs: OutputService, sync: OutputSync, models: Scanner
+) -> list[ScheduledJob]:  # fmt: skip
     """Return every scheduled job."""
 
     async def clean() -> None:
@@ -38,10 +42,15 @@ def scheduled(settings: Settings, plays: NodePlays, retention: Retention, output
     async def empty_bin() -> str:
         return f"{await outputs.empty_bin()} deleted."
 
+    async def look() -> str:
+        done = await models.look()
+        return f"{len(done.found)} found, {len(done.gone)} gone, {len(done.refused)} refused."
+
     jobs = [
         ScheduledJob("retention", "Delete what is older or more than is kept", RETENTION_SECONDS, clean),
         ScheduledJob("outputs_sync", "Send new outputs to the S3 store", settings.sync_minutes * 60, send),
         ScheduledJob("outputs_cleanup", "Delete old local outputs that the S3 store has", CLEANUP_SECONDS, free),
+        ScheduledJob("model_scan", "Find what was put straight into the buckets of models", MODEL_SCAN_SECONDS, look),
         ScheduledJob("outputs_bin", "Delete outputs that were put into the bin a day ago", CLEANUP_SECONDS, empty_bin),
     ]
     if settings.doctor_schedule != "off":

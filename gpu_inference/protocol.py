@@ -112,15 +112,21 @@ class ModelInfo(Message):
     type: str = "checkpoint"
     size_bytes: int = 0
     native_size: int = 1024
+    fetched: bool = False
+    """Whether it came from the model store; else it came with the agent's own software."""
 
 
 class LoraInfo(Message):
-    """A LoRA that the node can apply to the model ``base_model``. ``trigger_words`` is empty where it needs none."""
+    """A LoRA that the node can apply to the model ``base_model``.
+
+    ``trigger_words`` is empty where it needs none; ``fetched`` is as that of :class:`ModelInfo`.
+    """
 
     name: str
     base_model: str
     size_bytes: int = 0
     trigger_words: str = ""
+    fetched: bool = False
 
 
 class Capabilities(Message):

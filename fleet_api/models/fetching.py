@@ -87,11 +87,11 @@ class Fetching:
         return [node.id for node in self._nodes.all() if any((each.type, each.name) == (kind, name) for each in node.cache.held)]
 
     def own(self, kind: str, name: str) -> bool:
-        """Say whether a name is in use by what came with some agent's own software."""
+        """Say whether a name is in use by what came with some agent's own software: what nodes have and did not fetch."""
         for node in self._nodes.all():
             here = node.capabilities.models if kind == CHECKPOINT else node.capabilities.loras
             held = any((each.type, each.name) == (kind, name) for each in node.cache.held)
-            if not held and any(each.name == name for each in here):
+            if not held and any(each.name == name and not each.fetched for each in here):
                 return True
         return False
 

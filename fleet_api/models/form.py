@@ -42,19 +42,22 @@ class FormReader:
         self._headers: dict[bytes, bytes] = {}
         self._parts = 0
         self._ended = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-                "on_header_field": lambda data, start, end: self._more(0, data[start:end]),
-                "on_header_value": lambda data, start, end: self._more(1, data[start:end]),
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_finished,
-                "on_end": self._finish,
-            },
-        )
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_part_data": self._data,
+                    "on_part_end": self._end,
+                    "on_header_field": lambda data, start, end: self._more(0, data[start:end]),
+                    "on_header_value": lambda data, start, end: self._more(1, data[start:end]),
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._headers_finished,
+                    "on_end": self._finish,
+                },
+            )
+        except FormParserError:
+            raise InvalidValue("The boundary of the form is too long; it may have 70 characters.") from None
 
     async def begin(self) -> None:
         """Read up to the file's first bytes, or to the end. Raises InvalidValue for what is no form."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from fleet_api.adapters.object_store.types import BucketMissing, ObjectStore, StoredObject
+from fleet_api.adapters.object_store.types import BucketMissing, ObjectMissing, ObjectStore, StoredObject
 from fleet_api.errors import FleetError, InvalidValue
 from fleet_api.kit.clock import Clock
 from fleet_api.models.judging import ENGINE_MANIFEST, MAX_MANIFEST, lone_file, manifest_digests, of_folder, of_safetensors
@@ -40,34 +40,43 @@ class Scanner:
         self._refused: dict[tuple[str, str], tuple[object, str]] = {}
         self._away = False
 
-    async def look(self) -> None:
-        """Scan in the background; a store that is away is said once."""
+    async def look(self) -> Scanned:
+        """Scan in the background; a store that is away is logged once. Raises as :meth:`scan`."""
         try:
-            await self.scan()
-            self._away = False
+            done = await self.scan()
         except FleetError as error:
             if not self._away:
                 log.warning("model_scan_failed", reason=error.detail)
             self._away = True
+            raise
+        self._away = False
+        return done
 
     async def scan(self) -> Scanned:
-        """Compare the buckets with the index, and list or forget what differs. Raises what the store raises."""
+        """Compare the buckets with the index, and list or forget what differs. Raises what the store raises where it is away.
+
+        What was listed later than the buckets were is let be: this round saw nothing of it.
+        """
         done = Scanned(found=[], gone=[], refused=[])
         async with self._one:
             store = await self._storage.models()
             for kind in (CHECKPOINT, LORA):
+                rows = {row.name: row for row in self._models.all(kind)}
                 folders = await asyncio.to_thread(_folders, store, BUCKETS[kind])
                 for name, files in folders.items():
-                    await self._look_at(store, kind, name, files, done)
-                for row in self._models.all(kind):
-                    if row.name not in folders and not self._models.changing(kind, row.name):
-                        await self._models.forget(kind, row.name)
-                        done.gone.append(row.name)
+                    await self._look_at(store, kind, name, rows.get(name), files, done)
+                for name, row in rows.items():
+                    if name not in folders and self._stands(row):
+                        await self._models.forget(kind, name)
+                        done.gone.append(name)
         return done
 
-    async def _look_at(self, store: ObjectStore, kind: str, name: str, files: Files, done: Scanned) -> None:
-        row = self._models.find(kind, name)
-        if self._models.changing(kind, name) or (row is not None and _fits(row, files)):
+    def _stands(self, row: StoredModel) -> bool:
+        """Say whether the index still has this very row, and nobody is changing it."""
+        return self._models.find(row.type, row.name) is row and not self._models.changing(row.type, row.name)
+
+    async def _look_at(self, store: ObjectStore, kind: str, name: str, row: StoredModel | None, files: Files, done: Scanned) -> None:
+        if self._models.find(kind, name) is not row or self._models.changing(kind, name) or (row is not None and _fits(row, files)):
             return
         seen = tuple(sorted((each.key, each.size, each.modified) for each in files.values()))
         before, why = self._refused.get((kind, name), (None, ""))
@@ -76,17 +85,23 @@ class Scanner:
                 return
             try:
                 found = await asyncio.to_thread(_read, store, kind, name, files, self._clock.now())
-            except InvalidValue as error:
-                why = error.detail.removeprefix("file: ")
-                self._refused[kind, name] = (seen, why)
-                log.warning("stored_model_refused", type=kind, name=name, reason=why)
+            except ObjectMissing:  # it was taken out meanwhile; the next round sees what is there then
+                return
+            except FleetError as error:
+                lasting = isinstance(error, InvalidValue)  # all else is looked at again, as what a file says need not change for it
+                if not lasting:
+                    await asyncio.to_thread(store.check)
+                told, why = why, error.detail.removeprefix("file: ")
+                self._refused[kind, name] = (seen if lasting else None, why)
+                if lasting or told != why:
+                    log.warning("stored_model_refused", type=kind, name=name, reason=why)
             else:
                 self._refused.pop((kind, name), None)
                 if not self._models.changing(kind, name) and self._models.find(kind, name) is row:
                     await self._models.keep(found)
                     done.found.append(name)
                 return
-        if row is not None:
+        if row is not None and self._stands(row):
             await self._models.forget(kind, name)
             done.gone.append(name)
         done.refused.append(Refused(name=name[:200], reason=why))

@@ -80,7 +80,10 @@ class ModelStore:
             raise Conflict(f"name: a {WORDS[kind]} {name!r} came with the agents' own software; choose another name.")
 
     async def add(self, new: NewModel, staged: Path) -> StoredModel:
-        """Put a checked file into the store and list it. Raises Conflict for a name that is in use, and what the store raises."""
+        """Put a checked file into the store and list it.
+
+        Raises Conflict for a name that is in use, or whose folder in the bucket has other files already, and what the store raises.
+        """
         self.refuse_taken(new.kind, new.name)
         judged = of_safetensors(new.kind, new.header, new.base)
         file = {"name": new.filename, "size": new.size, "sha256": new.sha256}
@@ -146,13 +149,39 @@ def _put(store: ObjectStore, row: StoredModel, staged: Path) -> None:
     bucket = BUCKETS[row.type]
     store.make_bucket(bucket)
     [file] = row.files
+    key = f"{row.name}/{file['name']}"
+    there = _there(store, row, key)
+    ours = {key, f"{row.name}/{INDEX}"} - there
     try:
-        store.put(bucket, f"{row.name}/{file['name']}", staged, file["sha256"])
+        if key not in there:
+            store.put(bucket, key, staged, file["sha256"])
         put_index(store, row)
     except BaseException:
         with suppress(FleetError):  # a store that is away keeps what a scan finds later
-            _remove(store, row)
+            for each in ours:
+                store.remove(bucket, each)
         raise
+
+
+def _there(store: ObjectStore, row: StoredModel, key: str) -> set[str]:
+    """Return what lies there of the model, these very bytes, as after a try that was cut off. Raises Conflict for all else."""
+    bucket, [file] = BUCKETS[row.type], row.files
+    found: set[str] = set()
+    for each in store.list(bucket, f"{row.name}/"):
+        same = each.key == key and each.size == file["size"] and _digest(store, bucket, key) == file["sha256"]
+        if same or each.key == f"{row.name}/{INDEX}":
+            found.add(each.key)
+        elif not each.key.endswith("/"):  # which some programs make for a folder
+            raise Conflict(f"name: the bucket {bucket} has {each.key[:300]!r} already; take it out, or choose another name.")
+    return found
+
+
+def _digest(store: ObjectStore, bucket: str, key: str) -> str:
+    digest = hashlib.sha256()
+    with store.open(bucket, key) as chunks:
+        for chunk in chunks:
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def put_index(store: ObjectStore, row: StoredModel) -> None:

@@ -229,9 +229,11 @@ class Fetcher:
             logs.warning("A model cannot be dropped.", type=key[0], name=key[1], reason=str(error))
 
     async def _forget(self, key: Key, why: str) -> None:
-        """The engine lets go first, so that nothing is told of that is not there."""
+        """The engine lets go first, so that nothing is told of that is not there; where nobody waits for that, it goes all the same."""
         logs.info("A model is dropped.", type=key[0], name=key[1], reason=why)
         self._cache.unlist(key)
-        await self._engine.rescan()
-        self._cache.remove(key)
-        self._say()
+        try:
+            await self._engine.rescan()
+        finally:
+            self._cache.remove(key)
+            self._say()

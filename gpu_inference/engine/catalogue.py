@@ -57,13 +57,22 @@ class Catalogue:
     def infos(self) -> List[ModelInfo]:
         """The models as the control plane is told of them."""
         return [
-            ModelInfo(name=folder.name, type=folder.manifest.type, size_bytes=folder.size_bytes(), native_size=folder.manifest.native_size)
+            ModelInfo(
+                name=folder.name,
+                type=folder.manifest.type,
+                size_bytes=folder.size_bytes(),
+                native_size=folder.manifest.native_size,
+                fetched=self._fetched(folder.path),
+            )
             for folder in self.folders.values()
         ]
 
     def lora_infos(self) -> List[LoraInfo]:
         """The LoRAs as the control plane is told of them."""
-        return [lora.info() for lora in self.loras.values()]
+        return [lora.info().model_copy(update={"fetched": self._fetched(lora.file.path)}) for lora in self.loras.values()]
+
+    def _fetched(self, path: Path) -> bool:
+        return self._library is not None and self._library in path.parents
 
     @property
     def loaded(self) -> Optional[str]:

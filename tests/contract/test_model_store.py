@@ -213,6 +213,7 @@ def test_one_name_twice(api: TestClient, fetching: FakeAgent, settings: Settings
         ("multipart/form-data; boundary=b", PART_OF_A_FILE, "read"),
         ("multipart/form-data; boundary=b", LONG_FIELD, "4096 bytes"),
         ("multipart/form-data; boundary=b", b"--b\r\n" + b"X" * 20_000, ""),
+        ("multipart/form-data; boundary=" + "b" * 5000, b"x", "boundary of the form is too long"),
         ("application/json", b"[]", "JSON object"),
         ("application/json", b"{", "JSON"),
         ("text/plain", b"hello", "JSON"),

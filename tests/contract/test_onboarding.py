@@ -317,7 +317,7 @@ def test_a_loopback_control_plane_says_so(api: TestClient) -> None:
 
 def test_the_schedule(bench: Bench) -> None:
     jobs = {each["name"]: each for each in bench.api.get("/api/schedule").json()}
-    assert set(jobs) == {"backup", "doctor", "outputs_bin", "outputs_cleanup", "outputs_sync", "retention"}
+    assert set(jobs) == {"backup", "doctor", "model_scan", "outputs_bin", "outputs_cleanup", "outputs_sync", "retention"}
     assert jobs["doctor"]["next_run"].endswith("T04:00:00.000Z")
     ran = bench.api.post("/api/schedule/doctor/run").json()
     assert (ran["outcome"], ran["last_run"] is not None) == ("There is no node to examine.", True)

@@ -8,6 +8,7 @@ from fleet_api.settings import Settings
 from tests.support.agent import FakeAgent, png
 from tests.support.client import client_of
 from tests.support.clock import ManualClock
+from tests.support.models import lora
 
 PROMPT = {"prompt": "a red circle on a blue background"}
 
@@ -71,3 +72,20 @@ def test_the_file_of_a_crashed_attempt_is_removed(settings: Settings, clock: Man
     crashed.write_bytes(png())
     with client_of(create_app(settings, clock)):
         assert not crashed.exists()
+
+
+def test_what_an_offline_node_fetched_and_was_deleted_may_be_uploaded_anew(settings: Settings, clock: ManualClock) -> None:
+    settings.home.mkdir()
+    upgrade(settings.database)
+    with client_of(create_app(settings, clock)) as api:
+        agent = FakeAgent.enrol(api, "agx0")
+        loras = [{"name": "night", "base_model": "fleet-shapes", "fetched": True}, {"name": "own", "base_model": "fleet-shapes"}]
+        agent.capabilities = {**agent.capabilities, "fetches": True, "loras": loras}
+        agent.lease()
+    with client_of(create_app(settings, clock)) as api:
+        answers = {
+            name: api.post("/api/vision/loras/upload", files={"file": ("x.safetensors", lora("fleet-shapes"))}, data={"name": name})
+            for name in ("night", "own")
+        }
+        assert {name: each.status_code for name, each in answers.items()} == {"night": 201, "own": 409}
+        assert "came with the agents' own software" in answers["own"].json()["detail"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,31 +74,43 @@ class FolderStore:
                 raise _away(self.folder, error) from error
             finally:
                 partial.unlink(missing_ok=True)
-        return self._stored(key, target)
+        stored = self._stored(key, target)
+        if stored is None:
+            raise StoreAway(f"The object {bucket}/{key} was stored, and is not there any more.")
+        return stored
 
     def head(self, bucket: str, key: str) -> StoredObject | None:
         """Return what is known of an object; None if it is not there."""
-        path = self._path(bucket, key)
-        return self._stored(key, path) if path.is_file() else None
+        return self._stored(key, self._path(bucket, key))
 
     @contextmanager
     def open(self, bucket: str, key: str, start: int = 0) -> Iterator[Iterator[bytes]]:
-        """Read an object from byte ``start`` on. Raises ObjectMissing."""
+        """Read an object from byte ``start`` on. Raises ObjectMissing, and StoreAway for a file that cannot be read."""
         path = self._path(bucket, key)
         try:
             file = path.open("rb")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise ObjectMissing(f"There is no object {bucket}/{key}.") from None
+        except OSError as error:
+            raise _unreadable(bucket, key, error) from error
+
+        def read() -> bytes:
+            try:
+                return file.read(CHUNK_BYTES)
+            except OSError as error:
+                raise _unreadable(bucket, key, error) from error
+
         with file:
             file.seek(start)
-            yield iter(lambda: file.read(CHUNK_BYTES), b"")
+            yield iter(read, b"")
 
     def list(self, bucket: str, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
         """Return the objects, by key."""
         folder = self._bucket(bucket)
-        found = (each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file())
-        for key in sorted(each for each in found if each.startswith(prefix) and each > after):
-            yield self._stored(key, folder / key)
+        for key in sorted(each for each in self._keys(folder) if each.startswith(prefix) and each > after):
+            found = self._stored(key, folder / key)
+            if found is not None:
+                yield found
 
     def remove(self, bucket: str, key: str) -> None:
         """Delete an object, and the folders that it leaves empty."""
@@ -135,18 +148,36 @@ class FolderStore:
         if digest.hexdigest() != sha256:
             raise ObjectDiffers(f"The file for {named} is not what it should be: its checksum differs.")
 
-    def _stored(self, key: str, path: Path) -> StoredObject:
+    def _keys(self, folder: Path) -> Iterator[str]:
+        """Return what is in a bucket. A folder in it that goes meanwhile, or lets nobody in, is as an empty one."""
+
+        def failed(error: OSError) -> None:
+            if str(error.filename) == str(folder) or not isinstance(error, FileNotFoundError | PermissionError):
+                raise _away(self.folder, error) from error
+
+        for place, _, files in os.walk(folder, onerror=failed):
+            for file in files:
+                yield Path(place, file).relative_to(folder).as_posix()
+
+    def _stored(self, key: str, path: Path) -> StoredObject | None:
+        """Return what is known of an object; None where no file is there, or none any more."""
         try:
             found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as error:
             raise _away(self.folder, error) from error
-        return StoredObject(key, found.st_size, found.st_mtime)
+        return StoredObject(key, found.st_size, found.st_mtime) if stat.S_ISREG(found.st_mode) else None
 
 
 def _away(folder: Path, error: OSError) -> StoreAway | StoreFull:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"The disk of {folder} is full.")
     return StoreAway(f"The folder {folder} cannot be used: {error.strerror or error}.")
+
+
+def _unreadable(bucket: str, key: str, error: OSError) -> StoreAway:
+    return StoreAway(f"The object {bucket}/{key} cannot be read: {error.strerror or error}.")
 
 
 def _sync(folder: Path) -> None:

@@ -115,6 +115,8 @@ def test_the_engine_reads_what_is_there_and_no_more_when_it_looks_again(tmp_path
     catalogue.scan()
     assert list(catalogue.folders) == ["tiny", "second"]
     assert {name: each.base_model for name, each in catalogue.loras.items()} == {"dusk": "tiny"}, "the store's word goes before the file's"
+    told = {each.name: each.fetched for each in (*catalogue.infos(), *catalogue.lora_infos())}
+    assert told == {"tiny": False, "second": True, "dusk": True}, "what came from the store is told of as such"
     catalogue.folders["second"].verify()
     cache.remove(key_of(item))
     cache.unlist(("lora", "dusk"))
