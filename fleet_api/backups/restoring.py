@@ -24,7 +24,7 @@ from fleet_api.backups.archive import Going
 from fleet_api.backups.manifest import DATABASE, BackupFailed, Manifest, damaged
 from fleet_api.backups.places import check_movable
 from fleet_api.errors import SchemaTooNew, Unavailable
-from fleet_api.kit.home import claim
+from fleet_api.kit.home import claim, give_to_owner
 
 PLAN, STAGED, BEFORE = "restore.json", ".restore", "before-restore"
 MIGRATIONS = Path(__file__).parents[1] / "migrations" / "versions"
@@ -99,7 +99,7 @@ def apply(home: Path) -> Plan | None:
         (home / PLAN).unlink()
         _sync(home)
         shutil.rmtree(home / STAGED, ignore_errors=True)
-        _give_to_owner(home, plan)
+        give_to_owner(home, [home / name for name in (*plan.items, BEFORE)])
         _forget_oldest(home / BEFORE)
     return plan
 
@@ -210,15 +210,6 @@ def _check_schema(database: Path, manifest: Manifest) -> None:
 def _undo_name(home: Path, manifest: Manifest) -> str:
     numbers = [each.name.rpartition(".")[2] for each in (home / BEFORE).glob(f"{manifest.id}.*")]
     return f"{manifest.id}.{1 + max((int(each) for each in numbers if each.isdecimal()), default=0)}"
-
-
-def _give_to_owner(home: Path, plan: Plan) -> None:
-    """Where root restores, let it be the control plane's that the data folder belongs to."""
-    owner = home.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        for name in (*plan.items, BEFORE):
-            for path in (home / name, *(home / name).rglob("*")):
-                os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _forget_oldest(folder: Path) -> None:

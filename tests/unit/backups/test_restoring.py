@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import resource
 import shutil
 import sqlite3
@@ -189,6 +190,21 @@ def test_a_link_that_leads_nowhere_is_replaced_too(home: Path) -> None:
     plan = restore(home, made.id, home)
     assert (home / "outputs" / "image_0.png").is_file()
     assert (home / "before-restore" / plan.undo / "outputs").readlink() == Path("/nowhere/at/all")
+
+
+def test_root_gives_links_away_and_not_what_they_lead_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = homes.backups(home).create(NOW, outputs=True, keys=True)
+    (home.parent / "others").write_text("another's")
+    (home / "outputs" / "linked").symlink_to(home.parent / "others")
+    (home / "outputs" / "nowhere").symlink_to("/nowhere")
+    given: dict[str, bool] = {}
+    if os.geteuid() == 0:
+        os.chown(home, 1234, 1235)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, _user, _group, follow_symlinks=True: given.update({Path(path).name: follow_symlinks}))
+    restore(home, made.id, home)
+    assert {"linked", "nowhere", "server.key", "fleet.db", "image_0.png"} <= set(given)
+    assert set(given.values()) == {False}
 
 
 def test_a_newer_schema_is_refused_and_nothing_changed(home: Path) -> None:
