@@ -15,14 +15,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from fleet_api.backups import archive, targets
-from fleet_api.backups.manifest import ARCHIVE, DATABASE, KEYS, NOTE, OUTPUTS, PLAIN, BackupFailed, Manifest, check_id, new_id
-from fleet_api.backups.targets import PART, FolderTarget, Target
+from fleet_api.backups.manifest import ARCHIVE, DATABASE, NOTE, PART, BackupFailed, Manifest, check_id, new_id
+from fleet_api.backups.sources import choose
+from fleet_api.backups.targets import FolderTarget, Target
 from fleet_api.errors import Conflict, FleetError, InvalidValue
 from fleet_api.version import __version__
 
+log = structlog.get_logger()
+
 LOCK = "backup.lock"
 STAGING = ".backup"
+MOST_LEFT_OUT = 100
+"""So many of what was left out a backup names."""
+
 Tell = Callable[[str, float], None]
 """Called with a step and how far it is in percent."""
 
@@ -65,7 +73,9 @@ class Backups:
                 manifest = Manifest(id=new_id(now), version=__version__, revision=revision, created_at=now, outputs=outputs, keys=keys)
                 part = workspace / f".{manifest.id}{ARCHIVE}{PART}"
                 tell("write the archive", 20)
-                made = archive.write(part, manifest, self._sources(staging, outputs, keys), going)
+                chosen = choose(self.home, staging / DATABASE, outputs, keys)
+                manifest.left_out = _few(chosen.left)
+                made = archive.write(part, manifest, chosen.sources, going)
                 self.target.put(part, made.id + ARCHIVE, made.sha256)
                 tell("verify it", 60)
                 try:
@@ -100,18 +110,6 @@ class Backups:
         """Verify a backup, and unpack it into a folder. Raises as :meth:`verify`."""
         with readable(f"The backup {backup_id} could not be unpacked into {folder}"):
             return self._read(targets.note(self.target, check_id(backup_id)), going, folder)
-
-    def _sources(self, staging: Path, outputs: bool, keys: bool) -> list[tuple[str, Path]]:
-        found = [(DATABASE, staging / DATABASE)]
-        for name in (*PLAIN, *(KEYS if keys else ()), *((OUTPUTS,) if outputs else ())):
-            root = self.home / name
-            paths = (
-                [root]
-                if root.is_file()
-                else sorted(each for each in root.rglob("*") if (each.is_file() or each.is_symlink()) and not _passing(each, root))
-            )
-            found += [(path.relative_to(self.home).as_posix(), path) for path in paths]
-        return found
 
     def _prune(self) -> None:
         found = targets.listed(self.target)
@@ -178,10 +176,10 @@ def readable(what: str) -> Iterator[None]:
         raise BackupFailed(f"{what}: {error.strerror or error}.") from None
 
 
-def _passing(path: Path, root: Path) -> bool:
-    """Whether a file is not there to stay: an upload under way, a lock, a part."""
-    parts = path.relative_to(root).parts
-    return any(part.startswith(".") for part in parts) or path.name == "lock" or path.suffix == PART
+def _few(left: list[str]) -> list[str]:
+    for each in left[:MOST_LEFT_OUT]:
+        log.warning("left_out_of_backup", what=each)
+    return left[:MOST_LEFT_OUT] + ([f"and {len(left) - MOST_LEFT_OUT} more"] if len(left) > MOST_LEFT_OUT else [])
 
 
 def _meaning(error: sqlite3.Error) -> str:

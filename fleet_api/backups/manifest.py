@@ -12,7 +12,7 @@ from fleet_api.errors import Conflict, InvalidValue, Unavailable
 
 FORMAT = 1
 ID = re.compile(r"fleet-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
-ARCHIVE, NOTE = ".tar.gz", ".json"
+ARCHIVE, NOTE, PART = ".tar.gz", ".json", ".part"
 MANIFEST = "manifest.json"
 
 DATABASE = "fleet.db"
@@ -44,7 +44,10 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """One backup. ``size`` and ``sha256`` are those of the archive; inside the archive itself they are not known yet."""
+    """One backup. ``size`` and ``sha256`` are those of the archive; inside the archive itself they are not known yet.
+
+    ``left_out`` says what the data folder has and the backup has not, and why.
+    """
 
     format: int = FORMAT
     id: str
@@ -53,6 +56,7 @@ class Manifest(BaseModel):
     created_at: float
     outputs: bool = False
     keys: bool = False
+    left_out: list[str] = Field(default_factory=list)
     files: list[FileEntry] = Field(default_factory=list)
     size: int = 0
     sha256: str = ""

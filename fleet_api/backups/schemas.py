@@ -27,6 +27,7 @@ class BackupView(BaseModel):
     outputs: bool
     keys: bool = Field(description="Whether it holds the vault's master keys and the authority's key in the clear")
     sha256: str
+    left_out: list[str] = Field(description="What the data folder has and the backup has not, such as linked folders, and why")
 
     @classmethod
     def of(cls, found: Manifest) -> BackupView:
@@ -34,6 +35,7 @@ class BackupView(BaseModel):
         return cls(
             id=found.id, created_at=rfc3339(found.created_at) or "", version=found.version, revision=found.revision, size=found.size,
             files=len(found.files), outputs=found.outputs, keys=found.keys, sha256=found.sha256,
+            left_out=found.left_out,
         )  # fmt: skip
 
 

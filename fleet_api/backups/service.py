@@ -112,7 +112,11 @@ class BackupService:
             work.result.update({"backup_id": backup_id, "applied": False})
             work.tell("done", f"{backup_id} is verified and unpacked: stop and start the control plane to restore it.")
             return
-        work.result.update({"backup_id": made.id, "size": made.size, "files": len(made.files), "sha256": made.sha256})
+        work.result.update(
+            {"backup_id": made.id, "size": made.size, "files": len(made.files), "sha256": made.sha256, "left_out": made.left_out}
+        )
+        for left in made.left_out:
+            work.tell("note", f"Left out: {left}.")
         work.tell("done", f"{made.id}: {len(made.files)} files, {made.size} bytes, every byte read back.")
 
 

@@ -16,10 +16,9 @@ from pydantic import ValidationError
 
 from fleet_api.adapters.object_store.types import ObjectMissing, ObjectStore
 from fleet_api.backups.archive import chunks_of
-from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, Manifest, damaged
+from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, PART, Manifest, damaged
 from fleet_api.errors import InvalidValue, NotFound
 
-PART = ".part"
 LARGEST_NOTE = 512 * 1024 * 1024
 
 

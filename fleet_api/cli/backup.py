@@ -49,6 +49,8 @@ def create(
         print_json(BackupView.of(made).model_dump())
         return
     say(f"{made.id}: {len(made.files)} files, {made.size} bytes, every byte read back")
+    for left in made.left_out:
+        say(f"Left out: {left}")
     if not with_keys:
         say(f"It opens no secret: keep a copy of {settings.home / 'vault'} and {settings.home / 'tls'} in another place.")
 

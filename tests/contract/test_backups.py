@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from fleet_api.app import create_app
 from fleet_api.backups import archive, restoring
 from fleet_api.backups.manifest import Manifest
+from fleet_api.backups.sources import Source
 from fleet_api.settings import Settings
 from tests.support import homes
 from tests.support.client import client_of
@@ -177,7 +178,7 @@ def test_the_command_keeps_them_in_a_store_too(tmp_path: Path, monkeypatch: pyte
 def test_a_backup_that_is_cancelled_leaves_nothing(api: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     real = archive.write
 
-    def slowly(path: Path, manifest: Manifest, sources: list[tuple[str, Path]], going: archive.Going) -> Manifest:
+    def slowly(path: Path, manifest: Manifest, sources: list[Source], going: archive.Going) -> Manifest:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             going()

@@ -83,6 +83,43 @@ def test_what_opens_the_vault_only_by_name_and_to_a_folder(home: Path, tmp_path:
         Backups(home, StoreTarget(server.store(), "fleet-backups", ""), 3).create(NOW, keys=True)
 
 
+def test_a_linked_file_is_stored_and_a_linked_folder_left_out(home: Path, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    away.mkdir()
+    (home / "fleet.toml").rename(away / "fleet.toml")
+    (home / "fleet.toml").symlink_to("../away/fleet.toml")
+    (away / "large.png").write_bytes(b"a picture")
+    outputs = home / "outputs"
+    for name, to in (("linked.png", away / "large.png"), ("same.png", "image_0.png"), ("comfyui", away), ("broken", away / "nope"),
+                     ("loop", outputs / "loop"), ("key", home / "vault" / "current")):  # fmt: skip
+        (outputs / name).symlink_to(to)
+    found = homes.backups(home)
+    made = found.create(NOW, outputs=True)
+    assert found.verify(made.id).left_out == made.left_out
+    assert [each.split(":")[0] for each in made.left_out] == ["outputs/broken", "outputs/comfyui", "outputs/key", "outputs/loop"]
+    assert f"outputs/comfyui: it is a link to {away}, which is no file that can be read" in made.left_out
+    assert "outputs/key: it is a link to a key" in made.left_out
+    (tmp_path / "unpacked").mkdir()
+    found.unpack(made.id, tmp_path / "unpacked")
+    assert (tmp_path / "unpacked" / "fleet.toml").read_text() == "keep_jobs = 5\n"
+    assert not (tmp_path / "unpacked" / "fleet.toml").is_symlink()
+    assert (tmp_path / "unpacked" / "outputs" / "linked.png").read_bytes() == b"a picture"
+    assert (tmp_path / "unpacked" / "outputs" / "same.png").readlink() == Path("image_0.png")
+    assert "outputs/key" in [each.path for each in found.create(NOW + 1, outputs=True, keys=True).files]
+
+
+def test_a_name_that_is_no_text_is_left_out(home: Path) -> None:
+    (home / "outputs" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    (home / "outputs" / "link").symlink_to(os.fsdecode(b"caf\xe9.png"))
+    found = homes.backups(home)
+    made = found.create(NOW, outputs=True)
+    assert found.all() == [made]
+    assert made.left_out == ["outputs/caf\\xe9.png: its name is not UTF-8", "outputs/link: its name is not UTF-8"]
+    for number in range(150):
+        (home / "outputs" / os.fsdecode(b"\xff%d.png" % number)).write_bytes(b"x")
+    assert found.create(NOW + 1, outputs=True).left_out[-1] == "and 52 more"
+
+
 @pytest.mark.parametrize("at", [0.02, 0.3, 0.5, 0.8, 0.99])
 def test_one_byte_changed_anywhere_is_seen(home: Path, at: float) -> None:
     found = homes.backups(home)
