@@ -15,16 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import structlog
-
 from fleet_api.backups import archive, targets
 from fleet_api.backups.manifest import ARCHIVE, DATABASE, NOTE, PART, BackupFailed, Manifest, check_id, new_id
 from fleet_api.backups.sources import choose
 from fleet_api.backups.targets import FolderTarget, Target
 from fleet_api.errors import Conflict, FleetError, InvalidValue
 from fleet_api.version import __version__
-
-log = structlog.get_logger()
 
 LOCK = "backup.lock"
 STAGING = ".backup"
@@ -177,8 +173,6 @@ def readable(what: str) -> Iterator[None]:
 
 
 def _few(left: list[str]) -> list[str]:
-    for each in left[:MOST_LEFT_OUT]:
-        log.warning("left_out_of_backup", what=each)
     return left[:MOST_LEFT_OUT] + ([f"and {len(left) - MOST_LEFT_OUT} more"] if len(left) > MOST_LEFT_OUT else [])
 
 

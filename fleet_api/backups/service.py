@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import structlog
+
 from fleet_api.adapters.object_store.types import ObjectStore
 from fleet_api.backups import restoring, targets
 from fleet_api.backups.making import Backups
@@ -22,6 +24,7 @@ from fleet_api.operations.work import OperationFailed, Work
 from fleet_api.settings import Settings
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 BACKUP, VERIFY, RESTORE = "backup", "backup_verify", "backup_restore"
 FOLDER = "backups"
@@ -116,6 +119,7 @@ class BackupService:
             {"backup_id": made.id, "size": made.size, "files": len(made.files), "sha256": made.sha256, "left_out": made.left_out}
         )
         for left in made.left_out:
+            log.warning("left_out_of_backup", backup=made.id, what=left)
             work.tell("note", f"Left out: {left}.")
         work.tell("done", f"{made.id}: {len(made.files)} files, {made.size} bytes, every byte read back.")
 

@@ -12,12 +12,15 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import structlog
 from pydantic import ValidationError
 
-from fleet_api.adapters.object_store.types import ObjectMissing, ObjectStore
+from fleet_api.adapters.object_store.types import ObjectDiffers, ObjectMissing, ObjectStore
 from fleet_api.backups.archive import chunks_of
-from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, PART, Manifest, damaged
+from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, PART, BackupDamaged, Manifest, damaged
 from fleet_api.errors import InvalidValue, NotFound
+
+log = structlog.get_logger()
 
 LARGEST_NOTE = 512 * 1024 * 1024
 
@@ -133,7 +136,7 @@ def split(text: str) -> tuple[str, str]:
 
 
 def listed(target: Target) -> list[Manifest]:
-    """Return every whole backup, newest first."""
+    """Return every whole backup, newest first. One whose note cannot be read is left out, and stays where it is."""
     names = set(target.names())
     ids = sorted((name.removesuffix(NOTE) for name in names if name.endswith(NOTE)), reverse=True)
     found = []
@@ -141,8 +144,10 @@ def listed(target: Target) -> list[Manifest]:
         if ID.fullmatch(each) and each + ARCHIVE in names:
             try:
                 found.append(note(target, each))
-            except (ObjectMissing, NotFound):  # removed meanwhile
+            except NotFound:  # removed meanwhile
                 continue
+            except (BackupDamaged, ObjectDiffers, OSError) as error:
+                log.warning("backup_not_listed", backup=each, target=target.name, error=str(error))
     return found
 
 

@@ -128,7 +128,9 @@ def _with(settings: Settings, target: str | None, work: Callable[[Backups], T]) 
     from fleet_api.backups.making import Backups
     from fleet_api.backups.service import target_of
     from fleet_api.backups.targets import check_target
+    from fleet_api.logs import configure
 
+    configure("warning")
     with explained():
         if target is not None:
             settings = settings.model_copy(

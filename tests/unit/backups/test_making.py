@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import os
 import resource
 import sqlite3
@@ -11,14 +13,16 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from fleet_api.backups import targets
 from fleet_api.backups.making import Backups
 from fleet_api.backups.manifest import ARCHIVE, NOTE, BackupDamaged, BackupFailed
-from fleet_api.backups.targets import StoreTarget
+from fleet_api.backups.targets import FolderTarget, StoreTarget
 from fleet_api.errors import Conflict, InvalidValue, NotFound
 from tests.support import homes
 from tests.support.s3 import S3Server
@@ -149,7 +153,36 @@ def test_a_cut_off_archive_and_a_changed_note_are_seen(home: Path) -> None:
         found.verify(made.id)
     note.write_text("{}")
     with pytest.raises(BackupDamaged, match="its note cannot be read"):
-        found.all()
+        found.verify(made.id)
+
+
+def test_a_note_that_cannot_be_read_hinders_no_other(backups: Backups, tmp_path: Path) -> None:
+    made = [backups.create(NOW + number) for number in range(2)]
+    for number, text in enumerate(("{}", "", "no JSON", made[0].model_dump_json(), "[1]")):
+        other = f"fleet-2026010{number + 2}T000000Z-0000"
+        for ending, content in ((ARCHIVE, "x"), (NOTE, text)):
+            (tmp_path / "put").write_text(content)
+            backups.target.put(tmp_path / "put", other + ending, hashlib.sha256(content.encode()).hexdigest())
+    with structlog.testing.capture_logs() as logs:
+        assert backups.all() == made[::-1]
+    assert [(each["event"], each["log_level"]) for each in logs] == [("backup_not_listed", "warning")] * 5
+    more = [backups.create(NOW + number) for number in range(2, 5)]
+    assert backups.all() == more[::-1]
+    assert "fleet-20260102T000000Z-0000" + ARCHIVE in backups.target.names(), "nobody knows what it is, so it stays"
+
+
+def test_a_note_that_may_not_be_read_hinders_no_other(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = homes.backups(home)
+    made = [found.create(NOW + number) for number in range(2)]
+    real = FolderTarget.open
+
+    def refused(self: FolderTarget, name: str) -> AbstractContextManager[Iterator[bytes]]:
+        if name == made[1].id + NOTE:
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+        return real(self, name)
+
+    monkeypatch.setattr(FolderTarget, "open", refused)
+    assert found.all() == made[:1]
 
 
 def test_the_database_is_one_commit_of_it_while_others_write(home: Path, tmp_path: Path) -> None:
