@@ -66,6 +66,7 @@ class Backups:
                 tell("copy the database", 5)
                 revision = copy_database(self.home / DATABASE, staging / DATABASE, going)
                 workspace = self.target.workspace(staging)
+                targets.remove_unlisted(self.target)
                 manifest = Manifest(id=new_id(now), version=__version__, revision=revision, created_at=now, outputs=outputs, keys=keys)
                 part = workspace / f".{manifest.id}{ARCHIVE}{PART}"
                 tell("write the archive", 20)

@@ -151,6 +151,17 @@ def listed(target: Target) -> list[Manifest]:
     return found
 
 
+def remove_unlisted(target: Target) -> list[str]:
+    """Remove archives without a note, which a run that was killed left; return their names. Only while no other run is at work."""
+    names = set(target.names())
+    ids = [name.removesuffix(ARCHIVE) for name in names if name.endswith(ARCHIVE)]
+    left = sorted(each + ARCHIVE for each in ids if ID.fullmatch(each) and each + NOTE not in names)
+    for name in left:
+        target.remove(name)
+        log.warning("unlisted_archive_removed", archive=name, target=target.name)
+    return left
+
+
 def note(target: Target, backup_id: str) -> Manifest:
     """Return what was noted of a backup. Raises NotFound, and BackupDamaged for a note that cannot be read."""
     data = b""

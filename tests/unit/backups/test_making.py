@@ -156,6 +156,17 @@ def test_a_cut_off_archive_and_a_changed_note_are_seen(home: Path) -> None:
         found.verify(made.id)
 
 
+def test_what_a_killed_run_left_is_removed_by_the_next(backups: Backups, tmp_path: Path) -> None:
+    made = backups.create(NOW)
+    others = ["fleet-20260102T000000Z-0000.tar.gz.txt", "mine.tar.gz", "fleet-2026.tar.gz"]
+    for name in ["fleet-20260102T000000Z-0000.tar.gz", "fleet-20270102T000000Z-ffff.tar.gz", *others]:
+        (tmp_path / "put").write_text("half")
+        backups.target.put(tmp_path / "put", name, hashlib.sha256(b"half").hexdigest())
+    assert backups.all() == [made]
+    more = backups.create(NOW + 1)
+    assert set(backups.target.names()) == {made.id + ARCHIVE, made.id + NOTE, more.id + ARCHIVE, more.id + NOTE, *others}
+
+
 def test_a_note_that_cannot_be_read_hinders_no_other(backups: Backups, tmp_path: Path) -> None:
     made = [backups.create(NOW + number) for number in range(2)]
     for number, text in enumerate(("{}", "", "no JSON", made[0].model_dump_json(), "[1]")):
