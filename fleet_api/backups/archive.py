@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from fleet_api.backups.manifest import FORMAT, MANIFEST, ROOTS, BackupFailed, FileEntry, Manifest, damaged
+from fleet_api.backups.manifest import FORMAT, MANIFEST, ROOTS, BackupFailed, FileEntry, Manifest, Noted, damaged
 from fleet_api.backups.sources import Source, stays_inside
 
 CHUNK = 1024 * 1024
@@ -40,6 +40,7 @@ def write(path: Path, manifest: Manifest, sources: list[Source], going: Going) -
                     continue
                 with file:
                     manifest.files.append(_add(tar, source.name, file, going))
+            manifest.count = len(manifest.files)
             text = manifest.model_dump_json().encode()
             about = tarfile.TarInfo(MANIFEST)
             about.size, about.mode, about.mtime = len(text), 0o600, int(manifest.created_at)
@@ -49,7 +50,7 @@ def write(path: Path, manifest: Manifest, sources: list[Source], going: Going) -
     return manifest.model_copy(update={"size": counted.size, "sha256": counted.digest.hexdigest()})
 
 
-def read(chunks: Iterator[bytes], expected: Manifest | None, name: str, going: Going, folder: Path | None = None) -> Manifest:
+def read(chunks: Iterator[bytes], expected: Noted | None, name: str, going: Going, folder: Path | None = None) -> Manifest:
     """Read every byte of an archive and check it; with a ``folder``, unpack it there. Raises BackupDamaged, and OSError of the folder.
 
     ``expected`` is what was noted beside the archive; without one the archive is judged by its own manifest.
@@ -84,7 +85,7 @@ def read(chunks: Iterator[bytes], expected: Manifest | None, name: str, going: G
     if expected is not None:
         if (source.size, source.digest.hexdigest()) != (expected.size, expected.sha256):
             raise damaged(name, "its checksum is another one")
-        if manifest.model_copy(update={"size": expected.size, "sha256": expected.sha256}) != expected:
+        if manifest.noted().model_copy(update={"size": expected.size, "sha256": expected.sha256}) != expected:
             raise damaged(name, "its manifest is another one than the note beside it")
     return manifest.model_copy(update={"size": source.size, "sha256": source.digest.hexdigest()})
 

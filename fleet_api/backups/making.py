@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fleet_api.backups import archive, targets
-from fleet_api.backups.manifest import ARCHIVE, DATABASE, NOTE, PART, BackupFailed, Manifest, check_id, new_id
+from fleet_api.backups.manifest import ARCHIVE, DATABASE, NOTE, PART, BackupFailed, Manifest, Noted, check_id, new_id
 from fleet_api.backups.sources import choose
 from fleet_api.backups.targets import FolderTarget, Target
 from fleet_api.errors import Conflict, FleetError, InvalidValue
@@ -76,11 +76,11 @@ class Backups:
                 self.target.put(part, made.id + ARCHIVE, made.sha256)
                 tell("verify it", 60)
                 try:
-                    self._read(made, going)
+                    self._read(made.noted(), going)
                 except BaseException:
                     self.target.remove(made.id + ARCHIVE)
                     raise
-                targets.put_note(self.target, workspace, made)
+                targets.put_note(self.target, workspace, made.noted())
             finally:
                 if part is not None:
                     part.unlink(missing_ok=True)
@@ -89,7 +89,7 @@ class Backups:
             self._prune()
             return made
 
-    def all(self) -> list[Manifest]:
+    def all(self) -> list[Noted]:
         """Return every backup, newest first. Raises BackupFailed."""
         with readable(f"The backups in {self.target.name} cannot be read"):
             return targets.listed(self.target)
@@ -99,7 +99,7 @@ class Backups:
         with readable(f"The backup {backup_id} cannot be read"):
             return self._read(targets.note(self.target, check_id(backup_id)), going)
 
-    def _read(self, noted: Manifest, going: archive.Going, folder: Path | None = None) -> Manifest:
+    def _read(self, noted: Noted, going: archive.Going, folder: Path | None = None) -> Manifest:
         with self.target.open(noted.id + ARCHIVE) as chunks:
             return archive.read(chunks, noted, noted.id, going, folder)
 

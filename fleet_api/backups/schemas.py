@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from fleet_api.backups.manifest import Manifest
+from fleet_api.backups.manifest import Noted
 from fleet_api.kit.clock import rfc3339
 from fleet_api.kit.fields import RequestBody
 
@@ -30,11 +30,11 @@ class BackupView(BaseModel):
     left_out: list[str] = Field(description="What the data folder has and the backup has not, such as linked folders, and why")
 
     @classmethod
-    def of(cls, found: Manifest) -> BackupView:
+    def of(cls, found: Noted) -> BackupView:
         """Return a backup as callers see it."""
         return cls(
             id=found.id, created_at=rfc3339(found.created_at) or "", version=found.version, revision=found.revision, size=found.size,
-            files=len(found.files), outputs=found.outputs, keys=found.keys, sha256=found.sha256,
+            files=found.count, outputs=found.outputs, keys=found.keys, sha256=found.sha256,
             left_out=found.left_out,
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ import structlog
 from fleet_api.adapters.object_store.types import ObjectStore
 from fleet_api.backups import restoring, targets
 from fleet_api.backups.making import Backups
-from fleet_api.backups.manifest import Manifest, check_id
+from fleet_api.backups.manifest import Noted, check_id
 from fleet_api.backups.targets import FolderTarget, StoreTarget, Target
 from fleet_api.errors import FleetError
 from fleet_api.kit.clock import Clock
@@ -65,7 +65,7 @@ class BackupService:
         for kind in (BACKUP, VERIFY, RESTORE):
             operations.kinds.add(BackupKind(kind, self))
 
-    async def all(self) -> tuple[list[Manifest], str, str | None]:
+    async def all(self) -> tuple[list[Noted], str, str | None]:
         """Return every backup, newest first, where they are, and which one waits to be restored. Raises Unavailable."""
         backups = await self.backups()
         plan = await asyncio.to_thread(restoring.waiting, self._settings.home)
@@ -115,13 +115,11 @@ class BackupService:
             work.result.update({"backup_id": backup_id, "applied": False})
             work.tell("done", f"{backup_id} is verified and unpacked: stop and start the control plane to restore it.")
             return
-        work.result.update(
-            {"backup_id": made.id, "size": made.size, "files": len(made.files), "sha256": made.sha256, "left_out": made.left_out}
-        )
+        work.result.update({"backup_id": made.id, "size": made.size, "files": made.count, "sha256": made.sha256, "left_out": made.left_out})
         for left in made.left_out:
             log.warning("left_out_of_backup", backup=made.id, what=left)
             work.tell("note", f"Left out: {left}.")
-        work.tell("done", f"{made.id}: {len(made.files)} files, {made.size} bytes, every byte read back.")
+        work.tell("done", f"{made.id}: {made.count} files, {made.size} bytes, every byte read back.")
 
 
 class BackupKind:

@@ -17,12 +17,12 @@ from pydantic import ValidationError
 
 from fleet_api.adapters.object_store.types import ObjectDiffers, ObjectMissing, ObjectStore
 from fleet_api.backups.archive import chunks_of
-from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, PART, BackupDamaged, Manifest, damaged
+from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, PART, BackupDamaged, Noted, damaged
 from fleet_api.errors import InvalidValue, NotFound
 
 log = structlog.get_logger()
 
-LARGEST_NOTE = 512 * 1024 * 1024
+LARGEST_NOTE = 64 * 1024 * 1024
 
 
 class Target(Protocol):
@@ -135,7 +135,7 @@ def split(text: str) -> tuple[str, str]:
     return bucket, prefix
 
 
-def listed(target: Target) -> list[Manifest]:
+def listed(target: Target) -> list[Noted]:
     """Return every whole backup, newest first. One whose note cannot be read is left out, and stays where it is."""
     names = set(target.names())
     ids = sorted((name.removesuffix(NOTE) for name in names if name.endswith(NOTE)), reverse=True)
@@ -162,7 +162,7 @@ def remove_unlisted(target: Target) -> list[str]:
     return left
 
 
-def note(target: Target, backup_id: str) -> Manifest:
+def note(target: Target, backup_id: str) -> Noted:
     """Return what was noted of a backup. Raises NotFound, and BackupDamaged for a note that cannot be read."""
     data = b""
     try:
@@ -174,7 +174,7 @@ def note(target: Target, backup_id: str) -> Manifest:
     except (ObjectMissing, NotFound):
         raise NotFound(f"There is no backup {backup_id} in {target.name}; 'fleet backup list' shows them.") from None
     try:
-        found = Manifest.model_validate_json(data)
+        found = Noted.model_validate_json(data)
     except ValidationError:
         raise damaged(backup_id, "its note cannot be read") from None
     if found.id != backup_id:
@@ -182,15 +182,15 @@ def note(target: Target, backup_id: str) -> Manifest:
     return found
 
 
-def put_note(target: Target, workspace: Path, manifest: Manifest) -> None:
+def put_note(target: Target, workspace: Path, noted: Noted) -> None:
     """Write the note: with it the backup is there."""
-    part = workspace / f".{manifest.id}{NOTE}{PART}"
-    data = manifest.model_dump_json().encode()
+    part = workspace / f".{noted.id}{NOTE}{PART}"
+    data = noted.model_dump_json().encode()
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    target.put(part, manifest.id + NOTE, hashlib.sha256(data).hexdigest())
+    target.put(part, noted.id + NOTE, hashlib.sha256(data).hexdigest())
 
 
 def check_target(text: str) -> str:

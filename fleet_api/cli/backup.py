@@ -48,7 +48,7 @@ def create(
     if as_json:
         print_json(BackupView.of(made).model_dump())
         return
-    say(f"{made.id}: {len(made.files)} files, {made.size} bytes, every byte read back")
+    say(f"{made.id}: {made.count} files, {made.size} bytes, every byte read back")
     for left in made.left_out:
         say(f"Left out: {left}")
     if not with_keys:
@@ -77,7 +77,7 @@ def verify(backup_id: Id, target: Where = None, home: Home = None, as_json: Json
     from fleet_api.backups.schemas import BackupView
 
     found = _with(settings_of(home), target, lambda backups: backups.verify(backup_id))
-    print_json(BackupView.of(found).model_dump()) if as_json else say(f"{found.id}: whole, {len(found.files)} files, {found.size} bytes")
+    print_json(BackupView.of(found).model_dump()) if as_json else say(f"{found.id}: whole, {found.count} files, {found.size} bytes")
 
 
 @app.command(

@@ -55,7 +55,7 @@ def test_made_listed_verified(backups: Backups) -> None:
     made = backups.create(NOW)
     assert made.id.startswith("fleet-20260101T000000Z-")
     assert [each.path for each in made.files] == ["fleet.db", "fleet.toml", "storage/store.json"]
-    assert backups.all() == [made]
+    assert backups.all() == [made.noted()]
     assert backups.verify(made.id) == made
     with pytest.raises(NotFound, match="There is no backup fleet-20260101T000000Z-ffff in"):
         backups.verify("fleet-20260101T000000Z-ffff")
@@ -117,7 +117,7 @@ def test_a_name_that_is_no_text_is_left_out(home: Path) -> None:
     (home / "outputs" / "link").symlink_to(os.fsdecode(b"caf\xe9.png"))
     found = homes.backups(home)
     made = found.create(NOW, outputs=True)
-    assert found.all() == [made]
+    assert found.all() == [made.noted()]
     assert made.left_out == ["outputs/caf\\xe9.png: its name is not UTF-8", "outputs/link: its name is not UTF-8"]
     for number in range(150):
         (home / "outputs" / os.fsdecode(b"\xff%d.png" % number)).write_bytes(b"x")
@@ -156,13 +156,34 @@ def test_a_cut_off_archive_and_a_changed_note_are_seen(home: Path) -> None:
         found.verify(made.id)
 
 
+def test_a_note_does_not_grow_with_the_files(home: Path) -> None:
+    found = homes.backups(home)
+    few = found.create(NOW, outputs=True)
+    for number in range(500):
+        (home / "outputs" / f"image_small{number}.png").write_bytes(b"x")
+    many = found.create(NOW + 1, outputs=True)
+    sizes = [(home / "backups" / f"{each.id}{NOTE}").stat().st_size for each in (few, many)]
+    assert sizes[1] - sizes[0] < 20
+    assert [each.count for each in found.all()] == [few.count + 500, few.count]
+    assert not any(hasattr(each, "files") for each in found.all())
+    assert found.verify(many.id) == many
+
+
+def test_a_note_that_names_the_files_is_read_too(home: Path) -> None:
+    found = homes.backups(home)
+    made = found.create(NOW, outputs=True)
+    (home / "backups" / f"{made.id}{NOTE}").write_text(made.model_dump_json(exclude={"count", "left_out"}))
+    assert found.all() == [made.noted()]
+    assert found.verify(made.id) == made
+
+
 def test_what_a_killed_run_left_is_removed_by_the_next(backups: Backups, tmp_path: Path) -> None:
     made = backups.create(NOW)
     others = ["fleet-20260102T000000Z-0000.tar.gz.txt", "mine.tar.gz", "fleet-2026.tar.gz"]
     for name in ["fleet-20260102T000000Z-0000.tar.gz", "fleet-20270102T000000Z-ffff.tar.gz", *others]:
         (tmp_path / "put").write_text("half")
         backups.target.put(tmp_path / "put", name, hashlib.sha256(b"half").hexdigest())
-    assert backups.all() == [made]
+    assert backups.all() == [made.noted()]
     more = backups.create(NOW + 1)
     assert set(backups.target.names()) == {made.id + ARCHIVE, made.id + NOTE, more.id + ARCHIVE, more.id + NOTE, *others}
 
@@ -175,10 +196,10 @@ def test_a_note_that_cannot_be_read_hinders_no_other(backups: Backups, tmp_path:
             (tmp_path / "put").write_text(content)
             backups.target.put(tmp_path / "put", other + ending, hashlib.sha256(content.encode()).hexdigest())
     with structlog.testing.capture_logs() as logs:
-        assert backups.all() == made[::-1]
+        assert backups.all() == [each.noted() for each in made[::-1]]
     assert [(each["event"], each["log_level"]) for each in logs] == [("backup_not_listed", "warning")] * 5
     more = [backups.create(NOW + number) for number in range(2, 5)]
-    assert backups.all() == more[::-1]
+    assert backups.all() == [each.noted() for each in more[::-1]]
     assert "fleet-20260102T000000Z-0000" + ARCHIVE in backups.target.names(), "nobody knows what it is, so it stays"
 
 
@@ -193,7 +214,7 @@ def test_a_note_that_may_not_be_read_hinders_no_other(home: Path, monkeypatch: p
         return real(self, name)
 
     monkeypatch.setattr(FolderTarget, "open", refused)
-    assert found.all() == made[:1]
+    assert found.all() == [made[0].noted()]
 
 
 def test_the_database_is_one_commit_of_it_while_others_write(home: Path, tmp_path: Path) -> None:
@@ -254,7 +275,7 @@ def test_a_full_disk_leaves_nothing_and_what_was_there(home: Path) -> None:
     )  # fmt: skip
     assert "BackupFailed" in done.stderr, done.stderr[-1500:]
     assert "the disk is full. Free some space and try again." in done.stderr
-    assert found.all() == [before]
+    assert found.all() == [before.noted()]
     assert sorted(path.name for path in (home / "backups").iterdir()) == [f"{before.id}{NOTE}", f"{before.id}{ARCHIVE}"]
     assert not (home / ".backup").exists()
 
