@@ -23,11 +23,12 @@ from fleet_api.backups import making
 from fleet_api.backups.archive import Going
 from fleet_api.backups.manifest import DATABASE, BackupFailed, Manifest, damaged
 from fleet_api.backups.places import check_movable
-from fleet_api.errors import SchemaTooNew, Unavailable
+from fleet_api.errors import NotFound, SchemaTooNew, Unavailable
 from fleet_api.kit.home import claim, give_to_owner
 
 PLAN, STAGED, BEFORE = "restore.json", ".restore", "before-restore"
 MIGRATIONS = Path(__file__).parents[1] / "migrations" / "versions"
+NONE_WAITS = "No restore waits; 'fleet backup list' shows the backups."
 KEPT = 3
 """Folders of what was there before a restore that stay; older ones go."""
 
@@ -81,12 +82,21 @@ def waiting(home: Path) -> Plan | None:
 def apply(home: Path) -> Plan | None:
     """Apply the restore that waits, or finish one that was cut off; return it. Only with the control plane stopped.
 
-    Raises BackupFailed where a file cannot be moved: what was moved before is back in its place then, and another try begins anew.
+    Raises:
+        Conflict: a backup is made meanwhile.
+        BackupFailed: a file cannot be moved. What was moved before is back in its place then, and another try begins anew.
     """
-    plan = waiting(home)
-    if plan is None:
+    if waiting(home) is None:
         shutil.rmtree(home / STAGED, ignore_errors=True)
         return None
+    with making.working(home):
+        plan = waiting(home)
+        if plan is not None:  # else it was cancelled just now
+            _apply(home, plan)
+    return plan
+
+
+def _apply(home: Path, plan: Plan) -> None:
     with making.readable(f"The restore of {plan.backup_id} could not be finished"):
         undo = home / BEFORE / plan.undo
         undo.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,7 +111,6 @@ def apply(home: Path) -> Plan | None:
         shutil.rmtree(home / STAGED, ignore_errors=True)
         give_to_owner(home, [home / name for name in (*plan.items, BEFORE)])
         _forget_oldest(home / BEFORE)
-    return plan
 
 
 def _replaced(name: str) -> tuple[str, ...]:
@@ -160,13 +169,24 @@ def told(home: Path, plan: Plan) -> str:
     return text
 
 
-def cancel(home: Path) -> Plan | None:
-    """Forget a restore that waits. Raises Conflict while a backup is made, Unavailable for one that was cut off in its midst."""
-    with making.working(home):
+def cancel(home: Path) -> Plan:
+    """Forget the restore that waits, and return it.
+
+    Raises:
+        NotFound: none waits.
+        Conflict: a backup is made or restored meanwhile.
+        Unavailable: it was begun, and cut off in its midst.
+    """
+    if not home.is_dir():
+        raise NotFound(NONE_WAITS)
+    with making.working(home), making.readable("The restore could not be forgotten"):
         plan = waiting(home)
-        if plan is not None and _begun(home):
+        if plan is None:
+            raise NotFound(NONE_WAITS)
+        if _begun(home):
             raise Unavailable("The restore was begun and cut off; start the control plane once, which finishes it.")
         (home / PLAN).unlink(missing_ok=True)
+        _sync(home)
         shutil.rmtree(home / STAGED, ignore_errors=True)
         return plan
 

@@ -39,6 +39,12 @@ class BackupView(BaseModel):
         )  # fmt: skip
 
 
+class CancelledRestore(BaseModel):
+    """The restore that is no longer waiting."""
+
+    backup_id: str = Field(examples=["fleet-20260101T033000Z-9f2c"])
+
+
 class BackupList(BaseModel):
     """The backups of the target, newest first. ``waiting`` is the one that the next start restores."""
 

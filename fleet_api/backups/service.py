@@ -78,6 +78,10 @@ class BackupService:
             await asyncio.to_thread(targets.note, target, check_id(backup_id))
         return await self._operations.submit(kind, request, caller=caller)
 
+    async def cancel_restore(self) -> str:
+        """Forget the restore that waits; return its backup's id. Raises NotFound where none waits, Conflict, Unavailable."""
+        return (await asyncio.to_thread(restoring.cancel, self._settings.home)).backup_id
+
     async def backups(self) -> Backups:
         """Return the backups at the target that is set."""
         settings = self._settings

@@ -110,6 +110,19 @@ def restore(
     say(restoring.told(settings.home, plan))
 
 
+@app.command("cancel", epilog="Example: fleet backup cancel")
+def cancel(home: Home = None, as_json: Json = False) -> None:
+    """Take back a restore that the control plane's next start would put in place; nothing else changes."""
+    from fleet_api.backups import restoring
+
+    with explained():
+        plan = restoring.cancel(settings_of(home).home)
+    if as_json:
+        print_json({"backup_id": plan.backup_id})
+        return
+    say(f"{plan.backup_id} is not restored; the data folder stays as it is.")
+
+
 def _from_archive(path: Path) -> Callable[[Path, Callable[[], None]], Manifest]:
     from fleet_api.backups import archive
     from fleet_api.errors import NotFound

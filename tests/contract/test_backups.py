@@ -59,6 +59,26 @@ def test_made_verified_and_restored_at_the_next_start(api: TestClient, settings:
     api.__enter__()
 
 
+def test_a_restore_that_waits_is_taken_back(api: TestClient, settings: Settings) -> None:
+    answer = api.delete("/api/backups/restore")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "No restore waits; 'fleet backup list' shows the backups.")
+    backup_id = ended(api, api.post("/api/backups"))["result"]["backup_id"]
+    for _ in range(2):
+        ended(api, api.post(f"/api/backups/{backup_id}/restore"))
+        assert api.get("/api/backups").json()["waiting"] == backup_id
+        answer = api.delete("/api/backups/restore")
+        assert (answer.status_code, answer.json()) == (200, {"backup_id": backup_id})
+        assert api.get("/api/backups").json()["waiting"] is None
+        assert not (settings.home / ".restore").exists()
+    assert restoring.at_start(settings.home) is None
+    ended(api, api.post(f"/api/backups/{backup_id}/restore"))
+    assert f"{backup_id} is not restored" in fleet(settings.home, "backup", "cancel"), "the command does it while the API runs"
+    assert "No restore waits" in fleet(settings.home, "backup", "cancel", code=4)
+    assert "No restore waits" in fleet(settings.home / "none", "backup", "cancel", code=4)
+    assert not (settings.home / "none").exists()
+    assert api.get("/api/backups").json()["waiting"] is None
+
+
 def test_what_is_not_there_or_damaged_is_said(api: TestClient, settings: Settings) -> None:
     for verb in ("verify", "restore"):
         answer = api.post(f"/api/backups/fleet-20260101T000000Z-0000/{verb}")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fleet_api.backups import archive, places, restoring
+from fleet_api.backups import archive, making, places, restoring
 from fleet_api.backups.manifest import ARCHIVE, BackupDamaged, BackupFailed, FileEntry, Manifest
 from fleet_api.backups.restoring import Plan
 from fleet_api.errors import Conflict, NotFound, SchemaTooNew
@@ -175,7 +175,7 @@ def test_a_rename_that_fails_for_good_is_put_back_and_can_be_cancelled(home: Pat
             assert {name: what for name, what in homes.tree(home).items() if not name.startswith((".restore", "restore.json"))} == before
             assert (home / "fleet.db-wal").exists()
             assert not (home / "before-restore").exists()
-        assert restoring.cancel(home) is not None
+        assert restoring.cancel(home).backup_id == made.id
         assert homes.tree(home) == before
     monkeypatch.undo()
     holder.close()
@@ -253,13 +253,23 @@ def test_a_full_disk_leaves_what_was_there(home: Path) -> None:
     assert restoring.waiting(home) is None
 
 
+def test_nothing_is_exchanged_while_a_backup_is_made(home: Path) -> None:
+    made = homes.backups(home).create(NOW)
+    found = homes.backups(home)
+    restoring.stage(home, lambda folder, going: found.unpack(made.id, folder, going))
+    with making.working(home), pytest.raises(Conflict, match="made or restored already"):
+        restoring.at_start(home)
+    assert restoring.at_start(home) is not None
+
+
 def test_one_that_waits_is_forgotten_when_asked(home: Path) -> None:
     made = homes.backups(home).create(NOW)
     found = homes.backups(home)
     restoring.stage(home, lambda folder, going: found.unpack(made.id, folder, going))
     assert restoring.waiting(home) is not None
-    cancelled = restoring.cancel(home)
-    assert cancelled is not None
+    assert restoring.cancel(home).backup_id == made.id
+    with pytest.raises(NotFound, match="No restore waits"):
+        restoring.cancel(home)
     assert (restoring.waiting(home), restoring.apply(home)) == (None, None)
 
 
