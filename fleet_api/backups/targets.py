@@ -19,6 +19,7 @@ from fleet_api.adapters.object_store.types import ObjectDiffers, ObjectMissing, 
 from fleet_api.backups.archive import chunks_of
 from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, PART, BackupDamaged, Noted, damaged
 from fleet_api.errors import InvalidValue, NotFound
+from fleet_api.storage.buckets import is_fleets
 
 log = structlog.get_logger()
 
@@ -199,6 +200,8 @@ def check_target(text: str) -> str:
         bucket, _ = split(text)
         if not bucket:
             raise InvalidValue("backup_target must be a folder such as /srv/backups, or s3://bucket/prefix.")
+        if is_fleets(text):
+            raise InvalidValue(f"Backups cannot be kept in {bucket}: the fleet's own buckets are read by others, or emptied; use another.")
     elif not text.startswith("/"):
         raise InvalidValue("backup_target must be an absolute folder such as /srv/backups, or s3://bucket/prefix.")
     return text

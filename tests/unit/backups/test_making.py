@@ -24,6 +24,8 @@ from fleet_api.backups.making import Backups
 from fleet_api.backups.manifest import ARCHIVE, NOTE, BackupDamaged, BackupFailed
 from fleet_api.backups.targets import FolderTarget, StoreTarget
 from fleet_api.errors import Conflict, InvalidValue, NotFound
+from fleet_api.settings import Settings
+from fleet_api.storage.buckets import BUCKETS
 from tests.support import homes
 from tests.support.s3 import S3Server
 
@@ -293,3 +295,14 @@ def test_what_cannot_be_is_said_in_a_sentence(tmp_path: Path, home: Path) -> Non
     for text in ("backups", "s3://", "http://x"):
         with pytest.raises(InvalidValue):
             targets.check_target(text)
+
+
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_the_fleets_own_buckets_are_no_target(bucket: str) -> None:
+    for text in (f"s3://{bucket}", f"s3://{bucket}/", f"s3://{bucket}/backups"):
+        with pytest.raises(InvalidValue, match=f"Backups cannot be kept in {bucket}: the fleet's own buckets"):
+            targets.check_target(text)
+        with pytest.raises(ValueError, match="must be a bucket for backups alone"):
+            Settings(backup_target=text)
+    assert targets.check_target(f"s3://{bucket}-backups/x") == f"s3://{bucket}-backups/x"
+    assert Settings(backup_target=f"/srv/{bucket}").backup_target == f"/srv/{bucket}"
