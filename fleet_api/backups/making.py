@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fleet_api.backups import archive, targets
@@ -73,14 +73,18 @@ class Backups:
                 chosen = choose(self.home, staging / DATABASE, outputs, keys)
                 manifest.left_out = _few(chosen.left)
                 made = archive.write(part, manifest, chosen.sources, going)
-                self.target.put(part, made.id + ARCHIVE, made.sha256)
+                self.target.put(part, made.id + ARCHIVE, made.sha256, going)
                 tell("verify it", 60)
                 try:
                     self._read(made.noted(), going)
+                    going()
+                    targets.put_note(self.target, workspace, made.noted())
+                    going()
                 except BaseException:
-                    self.target.remove(made.id + ARCHIVE)
+                    with suppress(FleetError, OSError):  # what stays has no note, and goes with the next run
+                        self.target.remove(made.id + NOTE)
+                        self.target.remove(made.id + ARCHIVE)
                     raise
-                targets.put_note(self.target, workspace, made.noted())
             finally:
                 if part is not None:
                     part.unlink(missing_ok=True)

@@ -62,8 +62,11 @@ def stage(home: Path, unpack: Callable[[Path, Going], Manifest], going: Going = 
             items = sorted(each.name for each in (home / STAGED).iterdir())
             check_movable(home, [BEFORE, *(old for name in items for old in _replaced(name))])
             plan = Plan(backup_id=manifest.id, undo=_undo_name(home, manifest), items=items, keys=manifest.keys)
+            going()
             _write(home / PLAN, plan.model_dump_json().encode())
+            going()
         except BaseException:
+            (home / PLAN).unlink(missing_ok=True)
             shutil.rmtree(home / STAGED, ignore_errors=True)
             raise
         return plan

@@ -12,6 +12,7 @@ import structlog
 
 from fleet_api.adapters.object_store.types import ObjectStore
 from fleet_api.backups import restoring, targets
+from fleet_api.backups.aside import aside
 from fleet_api.backups.making import Backups
 from fleet_api.backups.manifest import Noted, check_id
 from fleet_api.backups.targets import FolderTarget, StoreTarget, Target
@@ -28,6 +29,9 @@ log = structlog.get_logger()
 
 BACKUP, VERIFY, RESTORE = "backup", "backup_verify", "backup_restore"
 FOLDER = "backups"
+PATIENCE_SECONDS = 5.0
+"""So long a cancelled operation may clean up."""
+
 CALLER = "schedule"
 TITLES = {BACKUP: "Make a backup", VERIFY: "Verify the backup", RESTORE: "Make ready to restore the backup"}
 
@@ -106,6 +110,7 @@ class BackupService:
                 raise Stopped
 
         def tell(step: str, progress: float) -> None:
+            going()
             loop.call_soon_threadsafe(work.step, step, progress)
 
         if kind == BACKUP:
@@ -158,13 +163,16 @@ class BackupKind:
 
 
 async def _in_thread(stop: threading.Event, call: Callable[[], T]) -> T:
-    """Run it in a thread; cancelled, wait until the thread has seen it and cleaned up."""
-    doing = asyncio.ensure_future(asyncio.to_thread(call))
+    """Run it in a thread; cancelled, wait a while until the thread has cleaned up. One that hangs at a store is left to itself."""
+    doing = asyncio.wrap_future(aside(call))
     try:
         return await asyncio.shield(doing)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([doing])
-        if not doing.cancelled():
+        await asyncio.wait([doing], timeout=PATIENCE_SECONDS)
+        if not doing.done():
+            log.warning("backup_left_to_itself")
+            doing.cancel()
+        elif not doing.cancelled():
             doing.exception()
         raise

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import wait
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -16,13 +17,15 @@ import structlog
 from pydantic import ValidationError
 
 from fleet_api.adapters.object_store.types import ObjectDiffers, ObjectMissing, ObjectStore
-from fleet_api.backups.archive import chunks_of
+from fleet_api.backups.archive import Going, chunks_of
+from fleet_api.backups.aside import aside
 from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, PART, BackupDamaged, Noted, damaged
 from fleet_api.errors import InvalidValue, NotFound
 from fleet_api.storage.buckets import is_fleets
 
 log = structlog.get_logger()
 
+LOOK_SECONDS = 0.2
 LARGEST_NOTE = 64 * 1024 * 1024
 
 
@@ -35,8 +38,8 @@ class Target(Protocol):
         """Return the folder in which an archive is written before it is put here."""
         ...
 
-    def put(self, source: Path, name: str, sha256: str) -> None:
-        """Move a file here under a name, whole or not at all."""
+    def put(self, source: Path, name: str, sha256: str, going: Going = lambda: None) -> None:
+        """Move a file here under a name, whole or not at all. Where ``going`` raises, nobody waits for what is still on its way."""
         ...
 
     def open(self, name: str) -> AbstractContextManager[Iterator[bytes]]:
@@ -66,7 +69,7 @@ class FolderTarget:
             left.unlink(missing_ok=True)
         return self.folder
 
-    def put(self, source: Path, name: str, sha256: str) -> None:
+    def put(self, source: Path, name: str, sha256: str, going: Going = lambda: None) -> None:
         """See :class:`Target`."""
         source.replace(self.folder / name)
         handle = os.open(self.folder, os.O_RDONLY)
@@ -108,9 +111,17 @@ class StoreTarget:
         self._store.make_bucket(self._bucket)
         return home
 
-    def put(self, source: Path, name: str, sha256: str) -> None:
+    def put(self, source: Path, name: str, sha256: str, going: Going = lambda: None) -> None:
         """See :class:`Target`."""
-        self._store.put(self._bucket, self._prefix + name, source, sha256)
+        sending = aside(lambda: self._store.put(self._bucket, self._prefix + name, source, sha256))
+        try:
+            while not wait([sending], LOOK_SECONDS).done:
+                going()
+            sending.result()
+        except BaseException:
+            with suppress(OSError):
+                os.truncate(source, 0)  # what is sent in parts is no more what it should be, and ends
+            raise
         source.unlink()
 
     @contextmanager

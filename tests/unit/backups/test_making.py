@@ -12,13 +12,16 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
+from fleet_api.adapters.object_store import s3
 from fleet_api.backups import targets
 from fleet_api.backups.making import Backups
 from fleet_api.backups.manifest import ARCHIVE, NOTE, BackupDamaged, BackupFailed
@@ -188,6 +191,56 @@ def test_what_a_killed_run_left_is_removed_by_the_next(backups: Backups, tmp_pat
     assert backups.all() == [made.noted()]
     more = backups.create(NOW + 1)
     assert set(backups.target.names()) == {made.id + ARCHIVE, made.id + NOTE, more.id + ARCHIVE, more.id + NOTE, *others}
+
+
+def test_an_upload_in_parts_ends_when_it_is_stopped(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, sent = s3.S3Store._ask, 0
+
+    def slowly(self: s3.S3Store, call: Any, *args: Any, **more: Any) -> Any:
+        nonlocal sent
+        if "PartNumber" in more:
+            sent += 1
+            time.sleep(0.1)
+        return real(self, call, *args, **more)
+
+    def going() -> None:
+        if sent >= 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(s3.S3Store, "_ask", slowly)
+    monkeypatch.setattr(s3, "MULTIPART_BYTES", 1)
+    monkeypatch.setattr(s3, "PART_BYTES", 5_000_000)
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(500_000_000)
+    with S3Server(tmp_path / "s3") as server:
+        target = StoreTarget(server.store(), "fleet-backups", "")
+        target.workspace(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            target.put(tmp_path / "large", "large", "0" * 64, going)
+        deadline = time.monotonic() + 10
+        while any(each.name == "backup" for each in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert sent < 10
+        assert target.names() == []
+
+
+def test_stopped_at_the_last_moment_nothing_is_listed(backups: Backups, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, noted = targets.put_note, False
+
+    def put_note(*args: Any) -> None:
+        nonlocal noted
+        real(*args)
+        noted = True
+
+    def going() -> None:
+        if noted:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(targets, "put_note", put_note)
+    with pytest.raises(KeyboardInterrupt):
+        backups.create(NOW, going=going)
+    assert backups.target.names() == []
 
 
 def test_a_note_that_cannot_be_read_hinders_no_other(backups: Backups, tmp_path: Path) -> None:

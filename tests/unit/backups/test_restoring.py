@@ -253,6 +253,20 @@ def test_a_full_disk_leaves_what_was_there(home: Path) -> None:
     assert restoring.waiting(home) is None
 
 
+def test_one_that_is_stopped_at_the_last_moment_does_not_wait(home: Path) -> None:
+    made = homes.backups(home).create(NOW)
+    found = homes.backups(home)
+
+    def going() -> None:
+        if (home / "restore.json").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restoring.stage(home, lambda folder, going: found.unpack(made.id, folder, going), going)
+    assert restoring.waiting(home) is None
+    assert not (home / ".restore").exists()
+
+
 def test_nothing_is_exchanged_while_a_backup_is_made(home: Path) -> None:
     made = homes.backups(home).create(NOW)
     found = homes.backups(home)
