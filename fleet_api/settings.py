@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from fleet_api.access.origin import as_sent, host_name, is_loopback, normal_origins
 from fleet_api.kit.allowed import PRIVATE
+from fleet_api.storage.buckets import is_fleets
 
 Switch = Annotated[
     Literal["on", "off"], BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value)
@@ -176,6 +177,8 @@ class Settings(BaseSettings):
     def _target(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?|/.+", value):
             raise ValueError("must be an absolute folder such as /srv/backups, or s3://bucket/prefix")
+        if value is not None and is_fleets(value):
+            raise ValueError("must be a bucket for backups alone; the fleet's own are read by others, or emptied")
         return value
 
     @field_validator("advertise_url", "s3_endpoint", "s3_public_url")

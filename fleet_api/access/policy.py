@@ -116,6 +116,7 @@ ROLES: dict[str, Wanted] = {
     # backups
     "GET /api/backups": VIEWER,
     "POST /api/backups": ADMIN,
+    "DELETE /api/backups/restore": ADMIN,
     "POST /api/backups/{backup_id}/verify": ADMIN,
     "POST /api/backups/{backup_id}/restore": ADMIN,
     # commands

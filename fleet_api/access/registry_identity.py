@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import secrets
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from fleet_api.access.addresses import normal_names
 from fleet_api.access.authority import holds, read_certificate
 from fleet_api.access.certificate_files import OWN_CA, write_private
 from fleet_api.errors import InvalidValue, Unavailable
+from fleet_api.kit.home import give_to_owner
 
 RENEW_DAYS = 30
 ROUNDS = 10
@@ -89,16 +89,8 @@ def ensure(folder: Path, tls: Path, wanted: Wanted, now: float) -> list[str]:
             write_private(folder / name, made[part])
     if "login" in todo:
         _write_login(folder, wanted)
-    _give_to_owner(folder)
+    give_to_owner(folder.parent, [folder])
     return todo
-
-
-def _give_to_owner(folder: Path) -> None:
-    """Where root ran the playbook, let it be the control plane's that the data folder belongs to."""
-    owner = folder.parent.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        for path in (folder, *folder.iterdir()):
-            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _write_login(folder: Path, wanted: Wanted) -> None:

@@ -14,7 +14,8 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from fleet_api.backups.manifest import FORMAT, MANIFEST, ROOTS, BackupFailed, FileEntry, Manifest, damaged
+from fleet_api.backups.manifest import FORMAT, MANIFEST, ROOTS, BackupFailed, FileEntry, Manifest, Noted, damaged
+from fleet_api.backups.sources import Source, stays_inside
 
 CHUNK = 1024 * 1024
 LEVEL = 3  # pictures do not get smaller, and a database does well enough
@@ -23,22 +24,23 @@ Going = Callable[[], None]
 """Called for each chunk; raises to stop."""
 
 
-def write(path: Path, manifest: Manifest, sources: list[tuple[str, Path]], going: Going) -> Manifest:
+def write(path: Path, manifest: Manifest, sources: list[Source], going: Going) -> Manifest:
     """Write an archive of files, durable, and return its manifest. A file that has gone meanwhile is left out. Raises OSError."""
     with open(path, "wb", opener=_private) as raw:
         counted = _Counted(raw)
         packed = gzip.GzipFile(fileobj=counted, mode="wb", compresslevel=LEVEL, mtime=int(manifest.created_at), filename="")
         with packed, tarfile.open(fileobj=packed, mode="w|", bufsize=CHUNK) as tar:
-            for name, source in sources:
-                if source.is_symlink():
-                    manifest.files.append(_add_link(tar, name, os.readlink(source)))
+            for source in sources:
+                if source.link:
+                    manifest.files.append(_add_link(tar, source.name, source.link))
                     continue
                 try:
-                    file = source.open("rb")
+                    file = source.path.open("rb")
                 except FileNotFoundError:
                     continue
                 with file:
-                    manifest.files.append(_add(tar, name, file, going))
+                    manifest.files.append(_add(tar, source.name, file, going))
+            manifest.count = len(manifest.files)
             text = manifest.model_dump_json().encode()
             about = tarfile.TarInfo(MANIFEST)
             about.size, about.mode, about.mtime = len(text), 0o600, int(manifest.created_at)
@@ -48,7 +50,7 @@ def write(path: Path, manifest: Manifest, sources: list[tuple[str, Path]], going
     return manifest.model_copy(update={"size": counted.size, "sha256": counted.digest.hexdigest()})
 
 
-def read(chunks: Iterator[bytes], expected: Manifest | None, name: str, going: Going, folder: Path | None = None) -> Manifest:
+def read(chunks: Iterator[bytes], expected: Noted | None, name: str, going: Going, folder: Path | None = None) -> Manifest:
     """Read every byte of an archive and check it; with a ``folder``, unpack it there. Raises BackupDamaged, and OSError of the folder.
 
     ``expected`` is what was noted beside the archive; without one the archive is judged by its own manifest.
@@ -83,7 +85,7 @@ def read(chunks: Iterator[bytes], expected: Manifest | None, name: str, going: G
     if expected is not None:
         if (source.size, source.digest.hexdigest()) != (expected.size, expected.sha256):
             raise damaged(name, "its checksum is another one")
-        if manifest.model_copy(update={"size": expected.size, "sha256": expected.sha256}) != expected:
+        if manifest.noted().model_copy(update={"size": expected.size, "sha256": expected.sha256}) != expected:
             raise damaged(name, "its manifest is another one than the note beside it")
     return manifest.model_copy(update={"size": source.size, "sha256": source.digest.hexdigest()})
 
@@ -111,8 +113,8 @@ def _add_link(tar: tarfile.TarFile, name: str, link: str) -> FileEntry:
 
 def _take_link(member: tarfile.TarInfo, name: str, folder: Path | None) -> FileEntry:
     """Links lead to their own folder or below, so that nothing is written elsewhere through one."""
-    path, link = _place(member, name), PurePosixPath(member.linkname)
-    if link.is_absolute() or ".." in link.parts or len(path.parts) < 2:
+    path = _place(member, name)
+    if not stays_inside(path, member.linkname):
         raise damaged(name, f"its link {member.name[:80]!r} leads out of its folder")
     if folder is not None:
         target = folder.joinpath(*path.parts)

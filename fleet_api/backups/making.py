@@ -12,17 +12,21 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fleet_api.backups import archive, targets
-from fleet_api.backups.manifest import ARCHIVE, DATABASE, KEYS, NOTE, OUTPUTS, PLAIN, BackupFailed, Manifest, check_id, new_id
-from fleet_api.backups.targets import PART, FolderTarget, Target
+from fleet_api.backups.manifest import ARCHIVE, DATABASE, NOTE, PART, BackupFailed, Manifest, Noted, check_id, new_id
+from fleet_api.backups.sources import choose
+from fleet_api.backups.targets import FolderTarget, Target
 from fleet_api.errors import Conflict, FleetError, InvalidValue
 from fleet_api.version import __version__
 
 LOCK = "backup.lock"
 STAGING = ".backup"
+MOST_LEFT_OUT = 100
+"""So many of what was left out a backup names."""
+
 Tell = Callable[[str, float], None]
 """Called with a step and how far it is in percent."""
 
@@ -62,18 +66,25 @@ class Backups:
                 tell("copy the database", 5)
                 revision = copy_database(self.home / DATABASE, staging / DATABASE, going)
                 workspace = self.target.workspace(staging)
+                targets.remove_unlisted(self.target)
                 manifest = Manifest(id=new_id(now), version=__version__, revision=revision, created_at=now, outputs=outputs, keys=keys)
                 part = workspace / f".{manifest.id}{ARCHIVE}{PART}"
                 tell("write the archive", 20)
-                made = archive.write(part, manifest, self._sources(staging, outputs, keys), going)
-                self.target.put(part, made.id + ARCHIVE, made.sha256)
+                chosen = choose(self.home, staging / DATABASE, outputs, keys)
+                manifest.left_out = _few(chosen.left)
+                made = archive.write(part, manifest, chosen.sources, going)
+                self.target.put(part, made.id + ARCHIVE, made.sha256, going)
                 tell("verify it", 60)
                 try:
-                    self._read(made, going)
+                    self._read(made.noted(), going)
+                    going()
+                    targets.put_note(self.target, workspace, made.noted())
+                    going()
                 except BaseException:
-                    self.target.remove(made.id + ARCHIVE)
+                    with suppress(FleetError, OSError):  # what stays has no note, and goes with the next run
+                        self.target.remove(made.id + NOTE)
+                        self.target.remove(made.id + ARCHIVE)
                     raise
-                targets.put_note(self.target, workspace, made)
             finally:
                 if part is not None:
                     part.unlink(missing_ok=True)
@@ -82,7 +93,7 @@ class Backups:
             self._prune()
             return made
 
-    def all(self) -> list[Manifest]:
+    def all(self) -> list[Noted]:
         """Return every backup, newest first. Raises BackupFailed."""
         with readable(f"The backups in {self.target.name} cannot be read"):
             return targets.listed(self.target)
@@ -92,7 +103,7 @@ class Backups:
         with readable(f"The backup {backup_id} cannot be read"):
             return self._read(targets.note(self.target, check_id(backup_id)), going)
 
-    def _read(self, noted: Manifest, going: archive.Going, folder: Path | None = None) -> Manifest:
+    def _read(self, noted: Noted, going: archive.Going, folder: Path | None = None) -> Manifest:
         with self.target.open(noted.id + ARCHIVE) as chunks:
             return archive.read(chunks, noted, noted.id, going, folder)
 
@@ -100,18 +111,6 @@ class Backups:
         """Verify a backup, and unpack it into a folder. Raises as :meth:`verify`."""
         with readable(f"The backup {backup_id} could not be unpacked into {folder}"):
             return self._read(targets.note(self.target, check_id(backup_id)), going, folder)
-
-    def _sources(self, staging: Path, outputs: bool, keys: bool) -> list[tuple[str, Path]]:
-        found = [(DATABASE, staging / DATABASE)]
-        for name in (*PLAIN, *(KEYS if keys else ()), *((OUTPUTS,) if outputs else ())):
-            root = self.home / name
-            paths = (
-                [root]
-                if root.is_file()
-                else sorted(each for each in root.rglob("*") if (each.is_file() or each.is_symlink()) and not _passing(each, root))
-            )
-            found += [(path.relative_to(self.home).as_posix(), path) for path in paths]
-        return found
 
     def _prune(self) -> None:
         found = targets.listed(self.target)
@@ -178,10 +177,8 @@ def readable(what: str) -> Iterator[None]:
         raise BackupFailed(f"{what}: {error.strerror or error}.") from None
 
 
-def _passing(path: Path, root: Path) -> bool:
-    """Whether a file is not there to stay: an upload under way, a lock, a part."""
-    parts = path.relative_to(root).parts
-    return any(part.startswith(".") for part in parts) or path.name == "lock" or path.suffix == PART
+def _few(left: list[str]) -> list[str]:
+    return left[:MOST_LEFT_OUT] + ([f"and {len(left) - MOST_LEFT_OUT} more"] if len(left) > MOST_LEFT_OUT else [])
 
 
 def _meaning(error: sqlite3.Error) -> str:

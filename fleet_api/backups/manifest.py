@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import UTC, datetime
+from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from fleet_api.errors import Conflict, InvalidValue, Unavailable
 
 FORMAT = 1
 ID = re.compile(r"fleet-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
-ARCHIVE, NOTE = ".tar.gz", ".json"
+ARCHIVE, NOTE, PART = ".tar.gz", ".json", ".part"
 MANIFEST = "manifest.json"
 
 DATABASE = "fleet.db"
@@ -43,8 +44,12 @@ class FileEntry(BaseModel):
     link: str = ""
 
 
-class Manifest(BaseModel):
-    """One backup. ``size`` and ``sha256`` are those of the archive; inside the archive itself they are not known yet."""
+class Noted(BaseModel):
+    """One backup, as the note beside it tells: of its files only how many.
+
+    ``size`` and ``sha256`` are those of the archive; inside the archive itself they are not known yet. ``left_out`` says what the data
+    folder has and the backup has not, and why.
+    """
 
     format: int = FORMAT
     id: str
@@ -53,9 +58,28 @@ class Manifest(BaseModel):
     created_at: float
     outputs: bool = False
     keys: bool = False
-    files: list[FileEntry] = Field(default_factory=list)
+    left_out: list[str] = Field(default_factory=list)
+    count: int = 0
     size: int = 0
     sha256: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, data: Any) -> Any:
+        """A note may name the files themselves; they are counted and let go."""
+        if isinstance(data, dict) and "count" not in data and isinstance(data.get("files"), list):
+            return {**data, "count": len(data["files"])}
+        return data
+
+
+class Manifest(Noted):
+    """What the archive itself says of the backup: the same, and each of its files."""
+
+    files: list[FileEntry] = Field(default_factory=list)
+
+    def noted(self) -> Noted:
+        """Return what the note beside the archive says."""
+        return Noted.model_validate(self.model_dump(exclude={"files"}))
 
 
 def new_id(now: float) -> str:

@@ -3,7 +3,8 @@
 :func:`stage` verifies a backup and unpacks it beside what is in use; the last thing that it writes is the plan. :func:`apply` moves
 what is in use into a folder of its own, and what was unpacked into its place, one rename after another. It runs with the control plane
 stopped: at the next start, or by the command at once. Killed at any moment, it is finished by the next start: what is still in the
-staging folder is still to be done.
+staging folder is still to be done. Where a rename fails for good, what was exchanged is put back, and the plan waits until it is tried
+again or cancelled.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import BaseModel, ValidationError
 
 from fleet_api.backups import making
 from fleet_api.backups.archive import Going
 from fleet_api.backups.manifest import DATABASE, BackupFailed, Manifest, damaged
-from fleet_api.errors import SchemaTooNew, Unavailable
-from fleet_api.kit.home import claim
+from fleet_api.backups.places import check_movable
+from fleet_api.errors import NotFound, SchemaTooNew, Unavailable
+from fleet_api.kit.home import claim, give_to_owner
 
 PLAN, STAGED, BEFORE = "restore.json", ".restore", "before-restore"
 MIGRATIONS = Path(__file__).parents[1] / "migrations" / "versions"
+NONE_WAITS = "No restore waits; 'fleet backup list' shows the backups."
 KEPT = 3
 """Folders of what was there before a restore that stay; older ones go."""
 
@@ -41,7 +46,7 @@ def stage(home: Path, unpack: Callable[[Path, Going], Manifest], going: Going = 
     """Unpack a backup beside what is in use, check it, and write the plan; a plan that waits already is replaced.
 
     Raises:
-        Conflict: a backup is made meanwhile.
+        Conflict: a backup is made meanwhile, or something that would be replaced is a mount point.
         SchemaTooNew: a newer version made the backup.
         BackupDamaged, BackupFailed: it is not what was written, or the disk is full. Nothing was changed.
     """
@@ -55,9 +60,13 @@ def stage(home: Path, unpack: Callable[[Path, Going], Manifest], going: Going = 
             manifest = unpack(home / STAGED, going)
             _check_schema(home / STAGED / DATABASE, manifest)
             items = sorted(each.name for each in (home / STAGED).iterdir())
+            check_movable(home, [BEFORE, *(old for name in items for old in _replaced(name))])
             plan = Plan(backup_id=manifest.id, undo=_undo_name(home, manifest), items=items, keys=manifest.keys)
+            going()
             _write(home / PLAN, plan.model_dump_json().encode())
+            going()
         except BaseException:
+            (home / PLAN).unlink(missing_ok=True)
             shutil.rmtree(home / STAGED, ignore_errors=True)
             raise
         return plan
@@ -76,29 +85,72 @@ def waiting(home: Path) -> Plan | None:
 def apply(home: Path) -> Plan | None:
     """Apply the restore that waits, or finish one that was cut off; return it. Only with the control plane stopped.
 
-    Raises BackupFailed where a file cannot be moved; another try goes on from there.
+    Raises:
+        Conflict: a backup is made meanwhile.
+        BackupFailed: a file cannot be moved. What was moved before is back in its place then, and another try begins anew.
     """
-    plan = waiting(home)
-    if plan is None:
+    if waiting(home) is None:
         shutil.rmtree(home / STAGED, ignore_errors=True)
         return None
+    with making.working(home):
+        plan = waiting(home)
+        if plan is not None:  # else it was cancelled just now
+            _apply(home, plan)
+    return plan
+
+
+def _apply(home: Path, plan: Plan) -> None:
     with making.readable(f"The restore of {plan.backup_id} could not be finished"):
         undo = home / BEFORE / plan.undo
         undo.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in plan.items:
-            if (home / STAGED / name).exists():  # else it is in its place already
-                for old in (f"{name}-wal", f"{name}-shm", name) if name == DATABASE else (name,):
-                    if (home / old).exists():
-                        (home / old).rename(undo / old)
-                (home / STAGED / name).rename(home / name)
-                _sync(home)
-        _sync(undo)
+        try:
+            for name in plan.items:
+                _exchange(home, undo, name)
+            _sync(undo)
+        except OSError as error:
+            _put_back(home, undo, plan, error)
         (home / PLAN).unlink()
         _sync(home)
         shutil.rmtree(home / STAGED, ignore_errors=True)
-        _give_to_owner(home, plan)
+        give_to_owner(home, [home / name for name in (*plan.items, BEFORE)])
         _forget_oldest(home / BEFORE)
-    return plan
+
+
+def _replaced(name: str) -> tuple[str, ...]:
+    """Return what goes when an item comes, in the order in which it goes."""
+    return (f"{name}-wal", f"{name}-shm", name) if name == DATABASE else (name,)
+
+
+def _exchange(home: Path, undo: Path, name: str) -> None:
+    if not (home / STAGED / name).exists():  # it is in its place already
+        return
+    for old in _replaced(name):
+        if os.path.lexists(home / old):
+            (home / old).rename(undo / old)
+    (home / STAGED / name).rename(home / name)
+    _sync(home)
+
+
+def _put_back(home: Path, undo: Path, plan: Plan, why: OSError) -> NoReturn:
+    """Move everything to where it was before the restore; killed, the next start restores first and comes here again."""
+    said = f"The restore of {plan.backup_id} could not be finished: {why.filename or home}: {why.strerror or why}."
+    try:
+        for name in reversed(plan.items):
+            if not (home / STAGED / name).exists():
+                (home / name).rename(home / STAGED / name)
+            for old in reversed(_replaced(name)):
+                if os.path.lexists(undo / old):
+                    (undo / old).rename(home / old)
+        _sync(home)
+    except OSError as error:
+        raise BackupFailed(
+            f"{said} What was replaced could not be put back either ({error.filename or home}: {error.strerror or error}): it is in "
+            f"{undo}. Mend that and start the control plane, which goes on from there."
+        ) from None
+    with suppress(OSError):
+        undo.rmdir()
+        undo.parent.rmdir()
+    raise BackupFailed(f"{said} Everything is as it was before; mend that and try again, or forget it: fleet backup cancel.") from None
 
 
 def at_start(home: Path) -> Plan | None:
@@ -120,13 +172,24 @@ def told(home: Path, plan: Plan) -> str:
     return text
 
 
-def cancel(home: Path) -> Plan | None:
-    """Forget a restore that waits. Raises Conflict while a backup is made, Unavailable for one that was cut off in its midst."""
-    with making.working(home):
+def cancel(home: Path) -> Plan:
+    """Forget the restore that waits, and return it.
+
+    Raises:
+        NotFound: none waits.
+        Conflict: a backup is made or restored meanwhile.
+        Unavailable: it was begun, and cut off in its midst.
+    """
+    if not home.is_dir():
+        raise NotFound(NONE_WAITS)
+    with making.working(home), making.readable("The restore could not be forgotten"):
         plan = waiting(home)
-        if plan is not None and _begun(home):
+        if plan is None:
+            raise NotFound(NONE_WAITS)
+        if _begun(home):
             raise Unavailable("The restore was begun and cut off; start the control plane once, which finishes it.")
         (home / PLAN).unlink(missing_ok=True)
+        _sync(home)
         shutil.rmtree(home / STAGED, ignore_errors=True)
         return plan
 
@@ -170,15 +233,6 @@ def _check_schema(database: Path, manifest: Manifest) -> None:
 def _undo_name(home: Path, manifest: Manifest) -> str:
     numbers = [each.name.rpartition(".")[2] for each in (home / BEFORE).glob(f"{manifest.id}.*")]
     return f"{manifest.id}.{1 + max((int(each) for each in numbers if each.isdecimal()), default=0)}"
-
-
-def _give_to_owner(home: Path, plan: Plan) -> None:
-    """Where root restores, let it be the control plane's that the data folder belongs to."""
-    owner = home.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        for name in (*plan.items, BEFORE):
-            for path in (home / name, *(home / name).rglob("*")):
-                os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _forget_oldest(folder: Path) -> None:

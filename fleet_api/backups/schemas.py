@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from fleet_api.backups.manifest import Manifest
+from fleet_api.backups.manifest import Noted
 from fleet_api.kit.clock import rfc3339
 from fleet_api.kit.fields import RequestBody
 
@@ -27,14 +27,22 @@ class BackupView(BaseModel):
     outputs: bool
     keys: bool = Field(description="Whether it holds the vault's master keys and the authority's key in the clear")
     sha256: str
+    left_out: list[str] = Field(description="What the data folder has and the backup has not, such as linked folders, and why")
 
     @classmethod
-    def of(cls, found: Manifest) -> BackupView:
+    def of(cls, found: Noted) -> BackupView:
         """Return a backup as callers see it."""
         return cls(
             id=found.id, created_at=rfc3339(found.created_at) or "", version=found.version, revision=found.revision, size=found.size,
-            files=len(found.files), outputs=found.outputs, keys=found.keys, sha256=found.sha256,
+            files=found.count, outputs=found.outputs, keys=found.keys, sha256=found.sha256,
+            left_out=found.left_out,
         )  # fmt: skip
+
+
+class CancelledRestore(BaseModel):
+    """The restore that is no longer waiting."""
+
+    backup_id: str = Field(examples=["fleet-20260101T033000Z-9f2c"])
 
 
 class BackupList(BaseModel):

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import structlog
+
 from fleet_api.adapters.object_store.types import ObjectStore
 from fleet_api.backups import restoring, targets
+from fleet_api.backups.aside import aside
 from fleet_api.backups.making import Backups
-from fleet_api.backups.manifest import Manifest, check_id
+from fleet_api.backups.manifest import Noted, check_id
 from fleet_api.backups.targets import FolderTarget, StoreTarget, Target
 from fleet_api.errors import FleetError
 from fleet_api.kit.clock import Clock
@@ -22,9 +25,13 @@ from fleet_api.operations.work import OperationFailed, Work
 from fleet_api.settings import Settings
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 BACKUP, VERIFY, RESTORE = "backup", "backup_verify", "backup_restore"
 FOLDER = "backups"
+PATIENCE_SECONDS = 5.0
+"""So long a cancelled operation may clean up."""
+
 CALLER = "schedule"
 TITLES = {BACKUP: "Make a backup", VERIFY: "Verify the backup", RESTORE: "Make ready to restore the backup"}
 
@@ -62,7 +69,7 @@ class BackupService:
         for kind in (BACKUP, VERIFY, RESTORE):
             operations.kinds.add(BackupKind(kind, self))
 
-    async def all(self) -> tuple[list[Manifest], str, str | None]:
+    async def all(self) -> tuple[list[Noted], str, str | None]:
         """Return every backup, newest first, where they are, and which one waits to be restored. Raises Unavailable."""
         backups = await self.backups()
         plan = await asyncio.to_thread(restoring.waiting, self._settings.home)
@@ -74,6 +81,10 @@ class BackupService:
             target = (await self.backups()).target
             await asyncio.to_thread(targets.note, target, check_id(backup_id))
         return await self._operations.submit(kind, request, caller=caller)
+
+    async def cancel_restore(self) -> str:
+        """Forget the restore that waits; return its backup's id. Raises NotFound where none waits, Conflict, Unavailable."""
+        return (await asyncio.to_thread(restoring.cancel, self._settings.home)).backup_id
 
     async def backups(self) -> Backups:
         """Return the backups at the target that is set."""
@@ -99,6 +110,7 @@ class BackupService:
                 raise Stopped
 
         def tell(step: str, progress: float) -> None:
+            going()
             loop.call_soon_threadsafe(work.step, step, progress)
 
         if kind == BACKUP:
@@ -112,8 +124,11 @@ class BackupService:
             work.result.update({"backup_id": backup_id, "applied": False})
             work.tell("done", f"{backup_id} is verified and unpacked: stop and start the control plane to restore it.")
             return
-        work.result.update({"backup_id": made.id, "size": made.size, "files": len(made.files), "sha256": made.sha256})
-        work.tell("done", f"{made.id}: {len(made.files)} files, {made.size} bytes, every byte read back.")
+        work.result.update({"backup_id": made.id, "size": made.size, "files": made.count, "sha256": made.sha256, "left_out": made.left_out})
+        for left in made.left_out:
+            log.warning("left_out_of_backup", backup=made.id, what=left)
+            work.tell("note", f"Left out: {left}.")
+        work.tell("done", f"{made.id}: {made.count} files, {made.size} bytes, every byte read back.")
 
 
 class BackupKind:
@@ -148,13 +163,16 @@ class BackupKind:
 
 
 async def _in_thread(stop: threading.Event, call: Callable[[], T]) -> T:
-    """Run it in a thread; cancelled, wait until the thread has seen it and cleaned up."""
-    doing = asyncio.ensure_future(asyncio.to_thread(call))
+    """Run it in a thread; cancelled, wait a while until the thread has cleaned up. One that hangs at a store is left to itself."""
+    doing = asyncio.wrap_future(aside(call))
     try:
         return await asyncio.shield(doing)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([doing])
-        if not doing.cancelled():
+        await asyncio.wait([doing], timeout=PATIENCE_SECONDS)
+        if not doing.done():
+            log.warning("backup_left_to_itself")
+            doing.cancel()
+        elif not doing.cancelled():
             doing.exception()
         raise

@@ -8,19 +8,25 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import wait
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+import structlog
 from pydantic import ValidationError
 
-from fleet_api.adapters.object_store.types import ObjectMissing, ObjectStore
-from fleet_api.backups.archive import chunks_of
-from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, Manifest, damaged
+from fleet_api.adapters.object_store.types import ObjectDiffers, ObjectMissing, ObjectStore
+from fleet_api.backups.archive import Going, chunks_of
+from fleet_api.backups.aside import aside
+from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, PART, BackupDamaged, Noted, damaged
 from fleet_api.errors import InvalidValue, NotFound
+from fleet_api.storage.buckets import is_fleets
 
-PART = ".part"
-LARGEST_NOTE = 512 * 1024 * 1024
+log = structlog.get_logger()
+
+LOOK_SECONDS = 0.2
+LARGEST_NOTE = 64 * 1024 * 1024
 
 
 class Target(Protocol):
@@ -32,8 +38,8 @@ class Target(Protocol):
         """Return the folder in which an archive is written before it is put here."""
         ...
 
-    def put(self, source: Path, name: str, sha256: str) -> None:
-        """Move a file here under a name, whole or not at all."""
+    def put(self, source: Path, name: str, sha256: str, going: Going = lambda: None) -> None:
+        """Move a file here under a name, whole or not at all. Where ``going`` raises, nobody waits for what is still on its way."""
         ...
 
     def open(self, name: str) -> AbstractContextManager[Iterator[bytes]]:
@@ -63,7 +69,7 @@ class FolderTarget:
             left.unlink(missing_ok=True)
         return self.folder
 
-    def put(self, source: Path, name: str, sha256: str) -> None:
+    def put(self, source: Path, name: str, sha256: str, going: Going = lambda: None) -> None:
         """See :class:`Target`."""
         source.replace(self.folder / name)
         handle = os.open(self.folder, os.O_RDONLY)
@@ -105,9 +111,17 @@ class StoreTarget:
         self._store.make_bucket(self._bucket)
         return home
 
-    def put(self, source: Path, name: str, sha256: str) -> None:
+    def put(self, source: Path, name: str, sha256: str, going: Going = lambda: None) -> None:
         """See :class:`Target`."""
-        self._store.put(self._bucket, self._prefix + name, source, sha256)
+        sending = aside(lambda: self._store.put(self._bucket, self._prefix + name, source, sha256))
+        try:
+            while not wait([sending], LOOK_SECONDS).done:
+                going()
+            sending.result()
+        except BaseException:
+            with suppress(OSError):
+                os.truncate(source, 0)  # what is sent in parts is no more what it should be, and ends
+            raise
         source.unlink()
 
     @contextmanager
@@ -133,8 +147,8 @@ def split(text: str) -> tuple[str, str]:
     return bucket, prefix
 
 
-def listed(target: Target) -> list[Manifest]:
-    """Return every whole backup, newest first."""
+def listed(target: Target) -> list[Noted]:
+    """Return every whole backup, newest first. One whose note cannot be read is left out, and stays where it is."""
     names = set(target.names())
     ids = sorted((name.removesuffix(NOTE) for name in names if name.endswith(NOTE)), reverse=True)
     found = []
@@ -142,12 +156,25 @@ def listed(target: Target) -> list[Manifest]:
         if ID.fullmatch(each) and each + ARCHIVE in names:
             try:
                 found.append(note(target, each))
-            except (ObjectMissing, NotFound):  # removed meanwhile
+            except NotFound:  # removed meanwhile
                 continue
+            except (BackupDamaged, ObjectDiffers, OSError) as error:
+                log.warning("backup_not_listed", backup=each, target=target.name, error=str(error))
     return found
 
 
-def note(target: Target, backup_id: str) -> Manifest:
+def remove_unlisted(target: Target) -> list[str]:
+    """Remove archives without a note, which a run that was killed left; return their names. Only while no other run is at work."""
+    names = set(target.names())
+    ids = [name.removesuffix(ARCHIVE) for name in names if name.endswith(ARCHIVE)]
+    left = sorted(each + ARCHIVE for each in ids if ID.fullmatch(each) and each + NOTE not in names)
+    for name in left:
+        target.remove(name)
+        log.warning("unlisted_archive_removed", archive=name, target=target.name)
+    return left
+
+
+def note(target: Target, backup_id: str) -> Noted:
     """Return what was noted of a backup. Raises NotFound, and BackupDamaged for a note that cannot be read."""
     data = b""
     try:
@@ -159,7 +186,7 @@ def note(target: Target, backup_id: str) -> Manifest:
     except (ObjectMissing, NotFound):
         raise NotFound(f"There is no backup {backup_id} in {target.name}; 'fleet backup list' shows them.") from None
     try:
-        found = Manifest.model_validate_json(data)
+        found = Noted.model_validate_json(data)
     except ValidationError:
         raise damaged(backup_id, "its note cannot be read") from None
     if found.id != backup_id:
@@ -167,15 +194,15 @@ def note(target: Target, backup_id: str) -> Manifest:
     return found
 
 
-def put_note(target: Target, workspace: Path, manifest: Manifest) -> None:
+def put_note(target: Target, workspace: Path, noted: Noted) -> None:
     """Write the note: with it the backup is there."""
-    part = workspace / f".{manifest.id}{NOTE}{PART}"
-    data = manifest.model_dump_json().encode()
+    part = workspace / f".{noted.id}{NOTE}{PART}"
+    data = noted.model_dump_json().encode()
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    target.put(part, manifest.id + NOTE, hashlib.sha256(data).hexdigest())
+    target.put(part, noted.id + NOTE, hashlib.sha256(data).hexdigest())
 
 
 def check_target(text: str) -> str:
@@ -184,6 +211,8 @@ def check_target(text: str) -> str:
         bucket, _ = split(text)
         if not bucket:
             raise InvalidValue("backup_target must be a folder such as /srv/backups, or s3://bucket/prefix.")
+        if is_fleets(text):
+            raise InvalidValue(f"Backups cannot be kept in {bucket}: the fleet's own buckets are read by others, or emptied; use another.")
     elif not text.startswith("/"):
         raise InvalidValue("backup_target must be an absolute folder such as /srv/backups, or s3://bucket/prefix.")
     return text

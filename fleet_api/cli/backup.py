@@ -48,7 +48,9 @@ def create(
     if as_json:
         print_json(BackupView.of(made).model_dump())
         return
-    say(f"{made.id}: {len(made.files)} files, {made.size} bytes, every byte read back")
+    say(f"{made.id}: {made.count} files, {made.size} bytes, every byte read back")
+    for left in made.left_out:
+        say(f"Left out: {left}")
     if not with_keys:
         say(f"It opens no secret: keep a copy of {settings.home / 'vault'} and {settings.home / 'tls'} in another place.")
 
@@ -75,7 +77,7 @@ def verify(backup_id: Id, target: Where = None, home: Home = None, as_json: Json
     from fleet_api.backups.schemas import BackupView
 
     found = _with(settings_of(home), target, lambda backups: backups.verify(backup_id))
-    print_json(BackupView.of(found).model_dump()) if as_json else say(f"{found.id}: whole, {len(found.files)} files, {found.size} bytes")
+    print_json(BackupView.of(found).model_dump()) if as_json else say(f"{found.id}: whole, {found.count} files, {found.size} bytes")
 
 
 @app.command(
@@ -108,6 +110,19 @@ def restore(
     say(restoring.told(settings.home, plan))
 
 
+@app.command("cancel", epilog="Example: fleet backup cancel")
+def cancel(home: Home = None, as_json: Json = False) -> None:
+    """Take back a restore that the control plane's next start would put in place; nothing else changes."""
+    from fleet_api.backups import restoring
+
+    with explained():
+        plan = restoring.cancel(settings_of(home).home)
+    if as_json:
+        print_json({"backup_id": plan.backup_id})
+        return
+    say(f"{plan.backup_id} is not restored; the data folder stays as it is.")
+
+
 def _from_archive(path: Path) -> Callable[[Path, Callable[[], None]], Manifest]:
     from fleet_api.backups import archive
     from fleet_api.errors import NotFound
@@ -126,7 +141,9 @@ def _with(settings: Settings, target: str | None, work: Callable[[Backups], T]) 
     from fleet_api.backups.making import Backups
     from fleet_api.backups.service import target_of
     from fleet_api.backups.targets import check_target
+    from fleet_api.logs import configure
 
+    configure("warning")
     with explained():
         if target is not None:
             settings = settings.model_copy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -57,6 +58,20 @@ def _tighten(home: Path) -> None:
         shared = found.st_mode & stat.S_ISVTX or found.st_uid != os.getuid()  # such as /tmp, or a volume that somebody else set up
         if found.st_mode & 0o077 and not shared:
             home.chmod(0o700)
+
+
+def give_to_owner(home: Path, paths: Iterable[Path]) -> None:
+    """Where root works on a data folder, give entries of it, and what is below them, to whom the folder belongs.
+
+    Links are given away themselves: what they lead to may be anybody's.
+    """
+    owner = home.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for path in paths:
+        for each in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())):
+            with suppress(FileNotFoundError):
+                os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def note_addresses(home: Path, local: str, public: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from fleet_api.backups.schemas import BackupBody, BackupList, BackupView
+from fleet_api.backups.schemas import BackupBody, BackupList, BackupView, CancelledRestore
 from fleet_api.backups.service import BACKUP, RESTORE, VERIFY
 from fleet_api.deps import CallerNamed, Fleet, Limit, Offset
 from fleet_api.errors import documented
@@ -30,6 +30,12 @@ async def create_backup(fleet: Fleet, caller: CallerNamed, body: BackupBody | No
     """Start an operation that makes a backup of database, settings and the sealed vault, and reads all of it back."""
     outputs = body.outputs if body is not None else False
     return OperationView.of(await fleet.backups.start(BACKUP, caller.name, outputs=outputs))
+
+
+@router.delete("/restore", summary="Take back a restore that waits", responses=documented(404, 409, 503))
+async def cancel_restore(fleet: Fleet) -> CancelledRestore:
+    """Forget the restore that the control plane's next start would put in place; nothing else changes."""
+    return CancelledRestore(backup_id=await fleet.backups.cancel_restore())
 
 
 @router.post("/{backup_id}/verify", status_code=201, summary="Verify a backup", responses=documented(400, 404, 409, 429, 503))

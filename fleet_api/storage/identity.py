@@ -7,7 +7,6 @@ No file holds the secret on the controller. What the store's own machine and the
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from fleet_api.access.certificate_files import write_private
 from fleet_api.access.vault.secret import Secret
 from fleet_api.access.vault.service import VaultService
 from fleet_api.errors import Conflict, InvalidValue, NotFound, Unavailable
+from fleet_api.kit.home import give_to_owner
 from fleet_api.storage import known
 from fleet_api.storage.known import KnownStore
 
@@ -93,7 +93,8 @@ async def ensure(vault: VaultService, folder: Path, wanted: Wanted) -> list[str]
         await vault.add(wanted.credential, f"fleet{secrets.token_hex(8)}", {"password": secrets.token_hex(24)})
     if "note" in todo:
         write_private(folder / known.NOTE, _note(wanted).model_dump_json().encode())  # last: with it, all of it is there
-    give_to_owner(folder.parent)
+    home = folder.parent
+    give_to_owner(home, [home / "storage", home / "vault", *home.glob("fleet.db*")])
     return todo
 
 
@@ -103,18 +104,6 @@ def held(secret: Secret) -> tuple[str, str]:
         raise InvalidValue(f"Credential {secret.name!r} has no password, which for an object store is its secret.")
     check_pair(secret.username, secret.password)
     return secret.username, secret.password
-
-
-def give_to_owner(home: Path) -> None:
-    """Where root ran the playbook, let what it made in the data folder be the control plane's that the folder belongs to."""
-    owner = home.stat()
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        return
-    for folder in (home / "storage", home / "vault"):
-        for path in (folder, *folder.rglob("*")) if folder.is_dir() else ():
-            os.chown(path, owner.st_uid, owner.st_gid)
-    for path in home.glob("fleet.db*"):
-        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _note(wanted: Wanted) -> KnownStore:

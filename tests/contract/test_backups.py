@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from fleet_api.adapters.object_store.s3 import S3Store
 from fleet_api.app import create_app
 from fleet_api.backups import archive, restoring
 from fleet_api.backups.manifest import Manifest
+from fleet_api.backups.sources import Source
 from fleet_api.settings import Settings
 from tests.support import homes
 from tests.support.client import client_of
@@ -56,6 +59,26 @@ def test_made_verified_and_restored_at_the_next_start(api: TestClient, settings:
         assert [each["name"] for each in again.get("/api/vault").json()] == ["before"]
         assert again.get("/api/backups").json()["waiting"] is None
     api.__enter__()
+
+
+def test_a_restore_that_waits_is_taken_back(api: TestClient, settings: Settings) -> None:
+    answer = api.delete("/api/backups/restore")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "No restore waits; 'fleet backup list' shows the backups.")
+    backup_id = ended(api, api.post("/api/backups"))["result"]["backup_id"]
+    for _ in range(2):
+        ended(api, api.post(f"/api/backups/{backup_id}/restore"))
+        assert api.get("/api/backups").json()["waiting"] == backup_id
+        answer = api.delete("/api/backups/restore")
+        assert (answer.status_code, answer.json()) == (200, {"backup_id": backup_id})
+        assert api.get("/api/backups").json()["waiting"] is None
+        assert not (settings.home / ".restore").exists()
+    assert restoring.at_start(settings.home) is None
+    ended(api, api.post(f"/api/backups/{backup_id}/restore"))
+    assert f"{backup_id} is not restored" in fleet(settings.home, "backup", "cancel"), "the command does it while the API runs"
+    assert "No restore waits" in fleet(settings.home, "backup", "cancel", code=4)
+    assert "No restore waits" in fleet(settings.home / "none", "backup", "cancel", code=4)
+    assert not (settings.home / "none").exists()
+    assert api.get("/api/backups").json()["waiting"] is None
 
 
 def test_what_is_not_there_or_damaged_is_said(api: TestClient, settings: Settings) -> None:
@@ -177,7 +200,7 @@ def test_the_command_keeps_them_in_a_store_too(tmp_path: Path, monkeypatch: pyte
 def test_a_backup_that_is_cancelled_leaves_nothing(api: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     real = archive.write
 
-    def slowly(path: Path, manifest: Manifest, sources: list[tuple[str, Path]], going: archive.Going) -> Manifest:
+    def slowly(path: Path, manifest: Manifest, sources: list[Source], going: archive.Going) -> Manifest:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             going()
@@ -195,6 +218,47 @@ def test_a_backup_that_is_cancelled_leaves_nothing(api: TestClient, settings: Se
     monkeypatch.undo()
     assert api.get("/api/backups").json()["total"] == 0
     assert ended(api, api.post("/api/backups"))["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "stopped"])
+@pytest.mark.parametrize("hangs", ["put", "open"])
+def test_nobody_waits_for_a_store_that_hangs(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, hangs: str, ending: str
+) -> None:
+    real, hanging, goes_on = getattr(S3Store, hangs), threading.Event(), threading.Event()
+
+    def hang(*args: Any, **more: Any) -> Any:
+        if args[2].endswith(".tar.gz"):
+            hanging.set()
+            goes_on.wait(60)
+        return real(*args, **more)
+
+    with S3Server(tmp_path / "s3") as server:
+        settings = Settings(
+            home=tmp_path / "home", port=0, backup_target="s3://fleet-backups/site", s3_endpoint=server.url, s3_credential="store",
+            s3_networks=list(LOOPBACK),
+        )  # fmt: skip
+        homes.made(settings.home)
+        with client_of(create_app(settings, clock)) as api:
+            api.post("/api/vault", json={"name": "store", "username": server.key, "password": server.secret})
+            monkeypatch.setattr(S3Store, hangs, hang)
+            started = api.post("/api/backups")
+            assert hanging.wait(20)
+            began = time.monotonic()
+            if ending == "cancelled":
+                assert api.post(f"/api/operations/{started.json()['id']}/cancel").status_code == 200
+                assert ended(api, started)["state"] == "cancelled"
+                assert time.monotonic() - began < 8
+                assert api.get("/api/backups").json()["total"] == 0
+        assert time.monotonic() - began < 10
+        with client_of(create_app(settings, clock)) as api:
+            assert api.get("/api/backups").json()["total"] == 0
+            goes_on.set()
+            monkeypatch.undo()
+            deadline = time.monotonic() + 30
+            while ended(api, api.post("/api/backups"))["state"] != "succeeded":  # once the one that hung is done with its lock
+                assert time.monotonic() < deadline
+            assert api.get("/api/backups").json()["total"] == 1
 
 
 def test_it_does_not_restore_under_a_running_control_plane(tmp_path: Path) -> None:

@@ -40,10 +40,18 @@ def test_made_once_and_private(tmp_path: Path) -> None:
 def test_what_root_makes_is_the_control_planes(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give files away")
+    others, nowhere = tmp_path.parent / "others", tmp_path / "registry" / "nowhere"
+    others.mkdir()
+    (others / "file").write_text("root's")
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "linked").symlink_to(others / "file")
+    (tmp_path / "registry" / "folder").symlink_to(others)
+    nowhere.symlink_to("/nowhere")
     os.chown(tmp_path, 1234, 1235)
     ensure(tmp_path / "registry", tmp_path / "tls", WANTED, NOW)
     for path in (tmp_path / "registry", *(tmp_path / "registry").iterdir()):
-        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
+        assert (path.lstat().st_uid, path.lstat().st_gid) == (1234, 1235)
+    assert {others.stat().st_uid, (others / "file").stat().st_uid} == {0}, "what a link leads to stays another's"
 
 
 def test_another_address_keeps_the_password(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from fleet_api.backups import archive, restoring
-from fleet_api.backups.manifest import ARCHIVE, BackupDamaged, FileEntry, Manifest
+from fleet_api.backups import archive, making, places, restoring
+from fleet_api.backups.manifest import ARCHIVE, BackupDamaged, BackupFailed, FileEntry, Manifest
 from fleet_api.backups.restoring import Plan
-from fleet_api.errors import NotFound, SchemaTooNew
+from fleet_api.errors import Conflict, NotFound, SchemaTooNew
 from fleet_api.migrate import HEAD
 from tests.support import homes
 
@@ -124,6 +127,86 @@ def test_killed_between_any_two_renames_it_is_finished_by_the_next(home: Path, m
     assert not (home / ".restore").exists()
 
 
+@pytest.mark.parametrize("mounted", ["outputs", "outputs/comfyui", "tls", "before-restore"])
+def test_a_mount_point_is_refused_before_anything_is_changed(home: Path, monkeypatch: pytest.MonkeyPatch, mounted: str) -> None:
+    (home / "before-restore").mkdir()
+    made = homes.backups(home).create(NOW, outputs=True, keys=True)
+    before = homes.tree(home)
+    (home.parent / "mountinfo").write_text(f"22 27 0:21 / {home / mounted} rw - ext4 /dev/sda rw\n24 27 0:6 / /dev rw - devtmpfs x rw\n")
+    monkeypatch.setattr(places, "MOUNTS", home.parent / "mountinfo")
+    with pytest.raises(Conflict, match=f"{mounted.split('/')[0]} is a mount point, holds one, or .*unmount it"):
+        restore(home, made.id, home)
+    assert homes.tree(home) == before
+    assert (restoring.waiting(home), (home / ".restore").exists()) == (None, False)
+    without = homes.backups(home).create(NOW)
+    if mounted != "before-restore":
+        restore(home, without.id, home)
+
+
+def test_mount_points_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mountinfo").write_bytes(b"22 27 0:21 / /my\\040disk rw - ext4 x rw\nodd\n")
+    monkeypatch.setattr(places, "MOUNTS", tmp_path / "mountinfo")
+    assert places.mount_points() == [Path("/my disk")]
+    monkeypatch.setattr(places, "MOUNTS", tmp_path / "nope")
+    assert places.mount_points() == []
+
+
+def test_a_rename_that_fails_for_good_is_put_back_and_can_be_cancelled(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = homes.backups(home)
+    made = found.create(NOW, outputs=True, keys=True)
+    homes.add_credential(home, "later")
+    holder = sqlite3.connect(home / "fleet.db")  # so that its log stays
+    holder.execute("SELECT count(*) FROM credentials").fetchone()
+    before = homes.tree(home)
+    real, refused = Path.rename, ""
+
+    def rename(self: Path, target: Any) -> Path:
+        if refused in (str(self), str(target)) and Path(target).parent != home / ".restore":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    for refused in (str(home / "fleet.toml"), str(home / "vault"), str(home / ".restore" / "vault")):  # noqa: B007 - read by rename
+        for _ in range(2):  # each try ends alike
+            if restoring.waiting(home) is None:
+                restoring.stage(home, lambda folder, going: found.unpack(made.id, folder, going))
+            with pytest.raises(BackupFailed, match=r"Device or resource busy\. Everything is as it was before; .* fleet backup cancel"):
+                restoring.at_start(home)
+            assert {name: what for name, what in homes.tree(home).items() if not name.startswith((".restore", "restore.json"))} == before
+            assert (home / "fleet.db-wal").exists()
+            assert not (home / "before-restore").exists()
+        assert restoring.cancel(home).backup_id == made.id
+        assert homes.tree(home) == before
+    monkeypatch.undo()
+    holder.close()
+    assert restore(home, made.id, home).backup_id == made.id
+    assert homes.tree(home)["fleet.db"] == ["lab"]
+
+
+def test_a_link_that_leads_nowhere_is_replaced_too(home: Path) -> None:
+    made = homes.backups(home).create(NOW, outputs=True)
+    shutil.rmtree(home / "outputs")
+    (home / "outputs").symlink_to("/nowhere/at/all")
+    plan = restore(home, made.id, home)
+    assert (home / "outputs" / "image_0.png").is_file()
+    assert (home / "before-restore" / plan.undo / "outputs").readlink() == Path("/nowhere/at/all")
+
+
+def test_root_gives_links_away_and_not_what_they_lead_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = homes.backups(home).create(NOW, outputs=True, keys=True)
+    (home.parent / "others").write_text("another's")
+    (home / "outputs" / "linked").symlink_to(home.parent / "others")
+    (home / "outputs" / "nowhere").symlink_to("/nowhere")
+    given: dict[str, bool] = {}
+    if os.geteuid() == 0:
+        os.chown(home, 1234, 1235)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, _user, _group, follow_symlinks=True: given.update({Path(path).name: follow_symlinks}))
+    restore(home, made.id, home)
+    assert {"linked", "nowhere", "server.key", "fleet.db", "image_0.png"} <= set(given)
+    assert set(given.values()) == {False}
+
+
 def test_a_newer_schema_is_refused_and_nothing_changed(home: Path) -> None:
     connection = sqlite3.connect(home / "fleet.db")
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -170,13 +253,37 @@ def test_a_full_disk_leaves_what_was_there(home: Path) -> None:
     assert restoring.waiting(home) is None
 
 
+def test_one_that_is_stopped_at_the_last_moment_does_not_wait(home: Path) -> None:
+    made = homes.backups(home).create(NOW)
+    found = homes.backups(home)
+
+    def going() -> None:
+        if (home / "restore.json").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restoring.stage(home, lambda folder, going: found.unpack(made.id, folder, going), going)
+    assert restoring.waiting(home) is None
+    assert not (home / ".restore").exists()
+
+
+def test_nothing_is_exchanged_while_a_backup_is_made(home: Path) -> None:
+    made = homes.backups(home).create(NOW)
+    found = homes.backups(home)
+    restoring.stage(home, lambda folder, going: found.unpack(made.id, folder, going))
+    with making.working(home), pytest.raises(Conflict, match="made or restored already"):
+        restoring.at_start(home)
+    assert restoring.at_start(home) is not None
+
+
 def test_one_that_waits_is_forgotten_when_asked(home: Path) -> None:
     made = homes.backups(home).create(NOW)
     found = homes.backups(home)
     restoring.stage(home, lambda folder, going: found.unpack(made.id, folder, going))
     assert restoring.waiting(home) is not None
-    cancelled = restoring.cancel(home)
-    assert cancelled is not None
+    assert restoring.cancel(home).backup_id == made.id
+    with pytest.raises(NotFound, match="No restore waits"):
+        restoring.cancel(home)
     assert (restoring.waiting(home), restoring.apply(home)) == (None, None)
 
 

@@ -17,6 +17,7 @@ from fleet_api.access.vault.service import VaultService
 from fleet_api.errors import Conflict, FleetError, InvalidValue
 from fleet_api.kit.clock import SystemClock
 from fleet_api.kit.db import Database
+from fleet_api.kit.home import give_to_owner
 from fleet_api.migrate import upgrade
 from fleet_api.storage import identity, known
 from fleet_api.storage.identity import Wanted
@@ -44,6 +45,34 @@ async def test_made_once_and_in_no_file(vault: VaultService, tmp_path: Path) -> 
     assert known.read(folder) == known.KnownStore(endpoint="http://192.0.2.10:9010", credential="object-storage")
     text = (secret.password or "").encode()
     assert holding(tmp_path, text) == []
+
+
+async def test_root_gives_links_away_and_not_what_they_lead_to(
+    vault: VaultService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    given: dict[Path, bool] = {}
+
+    def chown(path: Path, _user: int, _group: int, *, follow_symlinks: bool = True) -> None:
+        given[Path(path)] = follow_symlinks
+
+    others = tmp_path_factory.mktemp("others")
+    (others / "theirs").write_text("another's")
+    (tmp_path / "storage").mkdir()
+    (tmp_path / "storage" / "linked").symlink_to(others / "theirs")
+    (tmp_path / "storage" / "nowhere").symlink_to("/nowhere")
+    (tmp_path / "fleet.db-linked").symlink_to(others / "theirs")
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 1234, 1235)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", chown)
+    await identity.ensure(vault, tmp_path / "storage", WANTED)
+    assert {"linked", "nowhere", "fleet.db-linked", "store.json", "fleet.db"} <= {path.name for path in given}
+    assert set(given.values()) == {False}
+    given.clear()
+    give_to_owner(tmp_path, [others, tmp_path / "gone"])
+    (tmp_path / "led").symlink_to(others)
+    give_to_owner(tmp_path, [tmp_path / "led"])
+    assert set(given) == {others, others / "theirs", tmp_path / "gone", tmp_path / "led"}, "a linked folder is not gone into"
 
 
 async def test_a_store_that_moves_keeps_its_credential(vault: VaultService, tmp_path: Path) -> None:
