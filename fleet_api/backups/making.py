@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fleet_api.backups import archive, targets
+from fleet_api.backups import archive, targets, unfinished
 from fleet_api.backups.manifest import ARCHIVE, DATABASE, NOTE, PART, BackupFailed, Manifest, Noted, check_id, new_id
 from fleet_api.backups.sources import choose
 from fleet_api.backups.targets import FolderTarget, Target
@@ -66,13 +66,14 @@ class Backups:
                 tell("copy the database", 5)
                 revision = copy_database(self.home / DATABASE, staging / DATABASE, going)
                 workspace = self.target.workspace(staging)
-                targets.remove_unlisted(self.target)
+                self._remove_cut_off()
                 manifest = Manifest(id=new_id(now), version=__version__, revision=revision, created_at=now, outputs=outputs, keys=keys)
                 part = workspace / f".{manifest.id}{ARCHIVE}{PART}"
                 tell("write the archive", 20)
                 chosen = choose(self.home, staging / DATABASE, outputs, keys)
                 manifest.left_out = _few(chosen.left)
                 made = archive.write(part, manifest, chosen.sources, going)
+                unfinished.begin(self.home, made.id)
                 self.target.put(part, made.id + ARCHIVE, made.sha256, going)
                 tell("verify it", 60)
                 try:
@@ -80,6 +81,7 @@ class Backups:
                     going()
                     targets.put_note(self.target, workspace, made.noted())
                     going()
+                    unfinished.end(self.home, made.id)
                 except BaseException:
                     with suppress(FleetError, OSError):  # what stays has no note, and goes with the next run
                         self.target.remove(made.id + NOTE)
@@ -115,8 +117,17 @@ class Backups:
     def _prune(self) -> None:
         found = targets.listed(self.target)
         for old in found[self._keep :]:
+            unfinished.begin(self.home, old.id)
             self.target.remove(old.id + NOTE)  # first: without it there is no backup
             self.target.remove(old.id + ARCHIVE)
+            unfinished.end(self.home, old.id)
+
+    def _remove_cut_off(self) -> None:
+        """Remove what earlier runs of this data folder were killed over."""
+        begun = unfinished.read(self.home)
+        targets.remove_unlisted(self.target, begun)
+        for each in begun:
+            unfinished.end(self.home, each)
 
 
 def copy_database(source: Path, copy: Path, going: archive.Going) -> str:

@@ -163,11 +163,10 @@ def listed(target: Target) -> list[Noted]:
     return found
 
 
-def remove_unlisted(target: Target) -> list[str]:
-    """Remove archives without a note, which a run that was killed left; return their names. Only while no other run is at work."""
-    names = set(target.names())
-    ids = [name.removesuffix(ARCHIVE) for name in names if name.endswith(ARCHIVE)]
-    left = sorted(each + ARCHIVE for each in ids if ID.fullmatch(each) and each + NOTE not in names)
+def remove_unlisted(target: Target, ids: set[str]) -> list[str]:
+    """Remove those of these archives that have no note, which a run that was killed left; return their names."""
+    names = set(target.names()) if ids else set()
+    left = sorted(each + ARCHIVE for each in ids if each + ARCHIVE in names and each + NOTE not in names)
     for name in left:
         target.remove(name)
         log.warning("unlisted_archive_removed", archive=name, target=target.name)

@@ -22,7 +22,7 @@ import pytest
 import structlog
 
 from fleet_api.adapters.object_store import s3
-from fleet_api.backups import targets
+from fleet_api.backups import targets, unfinished
 from fleet_api.backups.making import Backups
 from fleet_api.backups.manifest import ARCHIVE, NOTE, BackupDamaged, BackupFailed
 from fleet_api.backups.targets import FolderTarget, StoreTarget
@@ -184,13 +184,18 @@ def test_a_note_that_names_the_files_is_read_too(home: Path) -> None:
 
 def test_what_a_killed_run_left_is_removed_by_the_next(backups: Backups, tmp_path: Path) -> None:
     made = backups.create(NOW)
-    others = ["fleet-20260102T000000Z-0000.tar.gz.txt", "mine.tar.gz", "fleet-2026.tar.gz"]
-    for name in ["fleet-20260102T000000Z-0000.tar.gz", "fleet-20270102T000000Z-ffff.tar.gz", *others]:
+    others = ["fleet-20260102T000000Z-0000.tar.gz.txt", "mine.tar.gz", "fleet-20270102T000000Z-ffff.tar.gz"]
+    unfinished.begin(backups.home, "fleet-20260102T000000Z-0000")
+    unfinished.begin(backups.home, made.id)
+    for name in ["fleet-20260102T000000Z-0000.tar.gz", *others]:
         (tmp_path / "put").write_text("half")
         backups.target.put(tmp_path / "put", name, hashlib.sha256(b"half").hexdigest())
     assert backups.all() == [made.noted()]
     more = backups.create(NOW + 1)
-    assert set(backups.target.names()) == {made.id + ARCHIVE, made.id + NOTE, more.id + ARCHIVE, more.id + NOTE, *others}
+    assert set(backups.target.names()) == {made.id + ARCHIVE, made.id + NOTE, more.id + ARCHIVE, more.id + NOTE, *others}, (
+        "an archive that this data folder did not begin, and one that has its note, stay"
+    )
+    assert unfinished.read(backups.home) == set()
 
 
 def test_an_upload_in_parts_ends_when_it_is_stopped(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
