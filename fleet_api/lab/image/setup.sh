@@ -13,15 +13,18 @@ mkdir -p /etc/systemd/system/ssh.service.d
 printf '[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n' > /etc/systemd/system/ssh.service.d/lab.conf
 printf 'UseDNS no\nMaxStartups 60:30:120\n' > /etc/ssh/sshd_config.d/lab.conf
 
-# The kernel's boot id is the machine's; a node that starts again shall have another.
+# The kernel's boot id is the machine's; a node that starts again shall have another. It is there before the journal begins, whose entries
+# would else be of another boot than "journalctl -f" shows.
 cat > /etc/systemd/system/fleet-lab-boot.service << 'END'
 [Unit]
 Description=A boot id of the node's own
 DefaultDependencies=no
-Before=sysinit.target
+Before=sysinit.target systemd-journald.service
 
 [Service]
 Type=oneshot
+StandardOutput=null
+StandardError=null
 RemainAfterExit=yes
 ExecStart=/bin/sh -c 'cat /proc/sys/kernel/random/uuid > /run/fleet-lab-boot-id && mount --bind /run/fleet-lab-boot-id /proc/sys/kernel/random/boot_id'
 
