@@ -130,6 +130,10 @@ class SshClient:
                 async with asyncio.timeout_at(deadline):
                     channel, _ = await kept.opening.result().create_session(lambda: session, line, encoding=None)
                 break
+            except asyncio.CancelledError:  # the server may have started it already
+                if session.channel is not None:
+                    await asyncio.shield(end(session.channel, session))
+                raise
             except TimeoutError:
                 self.pool.drop(kept)
                 raise ConnectionBroke(f"{target.name} has stopped answering on its open connection; try again.") from None

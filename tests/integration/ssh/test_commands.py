@@ -126,6 +126,17 @@ async def test_a_caller_who_leaves_ends_the_command(desk: Desk) -> None:
     assert await gone("7772")
 
 
+async def test_a_caller_who_leaves_while_it_starts_ends_it_too(desk: Desk) -> None:
+    assert (await desk.ssh.run(desk.brought(), "true")).ok
+    for number in range(40):
+        task = asyncio.create_task(desk.ssh.run(desk.brought(), "sleep 7775"))
+        await asyncio.sleep(number / 2000)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await gone("7775")
+
+
 async def test_the_server_dies_under_a_command(desk: Desk) -> None:
     target = await desk.target()
     task = asyncio.create_task(desk.ssh.run(target, "sleep 7773"))
