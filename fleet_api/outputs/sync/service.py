@@ -18,7 +18,7 @@ from typing import TypeVar
 import structlog
 
 from fleet_api.adapters.object_store.types import ObjectDiffers, ObjectMissing, ObjectStore, Shown
-from fleet_api.adapters.object_store.verified import verify
+from fleet_api.adapters.object_store.verified import digests, verify
 from fleet_api.errors import Conflict, FleetError, InvalidValue, Unavailable
 from fleet_api.kit.clock import Clock
 from fleet_api.kit.db import Database
@@ -152,6 +152,8 @@ class OutputSync:
     def _prove_and_delete(self, store: ObjectStore, output: Output) -> None:
         path = self._files.path(output.key)
         verify(store, OUTPUTS, output.key, output.bytes, output.sha256)
+        if not output.job_id and path.exists() and digests(path)[1] != output.sha256:
+            raise ObjectDiffers(f"{output.key} was written anew by its program, and the copy is of what it was.")
         if path.exists() and is_picture(output.key):
             try:
                 self._files.thumbnail(output.filename, path)
