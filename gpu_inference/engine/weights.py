@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, List, Literal, Optional, Sequence
+from typing import Any, BinaryIO, Dict, List, Literal, Optional, Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,8 @@ class WeightMap(BaseModel):
     data: Optional[str] = Field(default=None, pattern=FILE_NAME)
     weights: Dict[str, Weight]
     vectors: Dict[str, Weight] = Field(default_factory=dict)
+    unread: List[str] = Field(default_factory=list)
+    """Modules whose weights change no picture, as those of CLIP's last layer; LoRAs may change them, and nothing comes of it."""
 
 
 def load_weight_map(path: Path) -> WeightMap:
@@ -66,8 +68,10 @@ def _places(lora: Lora, network: str, known: WeightMap) -> Dict[str, Place]:
         if place[0] != network:
             continue
         if place[2] and joined is None:
-            joined = joined_names(known.weights)
+            joined = joined_names([*known.weights, *known.unread])
         module = (joined or {}).get(place[1], "") if place[2] else place[1]
+        if module in known.unread:
+            continue
         weight, shape = known.weights.get(module), lora.shape(place)
         if weight is not None and len(shape) == 4 and shape[2:] == [1, 1] and len(weight.shape) == 2:
             shape = shape[:2]
@@ -75,6 +79,11 @@ def _places(lora: Lora, network: str, known: WeightMap) -> Dict[str, Place]:
             raise LoraError(f"The LoRA '{lora.name}' does not fit its model: there is no weight '{place[1]:.100}' of {shape}.")
         found[module] = place
     return found
+
+
+def places_of(applied: Sequence[Applied], network: str, known: WeightMap) -> Set[str]:
+    """The modules of a network that LoRAs change."""
+    return {module for lora, _ in applied for module in _places(lora, network, known)}
 
 
 def changed_weights(file: Path, known: WeightMap, network: str, applied: Sequence[Applied]) -> Dict[str, Array]:

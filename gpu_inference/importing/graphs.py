@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple
+from typing import Callable, Dict, List, NamedTuple, Sequence
 
 import onnx
 
-from gpu_inference.engine.network.clip import text_encoder
+from gpu_inference.engine.network.clip import text_encoder, unread_modules
 from gpu_inference.engine.network.config import DecoderConfig, TextEncoderConfig, UNetConfig
 from gpu_inference.engine.network.unet import unet
 from gpu_inference.engine.network.vae import decoder
@@ -15,7 +15,13 @@ from gpu_inference.importing.graph import PLAIN, RUNTIME, GraphOps
 from gpu_inference.importing.source import Source
 from gpu_inference.importing.weights_file import WeightsFile
 
-Draw = Callable[[GraphOps], None]
+
+
+class Draw(NamedTuple):
+    """How a network's graphs are drawn, and which modules of the checkpoint they leave out."""
+
+    onto: Callable[[GraphOps], None]
+    unread: Sequence[str] = ()
 
 
 class Variant(NamedTuple):
@@ -48,7 +54,7 @@ def draw_unet(config: UNetConfig) -> Draw:
         ops.give("out_sample", ["n", config.out_channels, "h", "w"])
         unet(ops, config, sample, timestep, hidden, pooled, time_ids)
 
-    return draw
+    return Draw(draw)
 
 
 def draw_text_encoder(config: TextEncoderConfig) -> Draw:
@@ -60,7 +66,7 @@ def draw_text_encoder(config: TextEncoderConfig) -> Draw:
         ops.give("text_embeds", ["n", "pooled"])
         text_encoder(ops, config, ids)
 
-    return draw
+    return Draw(draw, unread_modules(config))
 
 
 def draw_decoder(config: DecoderConfig) -> Draw:
@@ -71,7 +77,7 @@ def draw_decoder(config: DecoderConfig) -> Draw:
         ops.give("sample", ["n", 3, "height", "width"])
         decoder(ops, config, latents)
 
-    return draw
+    return Draw(draw)
 
 
 def write_network(source: Source, network: str, draw: Draw, variants: List[Variant], storage: str, folder: Path) -> Dict[str, str]:
@@ -82,7 +88,7 @@ def write_network(source: Source, network: str, draw: Draw, variants: List[Varia
     with WeightsFile(source, network, folder / f"{network}.weights", storage) as weights:
         for variant in variants:
             ops = GraphOps(weights, variant.precision, variant.dialect)
-            draw(ops)
+            draw.onto(ops)
             onnx.save(ops.build(), str(folder / (network + variant.ending)))
-    (folder / f"{network}.weights.json").write_text(weights.map(), encoding="utf-8")
+    (folder / f"{network}.weights.json").write_text(weights.map(draw.unread), encoding="utf-8")
     return {weights.path.name: weights.sha256}

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Dict, List, Optional, Type
+from typing import Any, BinaryIO, Dict, List, Optional, Sequence, Type
 
 import numpy as np
 import numpy.typing as npt
@@ -113,9 +113,10 @@ class WeightsFile:
         self._end += gap + value.nbytes
         return stored
 
-    def map(self) -> str:
+    def map(self, unread: Sequence[str] = ()) -> str:
         """The map of weights as :class:`gpu_inference.engine.weights.WeightMap` reads it."""
         ending = len(".weight")
         matrices = {name[:-ending]: each.entry(name) for name, each in self._stored.items() if len(each.shape) > 1}
         vectors = {name: each.entry(name) for name, each in self._stored.items() if len(each.shape) == 1}
-        return json.dumps({"format": 1, "data": self.path.name, "weights": matrices, "vectors": vectors}) + "\n"
+        said = {"format": 1, "data": self.path.name, "weights": matrices, "vectors": vectors, "unread": list(unread)}
+        return json.dumps(said) + "\n"

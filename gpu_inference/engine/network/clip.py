@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 from gpu_inference.engine.network.config import TextEncoderConfig
 from gpu_inference.engine.network.ops import Ops, V
 
 _ROOT = "text_model."
+
+
+def unread_modules(config: TextEncoderConfig) -> List[str]:
+    """Modules of a published encoder that this one does not have, as nothing reads what they say."""
+    if config.projected:
+        return []
+    parts = [*(f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")), "mlp.fc1", "mlp.fc2"]
+    return [f"{_ROOT}encoder.layers.{config.layers - 1}.{part}" for part in parts]
 
 
 def text_encoder(ops: Ops[V], config: TextEncoderConfig, input_ids: V) -> Tuple[V, Optional[V]]:

@@ -10,7 +10,8 @@ import pytest
 
 from gpu_inference.engine import conditioning, noise
 from gpu_inference.engine.backends import BACKENDS, base, open_backend
-from gpu_inference.engine.backends.onnx import KEPT_PROMPTS, OnnxBackend
+from gpu_inference.engine.backends.onnx import OnnxBackend
+from gpu_inference.engine.backends.networks import KEPT_PROMPTS
 from gpu_inference.engine.backends.onnx_sessions import classify
 from gpu_inference.engine.errors import BackendError, OutOfMemory
 from gpu_inference.engine.manifest import load_model_folder
@@ -131,7 +132,7 @@ def test_a_runtime_that_is_missing_is_named(tiny_model: Path, monkeypatch: pytes
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(BackendError, match="needs the package onnxruntime"):
         open_backend("onnx", load_model_folder(tiny_model), 1)
-    assert list(BACKENDS) == ["onnx"]
+    assert list(BACKENDS) == ["onnx", "torch"]
 
 
 @pytest.mark.parametrize(
