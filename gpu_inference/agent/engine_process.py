@@ -31,7 +31,7 @@ def engine_command(settings: Settings) -> List[str]:
     if settings.engine == SIMULATED:
         table = str(settings.sim_table)
         return [sys.executable, "-m", "gpu_inference.engine.sim", "--table", table, "--factor", str(settings.sim_factor)]
-    command = [sys.executable, "-m", "gpu_inference.engine.child", "--threads", str(settings.threads)]
+    command = [sys.executable, "-m", "gpu_inference.engine.child", "--threads", str(settings.threads), "--backend", settings.backend]
     for path in settings.models:
         command += ["--model", str(path)]
     return [*command, "--library", str(library_of(settings.cache_dir))]

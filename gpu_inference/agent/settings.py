@@ -17,6 +17,7 @@ BUILTIN_MODELS = PACKAGE / "builtin"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 REAL, SIMULATED = "real", "sim"
 ENGINES = (REAL, SIMULATED)
+BACKENDS = ("auto", "onnx", "torch", "tensorrt")
 
 
 class SettingsError(Exception):
@@ -39,6 +40,7 @@ class Settings:
     threads: int = 0
     log: str = "info"
     engine: str = REAL
+    backend: str = "auto"
     cache: Optional[Path] = None
     cache_limit: int = 50 * 2**30
     share: Optional[Tuple[str, int]] = None
@@ -114,6 +116,9 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingsError("{}ENGINE must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(ENGINES), engine))
     if engine == SIMULATED and not sim_table:
         raise SettingsError(f"{PREFIX}ENGINE is {SIMULATED}, so {PREFIX}SIM_TABLE must name the file of its cost table.")
+    backend = get("BACKEND", Settings.backend).lower()
+    if backend not in BACKENDS:
+        raise SettingsError("{}BACKEND must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(BACKENDS), backend))
     cache = get("CACHE", "")
     token_file, ca_file = get("TOKEN_FILE", ""), get("CA_FILE", "")
     models = tuple(_path(text) for text in get("MODELS", "").split(os.pathsep) if text)
@@ -130,6 +135,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         threads=int(_number("THREADS", get("THREADS", "0"), 0, 1024)),
         log=log,
         engine=engine,
+        backend=backend,
         sim_table=_path(sim_table) if sim_table else None,
         sim_factor=_number("SIM_FACTOR", get("SIM_FACTOR", "1"), 0.001, 1000),
         start_timeout=_number("START_TIMEOUT", get("START_TIMEOUT", "60"), 1, 3600),

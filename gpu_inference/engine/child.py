@@ -1,4 +1,4 @@
-"""The engine child: ``python -m gpu_inference.engine.child --fd N --model FOLDER [--model FOLDER] [--library FOLDER] [--threads N]``.
+"""The engine child: ``python -m gpu_inference.engine.child --fd N --model FOLDER [--model FOLDER] [--library FOLDER] [--threads N] [--backend NAME]``.
 
 Each folder is a model or a library of models and LoRAs (:mod:`gpu_inference.engine.library`); that of ``--library`` may be empty, or
 not be there, and is looked at again when the agent says so.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
 
 from gpu_inference.engine import wire
-from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND
+from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, installed
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import EngineError, OutOfMemory
 from gpu_inference.engine.parent import die_with_parent
@@ -34,8 +34,9 @@ EXIT_OUT_OF_MEMORY = 70
 class Child:
     """Serves one socket until it ends."""
 
-    def __init__(self, sock: socket.socket, catalogue: Catalogue) -> None:
+    def __init__(self, sock: socket.socket, catalogue: Catalogue, backend: str = DEFAULT_BACKEND) -> None:
         self._sock = sock
+        self._backend = backend
         self._catalogue = catalogue
         self._frames: queue.Queue[wire.Frame] = queue.Queue()
         self._cancelled: Set[str] = set()
@@ -46,8 +47,8 @@ class Child:
             {
                 "type": "hello",
                 "pid": os.getpid(),
-                "backend": DEFAULT_BACKEND,
-                "backends": list(BACKENDS),
+                "backend": self._backend,
+                "backends": installed(),
                 "devices": ["cpu"],
                 "samplers": list(SAMPLERS),
                 **self._library(),
@@ -148,13 +149,14 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--model", type=Path, action="append", default=[])
     parser.add_argument("--library", type=Path, default=None)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--backend", choices=[DEFAULT_BACKEND, *BACKENDS], default=DEFAULT_BACKEND)
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    catalogue = Catalogue(options.model, lambda folder: Pipeline.load(folder, options.threads), options.library)
+    catalogue = Catalogue(options.model, lambda folder: Pipeline.load(folder, options.threads, options.backend), options.library)
     try:
-        return Child(socket.socket(fileno=options.fd), catalogue).run()
+        return Child(socket.socket(fileno=options.fd), catalogue, options.backend).run()
     except (BrokenPipeError, ConnectionResetError):
         return 0
 
