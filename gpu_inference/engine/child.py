@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
 
 from gpu_inference.engine import wire
-from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, installed
+from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, installed, usual_backend
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import EngineError, OutOfMemory
 from gpu_inference.engine.parent import die_with_parent
@@ -47,7 +47,7 @@ class Child:
             {
                 "type": "hello",
                 "pid": os.getpid(),
-                "backend": self._backend,
+                "backend": usual_backend() if self._backend == DEFAULT_BACKEND else self._backend,
                 "backends": installed(),
                 "devices": ["cpu"],
                 "samplers": list(SAMPLERS),

@@ -32,17 +32,21 @@ def installed() -> List[str]:
     return [name for name, package in PACKAGES.items() if importlib.util.find_spec(package) is not None]
 
 
+def usual_backend() -> str:
+    """What ``auto`` is here for a model without engines of TensorRT."""
+    return "torch" if gpu_present() and "torch" in installed() else "onnx"
+
+
 def best_backend(folder: ModelFolder) -> str:
     """The backend to take for a model here: TensorRT where its engines were built, torch where there is a GPU, else ONNX Runtime."""
-    there = installed()
     if not gpu_present() or folder.manifest.networks is None:
         return "onnx"
-    if "tensorrt" in there:
+    if "tensorrt" in installed():
         from gpu_inference.building.ready import ready
 
         if ready(folder):
             return "tensorrt"
-    return "torch" if "torch" in there else "onnx"
+    return usual_backend()
 
 
 def open_backend(name: str, folder: ModelFolder, threads: int) -> Backend:
