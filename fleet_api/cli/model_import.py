@@ -32,7 +32,7 @@ def import_(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Make of a checkpoint of SDXL a model that nodes run: it is uploaded, converted on the control plane, and fetched by nodes as jobs want it."""
+    """Make of a checkpoint of SDXL a model that nodes run: uploaded, converted on the control plane, fetched as jobs want it."""
     from fleet_api.cli.model_store import send_file
 
     file = Path(checkpoint)

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 from fleet_api.errors import Conflict, FleetError, InvalidValue
 from fleet_api.kit import process
 from fleet_api.kit.clock import Clock

@@ -74,7 +74,8 @@ def run(options: argparse.Namespace, models: Sequence[Path]) -> str:
     found = store.all()
     for said in found:
         size = int(said.get("size", 0)) / 2**20
-        print(f"{said.get('model', '?'):24} {said.get('network', '?'):16} {said.get('architecture', '?'):7} {said.get('tensorrt', '?'):12} {size:8,.0f} MiB")
+        words = [str(said.get(name, "?")) for name in ("model", "network", "architecture", "tensorrt")]
+        print("{:24} {:16} {:7} {:12} {:8,.0f} MiB".format(*words, size))
     if not found:
         print(f"No engines yet in {store.folder}; build them with: fleet-worker engines build MODEL")
     return ""

@@ -148,6 +148,18 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+_KNOWN: Dict[Tuple[str, int, int, int], str] = {}
+"""What files held when they were last read, by path, inode, size and time of change: a model that comes back is not read whole again."""
+
+
+def _known_digest(path: Path) -> str:
+    status = path.stat()
+    key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+    if key not in _KNOWN:
+        _KNOWN[key] = _digest(path)
+    return _KNOWN[key]
+
+
 @dataclass(frozen=True)
 class ModelFolder:
     """A model on disk, its manifest checked and its files present."""
@@ -171,7 +183,7 @@ class ModelFolder:
     def verify(self) -> None:
         """Compares each file with its SHA-256. Raises :class:`ModelError` at the first that differs."""
         for name in self.manifest.files():
-            if _digest(self.file(name)) != self.manifest.sha256[name]:
+            if _known_digest(self.file(name)) != self.manifest.sha256[name]:
                 raise ModelError(f"The file {name} of model '{self.name}' is damaged: its SHA-256 is not the one in its manifest.")
 
 

@@ -25,9 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vae-fp16-safe", action="store_true", help="the VAE is one that was corrected for half precision")
     parser.add_argument("--prediction", choices=["epsilon", "v_prediction"], default=None, help="where the file does not tell")
     parser.add_argument("--steps", type=int, default=None, help="steps that it is made for (default: by its kind)")
-    parser.add_argument("--native-size", type=int, default=None, metavar="PIXELS", help="side of its square (default: 1024, or the folder's)")
+    parser.add_argument(
+        "--native-size", type=int, default=None, metavar="PIXELS", help="side of its square (default: 1024, or the folder's)"
+    )
     parser.add_argument("--license", default="", help="what the manifest says of its license")
-    parser.add_argument("--tokenizer", type=Path, default=None, help="a tokenizer.json, a folder with vocab.json and merges.txt, or CLIP's vocabulary")
+    parser.add_argument(
+        "--tokenizer", type=Path, default=None, help="a tokenizer.json, a folder with vocab.json and merges.txt, or CLIP's vocabulary"
+    )
     parser.add_argument("--lines", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -66,5 +70,5 @@ def run(options: argparse.Namespace) -> str:
         if sys.stderr.isatty():
             print(file=sys.stderr)
         size = sum(path.stat().st_size for path in folder.iterdir())
-        print(f"{folder}: {size / 2**20:,.0f} MiB; try: fleet-worker render \"a lighthouse\" --model {folder} -o out.png")
+        print(f'{folder}: {size / 2**20:,.0f} MiB; try: fleet-worker render "a lighthouse" --model {folder} -o out.png')
     return ""

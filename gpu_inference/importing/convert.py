@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from gpu_inference.engine.manifest import MANIFEST, Manifest, load_model_folder
 from gpu_inference.engine.errors import ModelError
+from gpu_inference.engine.manifest import MANIFEST, Manifest, load_model_folder
 from gpu_inference.importing import graphs, tokenizer, usage
 from gpu_inference.importing.folder import DiffusersFolder
+from gpu_inference.importing.proof import prove
 from gpu_inference.importing.single_file import SingleFile
 from gpu_inference.importing.source import DECODER, UNET, CannotImport, Source
 
@@ -88,7 +89,7 @@ def _write(source: Source, name: str, folder: Path, wishes: Wishes, progress: Pr
     for done, (network, draw, variants, storage) in enumerate(plan):
         progress(done, len(plan), network)
         digests.update(graphs.write_network(source, network, draw, variants, storage, folder))
-    progress(len(plan), len(plan), "manifest")
+    progress(len(plan), len(plan), "proof")
     parts = {network: _part(network, variants) for network, _, variants, _ in plan}
     said = _manifest(source, name, parts, end, wishes)
     said["sha256"] = {path.name: digests.get(path.name) or _digest(path) for path in sorted(folder.iterdir())}
@@ -137,7 +138,7 @@ def import_model(path: Path, name: str, target: Path, wishes: Optional[Wishes] =
         raise CannotImport(f"The folder {target} cannot be made ({error.strerror}).") from error
     try:
         _write(open_source(path), name, folder, wishes or Wishes(), progress)
-        load_model_folder(folder)
+        prove(load_model_folder(folder))
         folder.chmod(0o755)
         os.rename(str(folder), str(target))
     except OSError as error:

@@ -53,7 +53,11 @@ class GraphOps:
 
     def build(self) -> onnx.ModelProto:
         """The graph."""
-        graph = helper.make_graph(self._nodes, "network", self._inputs, self._outputs, list(self._initializers.values()))
+        # ONNX Runtime orders nodes from the results backwards, and takes of a node's inputs the one that was declared last first. Weights
+        # that are widened are declared first, so that each is widened just before it is used, not all at the beginning.
+        widened = [node for node in self._nodes if node.output[0] in self._cast.values()]
+        others = [node for node in self._nodes if node.output[0] not in self._cast.values()]
+        graph = helper.make_graph(widened + others, "network", self._inputs, self._outputs, list(self._initializers.values()))
         opsets = [helper.make_opsetid("", OPSET)]
         if self._dialect == RUNTIME:
             opsets.append(helper.make_opsetid(_CONTRIB, 1))

@@ -16,7 +16,6 @@ from gpu_inference.importing.source import Source
 from gpu_inference.importing.weights_file import WeightsFile
 
 
-
 class Draw(NamedTuple):
     """How a network's graphs are drawn, and which modules of the checkpoint they leave out."""
 

@@ -227,7 +227,14 @@ _VAE_PLAIN = {
     "decoder.mid_block.attentions.0.": "decoder.mid.attn_1.",
     "decoder.conv_norm_out.": "decoder.norm_out.",
 }
-_VAE_PARTS = {"conv_shortcut.": "nin_shortcut.", "group_norm.": "norm.", "to_q.": "q.", "to_k.": "k.", "to_v.": "v.", "to_out.0.": "proj_out."}
+_VAE_PARTS = {
+    "conv_shortcut.": "nin_shortcut.",
+    "group_norm.": "norm.",
+    "to_q.": "q.",
+    "to_k.": "k.",
+    "to_v.": "v.",
+    "to_out.0.": "proj_out.",
+}
 
 
 def vae_name(name: str, levels: int) -> str:

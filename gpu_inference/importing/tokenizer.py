@@ -55,7 +55,9 @@ def _merges_of(text: str) -> Merges:
 def _read(place: Path) -> Tuple[Dict[str, int], Merges]:
     if place.is_dir():
         vocabulary: Any = json.loads((place / "vocab.json").read_text(encoding="utf-8"))
-        return {str(word): int(number) for word, number in vocabulary.items()}, _merges_of((place / "merges.txt").read_text(encoding="utf-8"))
+        return {str(word): int(number) for word, number in vocabulary.items()}, _merges_of(
+            (place / "merges.txt").read_text(encoding="utf-8")
+        )
     with gzip.open(place, "rt", encoding="utf-8") as stream:
         merges = _merges_of(stream.read(1 << 24))
     signs = byte_signs()

@@ -87,7 +87,9 @@ class WeightsFile:
             if value is not None:
                 value = self._fit(name, value).astype(np.float32)
                 if value.ndim != 1:
-                    raise CannotImport(f"The tensor '{name}' of the {self._network} has the shape {list(value.shape)}, which is not SDXL's.")
+                    raise CannotImport(
+                        f"The tensor '{name}' of the {self._network} has the shape {list(value.shape)}, which is not SDXL's."
+                    )
                 self._stored[name] = self._write(value, False)
             self._small[name] = value
         return self._small[name]

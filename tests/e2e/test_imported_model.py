@@ -64,7 +64,13 @@ def imported(api: Live, file: Path) -> None:
 
 
 def picture(api: Live, **body: Any) -> bytes:
-    job = call(api, "POST", "/api/vision/generate", 201, json={"prompt": "a red circle", "steps": 2, "seed": 5, "width": 128, "height": 128, **body})
+    job = call(
+        api,
+        "POST",
+        "/api/vision/generate",
+        201,
+        json={"prompt": "a red circle", "steps": 2, "seed": 5, "width": 128, "height": 128, **body},
+    )
     path = f"/api/vision/jobs/{job['job_id']}"
     done = until(lambda: (found := call(api, "GET", path, 200))["status"] in ("completed", "failed") and found, 60, "the job's end")
     assert done["status"] == "completed", done

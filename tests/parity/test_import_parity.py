@@ -168,13 +168,15 @@ def test_the_refiner_reads_five_time_ids(libraries: Any, twin: Twin, source: str
 
 
 def lora_files(libraries: Any, pipeline: Any, root: Path) -> dict[str, Path]:
-    """Two LoRAs of random weights in the names of diffusers, and one of them in kohya's twice: in diffusers' names and the original ones."""
+    """Two LoRAs of random weights, in the names of diffusers, and in kohya's by diffusers' names and by the original ones."""
     from gpu_inference.engine.network.names import original_names
     from tests.support.safetensors_files import write_any
 
     rng = np.random.default_rng(5)
     modules = {
-        "unet": [name for name, module in pipeline.unet.named_modules() if name.endswith(("to_q", "to_v", "to_out.0", "ff.net.2", "conv1"))],
+        "unet": [
+            name for name, module in pipeline.unet.named_modules() if name.endswith(("to_q", "to_v", "to_out.0", "ff.net.2", "conv1"))
+        ],
         "text_encoder": [name for name, _ in pipeline.text_encoder.named_modules() if name.endswith(("q_proj", "fc1"))],
         "text_encoder_2": [name for name, _ in pipeline.text_encoder_2.named_modules() if name.endswith(("v_proj", "fc2"))],
     }

@@ -32,8 +32,11 @@ def _encoder(kind: Any, width: int, vocabulary: int, act: str) -> Any:
     return kind(config).eval()
 
 
-def build_pipeline(folder: Path, seed: int = 0, prediction_type: str = "epsilon", refiner: bool = False) -> Any:
-    """Saves a pipeline to ``folder`` and returns it; all its weights fit into half precision."""
+def build_pipeline(
+    folder: Path, seed: int = 0, prediction_type: str = "epsilon", refiner: bool = False, unet: dict[str, Any] | None = None,
+    vae: dict[str, Any] | None = None,
+) -> Any:  # fmt: skip
+    """Saves a pipeline to ``folder`` and returns it; all its weights fit into half precision. ``unet`` and ``vae`` change its sizes."""
     torch.manual_seed(seed)
     tokenizer_folder = vocabulary_folder(folder.parent / f"{folder.name}-vocabulary")
     tokenizers = [CLIPTokenizer.from_pretrained(str(tokenizer_folder), pad_token=pad, model_max_length=LENGTH) for pad in (END, "!")]
@@ -41,29 +44,32 @@ def build_pipeline(folder: Path, seed: int = 0, prediction_type: str = "epsilon"
     text_encoder = None if refiner else _encoder(CLIPTextModel, WIDTHS[0], size, "quick_gelu")
     text_encoder_2 = _encoder(CLIPTextModelWithProjection, WIDTHS[1], size, "gelu")
     ids = 5 if refiner else 6
-    unet = UNet2DConditionModel(
+    sizes = {
+        "block_out_channels": (64, 64, 128), "layers_per_block": 2, "transformer_layers_per_block": (1, 1, 2),
+        "attention_head_dim": (1, 1, 2), **(unet or {}),
+    }  # fmt: skip
+    unet_network = UNet2DConditionModel(
         sample_size=16, in_channels=4, out_channels=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), block_out_channels=(64, 64, 128), layers_per_block=2,
-        transformer_layers_per_block=(1, 1, 2), attention_head_dim=(1, 1, 2), norm_num_groups=32,
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), norm_num_groups=32, **sizes,
         cross_attention_dim=WIDTHS[1] if refiner else sum(WIDTHS), use_linear_projection=True, addition_embed_type="text_time",
         addition_time_embed_dim=32, projection_class_embeddings_input_dim=WIDTHS[1] + ids * 32,
     ).eval()  # fmt: skip
-    vae = AutoencoderKL(
+    autoencoder = AutoencoderKL(
         in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(32, 32, 64, 64), layers_per_block=1, latent_channels=4, norm_num_groups=32, sample_size=128,
-        scaling_factor=0.13025,
+        layers_per_block=1, latent_channels=4, norm_num_groups=32, sample_size=128, scaling_factor=0.13025,
+        **{"block_out_channels": (32, 32, 64, 64), **(vae or {})},
     ).eval()  # fmt: skip
     scheduler = EulerDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading",
         prediction_type=prediction_type,
     )  # fmt: skip
     with torch.no_grad():
-        for network in (text_encoder, text_encoder_2, unet, vae):
+        for network in (text_encoder, text_encoder_2, unet_network, autoencoder):
             for parameter in [] if network is None else network.parameters():
                 parameter.copy_(parameter.half().float())
     pipeline = StableDiffusionXLPipeline(
-        vae=vae, text_encoder=text_encoder, text_encoder_2=text_encoder_2, tokenizer=None if refiner else tokenizers[0],
-        tokenizer_2=tokenizers[1], unet=unet, scheduler=scheduler, force_zeros_for_empty_prompt=False, add_watermarker=False,
+        vae=autoencoder, text_encoder=text_encoder, text_encoder_2=text_encoder_2, tokenizer=None if refiner else tokenizers[0],
+        tokenizer_2=tokenizers[1], unet=unet_network, scheduler=scheduler, force_zeros_for_empty_prompt=False, add_watermarker=False,
     )  # fmt: skip
     pipeline.save_pretrained(str(folder))
     pipeline.set_progress_bar_config(disable=True)

@@ -189,7 +189,9 @@ def tiny_tensors(vocabulary: int, seed: int = 0) -> Tensors:
     return make.tensors
 
 
-def write_tiny(path: Path, changes: Tensors | None = None, seed: int = 0, dtype: str = "F16", metadata: dict[str, str] | None = None) -> Path:
+def write_tiny(
+    path: Path, changes: Tensors | None = None, seed: int = 0, dtype: str = "F16", metadata: dict[str, str] | None = None
+) -> Path:
     """The checkpoint as a file; ``changes`` replace tensors, None takes one out. Its vocabulary lies beside it."""
     place = vocabulary_folder(path.parent / "vocabulary")
     size = len(json.loads((place / "vocab.json").read_text(encoding="utf-8")))

@@ -94,6 +94,10 @@ class NetworkBackend:
             self._use(self._parts[network], change)
         self._applied = wanted
 
+    def _applied_to(self, part: NetworkPart) -> List[Applied]:
+        """The LoRAs that change a network now."""
+        return [each for each in self._applied or () if part.network in networks_of(each)]
+
     def prepare(self, conditionings: Sequence[Conditioning]) -> None:
         """See :class:`gpu_inference.engine.backends.base.Backend`."""
         if self._applied is None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from gpu_inference.engine.backends.networks import NetworkBackend
-from gpu_inference.engine.backends.onnx_sessions import CPU, cores, open_session, own_errors, provider
+from gpu_inference.engine.backends.onnx_sessions import CPU, cores, is_held, open_session, own_errors, provider
 from gpu_inference.engine.errors import LoraError
 from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder, NetworkPart, TextEncoderPart
@@ -31,6 +31,8 @@ class OnnxBackend(NetworkBackend):
         self._threads = threads or cores()
         self._provider = provider()
         self.device = "cpu" if self._provider == CPU else "cuda"
+        self._brief = {part.network for part in self._manifest.text_encoders if self._provider == CPU and is_held(folder.path, part)}
+        """Large text encoders, which are there while a prompt is read and not while a picture is made."""
         self._sessions: Dict[str, Any] = {network: self._session(part) for network, part in self._parts.items()}
         self._binding: Any = None
 
@@ -56,10 +58,14 @@ class OnnxBackend(NetworkBackend):
 
     def _run_encoder(self, part: TextEncoderPart, ids: Array) -> List[Array]:
         names = [name for name in (part.hidden_output, part.pooled_output) if name]
+        if part.network not in self._sessions:
+            self._sessions[part.network] = self._session(part, self._weigh(part, self._applied_to(part)))
         with own_errors():
             return list(self._sessions[part.network].run(names, {"input_ids": ids}))
 
     def _hold(self, inputs: Mapping[str, Array]) -> None:
+        for network in self._brief:
+            self._sessions.pop(network, None)
         with own_errors():
             self._binding = self._sessions[self._manifest.unet.network].io_binding()
             for name, value in inputs.items():

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gpu_inference.building.plans import PlanStore, default_store
 from gpu_inference.engine.backends.cudart import Cuda
-from gpu_inference.engine.backends.networks import NetworkBackend, networks_of
+from gpu_inference.engine.backends.networks import NetworkBackend
 from gpu_inference.engine.backends.tensorrt_plan import Plan, bindings
 from gpu_inference.engine.errors import LoraError, OutOfMemory
 from gpu_inference.engine.loras import Applied
@@ -62,8 +62,11 @@ class TensorRTBackend(NetworkBackend):
             raise LoraError(f"The model '{self._folder.name}' takes no LoRA: it has no map of its weights.")
         known = load_weight_map(self._folder.file(part.weights))
         file = self._folder.file(known.data or part.file)
-        before = [each for each in self._applied or () if part.network in networks_of(each)]
-        weights = {**stored_weights(file, known, places_of(before, part.network, known)), **changed_weights(file, known, part.network, applied)}
+        before = self._applied_to(part)
+        weights = {
+            **stored_weights(file, known, places_of(before, part.network, known)),
+            **changed_weights(file, known, part.network, applied),
+        }
         return {known.weights[module].initializer: value for module, value in weights.items()}
 
     def _use(self, part: NetworkPart, weighed: Dict[str, Array]) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from gpu_inference.engine.backends.cuda_graphs import Recorded
-from gpu_inference.engine.backends.networks import NetworkBackend, networks_of
+from gpu_inference.engine.backends.networks import NetworkBackend
 from gpu_inference.engine.backends.onnx_sessions import cores
 from gpu_inference.engine.backends.torch_ops import TorchOps, load_tensors, to_device
 from gpu_inference.engine.conditioning import Conditioning
@@ -98,8 +98,11 @@ class TorchBackend(NetworkBackend):
         """The weights to put in, as they are stored: those that LoRAs change, and as they were those that the ones before changed."""
         known = load_weight_map(self._folder.file(part.weights or ""))
         file = self._folder.file(known.data or part.file)
-        before = [each for each in self._applied or () if part.network in networks_of(each)]
-        return {**stored_weights(file, known, places_of(before, part.network, known)), **changed_weights(file, known, part.network, applied)}
+        before = self._applied_to(part)
+        return {
+            **stored_weights(file, known, places_of(before, part.network, known)),
+            **changed_weights(file, known, part.network, applied),
+        }
 
     def _use(self, part: NetworkPart, weighed: Dict[str, Array]) -> None:
         known = load_weight_map(self._folder.file(part.weights or ""))

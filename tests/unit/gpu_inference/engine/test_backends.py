@@ -10,8 +10,8 @@ import pytest
 
 from gpu_inference.engine import conditioning, noise
 from gpu_inference.engine.backends import BACKENDS, base, open_backend
-from gpu_inference.engine.backends.onnx import OnnxBackend
 from gpu_inference.engine.backends.networks import KEPT_PROMPTS
+from gpu_inference.engine.backends.onnx import OnnxBackend
 from gpu_inference.engine.backends.onnx_sessions import classify
 from gpu_inference.engine.errors import BackendError, OutOfMemory
 from gpu_inference.engine.manifest import load_model_folder

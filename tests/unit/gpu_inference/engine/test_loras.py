@@ -65,7 +65,9 @@ def test_a_change_is_alpha_over_rank_times_the_product(tmp_path: Path) -> None:
     expected = 4 / 2 * parts["unet.attention.to_k.lora_B.weight"] @ parts["unet.attention.to_k.lora_A.weight"]
     np.testing.assert_allclose(lora.change(("unet", "attention.to_k", False)), expected, rtol=1e-6)
     up, down = parts["unet.conv.lora_B.weight"], parts["unet.conv.lora_A.weight"]
-    np.testing.assert_allclose(lora.change(("unet", "conv", False)), 2 * np.einsum("or,rihw->oihw", up[:, :, 0, 0], down), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        lora.change(("unet", "conv", False)), 2 * np.einsum("or,rihw->oihw", up[:, :, 0, 0], down), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_graph_computes_with_the_changed_weights(tiny_model: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gpu_inference.builtin.training.safetensors import write_safetensors
-from gpu_inference.engine.safetensors import SafetensorsError, open_safetensors
+from gpu_inference.engine.safetensors import ALL, SafetensorsError, open_safetensors
+from tests.support.safetensors_files import TYPES
 
 
 def packed(header: Any, body: bytes = b"") -> bytes:
@@ -66,3 +67,17 @@ def test_what_is_no_sound_file_is_refused(tmp_path: Path, content: bytes, words:
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(SafetensorsError, match=words):
         open_safetensors(tmp_path / "x")
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
+def test_all_numbers_of_eight_bits_are_read_as_they_are_defined(tmp_path: Path, dtype: str) -> None:
+    values = np.arange(256, dtype=np.uint8).view(TYPES[dtype]).astype(np.float32)
+    body = bytes(range(256))
+    (tmp_path / "x").write_bytes(packed({"a": entry(dtype=dtype, shape=[256], data_offsets=[0, 256])}, body))
+    np.testing.assert_array_equal(open_safetensors(tmp_path / "x", ALL).read("a"), values)
+
+
+def test_whole_numbers_are_passed_over_and_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(packed({"a": entry(dtype="I64", shape=[1], data_offsets=[0, 8])}, b"x" * 8))
+    with pytest.raises(SafetensorsError, match="holds no fractions"):
+        open_safetensors(tmp_path / "x", ALL).read("a")

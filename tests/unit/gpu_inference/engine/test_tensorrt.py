@@ -212,7 +212,7 @@ def test_no_libcudart_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_release_before_8_5_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     old = fake_tensorrt("7.1.3", FakeCudaRuntime())
     monkeypatch.setattr(tensorrt_plan.importlib, "import_module", lambda _name: old)
-    with pytest.raises(BackendError, match="TensorRT 7.1.3 is too old: the worker needs 8.5"):
+    with pytest.raises(BackendError, match=r"TensorRT 7.1.3 is too old: the worker needs 8.5"):
         tensorrt_plan.bindings()
 
 
