@@ -45,6 +45,9 @@ MAX_BEATS_PER_SECOND = 5.0
 AGENT_STOPPED = "agent_stopped"
 """The ``kind`` of a failure that is not the job's: its agent was told to stop. It uses up no retry."""
 
+DRAINING = "draining"
+"""The state of an agent that is stopping: it ends what it has, and is given nothing more."""
+
 LEASE_WAIT_SECONDS = 25.0
 """How long the control plane may hold a lease request open."""
 
@@ -153,7 +156,10 @@ class Held(Message):
 
 
 class LeaseRequest(Message):
-    """A long poll; ``want_job`` is false while the agent is busy and only listens for cancels."""
+    """A long poll; ``want_job`` is false while the agent is busy and only listens for cancels.
+
+    A newer poll of the same agent ends an older one at once: with the job that was being given to it, or with nothing.
+    """
 
     incarnation: str = Field(min_length=1, max_length=64)
     request_id: str = Field(min_length=1, max_length=64)
@@ -276,7 +282,7 @@ class Beat(Message):
     facts: Optional[Dict[str, Any]] = None
     loaded_model: Optional[str] = None
     state: str = Field(default="idle", max_length=32)
-    """``idle``, ``working``, ``loading`` (a model) or ``no_engine``."""
+    """``idle``, ``working``, ``loading`` (a model), ``draining`` or ``no_engine``."""
 
     holding: List[Progress] = Field(default_factory=list)
     cache: Optional[CacheReport] = None

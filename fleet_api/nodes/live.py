@@ -8,7 +8,7 @@ from fleet_api.nodes.fitness import FAULTS_IN_A_ROW, quarantine_seconds, why_not
 from fleet_api.nodes.models import Node
 from fleet_api.nodes.states import shown
 from fleet_api.scheduling.types import Skills, Worker
-from gpu_inference.protocol import BEAT_SECONDS, CacheReport, Capabilities, Metrics, StoredKey
+from gpu_inference.protocol import BEAT_SECONDS, DRAINING, CacheReport, Capabilities, Metrics, StoredKey
 
 SILENT_SECONDS = 3 * BEAT_SECONDS
 """A node that missed three beats is offline."""
@@ -97,8 +97,10 @@ class LiveNode:
 
     @property
     def vision_status(self) -> str:
-        """``offline`` (or without an engine), ``switching`` (a model is being loaded), ``busy`` or ``idle``."""
+        """``offline`` (or stopping, or without an engine), ``switching`` (a model is being loaded), ``busy`` or ``idle``."""
         if not self.online or self.agent_state == "no_engine":
+            return "offline"
+        if self.agent_state == DRAINING and not self.jobs:
             return "offline"
         if self.agent_state == "loading" or self.worker.loading:
             return "switching"
@@ -123,4 +125,6 @@ class LiveNode:
 
     def barred(self, now: float) -> str | None:
         """Return why the node may be given nothing now, or None (``now`` is monotonic)."""
+        if self.agent_state == DRAINING:
+            return "its agent is stopping"
         return why_not(self.row.labels, self.metrics, len(self.faulty), self.quarantined_until - now)

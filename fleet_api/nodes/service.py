@@ -133,6 +133,8 @@ class NodeService:
             last_seen = node.last_seen
             await self._db.write(lambda db: repository.change(db, node.id, last_seen=last_seen, **changes))
             node.row.incarnation = incarnation
+        if "incarnation" in changes:
+            node.agent_state = "idle"  # what the agent before it said last, as that it is stopping, is not true of this one
         if capabilities is not None:
             node.learn(capabilities)
         if "incarnation" in changes and self.on_new_incarnation is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Iterable, List, Optional, Set
 
 from gpu_inference.agent import logs
@@ -10,10 +11,12 @@ from gpu_inference.agent.cache import Key, ModelCache
 from gpu_inference.agent.client import ApiClient, Rejected
 from gpu_inference.agent.engine_outcome import EngineFailure, Output
 from gpu_inference.agent.engine_process import EngineProcess
+from gpu_inference.agent.pace import Pace
 from gpu_inference.agent.uploads import Outbox, deliver, report_failure
 from gpu_inference.protocol import AGENT_STOPPED, Held, Lease, Progress
 
 JOB_TYPES = ("image_gen",)
+STOPPED = "The agent was stopped in the middle of the job."
 _NOT_HERE = ("unknown_model", "unknown_lora")
 
 
@@ -25,11 +28,15 @@ class Attempt:
         self.held = Held(job_id=lease.job_id, attempt=lease.attempt)
         self.key = f"{lease.job_id}/{lease.attempt}"
         self.progress = Progress(job_id=lease.job_id, attempt=lease.attempt, phase="starting")
+        self.pace = Pace()
         self.stopped = False
 
 
 class Runner:
-    """Works on one attempt at a time. ``idle`` is set while there is none, ``changed`` at each step."""
+    """Works on one attempt at a time. ``idle`` is set while there is none, ``changed`` at each step.
+
+    ``reserved`` is set while no job is wanted, although there may be none: the agent drains.
+    """
 
     def __init__(self, client: ApiClient, engine: EngineProcess, outbox: Outbox, incarnation: str) -> None:
         self._client = client
@@ -43,6 +50,14 @@ class Runner:
         self.idle = asyncio.Event()
         self.idle.set()
         self.changed = asyncio.Event()
+        self.reserved, self.unreserved = asyncio.Event(), asyncio.Event()
+        self.unreserved.set()
+        self.draining = False
+
+    @property
+    def free(self) -> bool:
+        """Whether a job may be asked for."""
+        return self.idle.is_set() and not self.reserved.is_set()
 
     def progress(self) -> List[Progress]:
         """Where the attempt stands, for a beat."""
@@ -61,13 +76,20 @@ class Runner:
         return {(kind, name) for kind, name in names if isinstance(name, str)}
 
     def start(self, lease: Lease) -> None:
-        """Begins a lease. The same lease again is ignored, as it is already being worked on."""
+        """Begins a lease. The same lease again is ignored, as it is already being worked on; one that comes late is given back."""
         if self.attempt is not None:
             return
         self.attempt = Attempt(lease)
         self.idle.clear()
         self.changed.set()
-        self._task = asyncio.ensure_future(self._run(self.attempt))
+        self._task = asyncio.ensure_future(self._give_back(self.attempt) if self.draining else self._run(self.attempt))
+
+    def drain(self) -> None:
+        """Takes no more jobs from now on; the one at work goes on."""
+        self.draining = True
+        self.reserved.set()
+        self.unreserved.clear()
+        self.changed.set()
 
     def load(self, model: str) -> None:
         """Has the engine load a model; until that is done, or has failed, no job is asked for."""
@@ -94,16 +116,21 @@ class Runner:
         if task is not None and self.loading is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if attempt is None or task is None:
+        if attempt is None or task is None or task.done():
             return
         delivering = attempt.progress.phase == "uploading"
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         if not delivering and not attempt.stopped:
-            said = report_failure(
-                self._client, attempt.held, self._incarnation, "The agent was stopped in the middle of the job.", AGENT_STOPPED, True
-            )
+            said = report_failure(self._client, attempt.held, self._incarnation, STOPPED, AGENT_STOPPED, True)
             await asyncio.gather(asyncio.wait_for(said, seconds), return_exceptions=True)
+
+    async def _give_back(self, attempt: Attempt) -> None:
+        """Lets go of a lease that was given at the very moment when the agent began to drain."""
+        try:
+            await report_failure(self._client, attempt.held, self._incarnation, "The agent is stopping.", AGENT_STOPPED, True)
+        finally:
+            self._done()
 
     async def _load(self, model: str) -> None:
         try:
@@ -149,9 +176,12 @@ class Runner:
             message = f"The agent failed with {type(error).__name__}."
             await report_failure(self._client, held, self._incarnation, message, "agent", True)
         finally:
-            self.attempt = None
-            self.changed.set()
-            self.idle.set()
+            self._done()
+
+    def _done(self) -> None:
+        self.attempt = None
+        self.changed.set()
+        self.idle.set()
 
     async def _work(self, attempt: Attempt) -> Output:
         lease = attempt.lease
@@ -171,5 +201,6 @@ class Runner:
         return await self._engine.render(attempt.key, lease.payload, progress, lease.timeout_seconds)
 
     def _note(self, attempt: Attempt, step: int, steps: int, phase: str) -> None:
+        attempt.pace.note(step, steps, phase, time.monotonic())
         attempt.progress = Progress(job_id=attempt.held.job_id, attempt=attempt.held.attempt, step=step, steps=steps, phase=phase)
         self.changed.set()

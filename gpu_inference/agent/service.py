@@ -12,6 +12,7 @@ from gpu_inference.agent import authority, identity, logs
 from gpu_inference.agent.beats import BeatLoop
 from gpu_inference.agent.cache import ModelCache
 from gpu_inference.agent.client import ApiClient, Backoff, Rejected
+from gpu_inference.agent.draining import Stopping, drain
 from gpu_inference.agent.engine_outcome import EngineFailure
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.fetching import Fetcher
@@ -72,8 +73,8 @@ def _fetcher(
     return Fetcher(client, engine, cache, share, who.incarnation, runner.in_use, runner.changed.set), share
 
 
-async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, who: identity.Identity) -> None:
-    """Works as ``who`` until it is cancelled. Raises :class:`Rejected` where the credential is no longer accepted."""
+async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, who: identity.Identity, stopping: Stopping) -> None:
+    """Works as ``who`` until it is cancelled or has drained. Raises :class:`Rejected` where the credential is no longer accepted."""
     outbox = Outbox(settings.state_dir)
     runner = Runner(client, engine, outbox, who.incarnation)
     telemetry = Telemetry(settings.state_dir)
@@ -87,7 +88,9 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
         late = [asyncio.ensure_future(deliver(client, pending)) for pending in outbox.waiting()]
         await asyncio.gather(*late)
         loops.append(asyncio.ensure_future(BeatLoop(client, engine, runner, telemetry, who.incarnation, fetcher).run()))
-        loops.append(asyncio.ensure_future(LeaseLoop(client, engine, runner, who.incarnation, fetcher is not None).run()))
+        leases = LeaseLoop(client, engine, runner, who.incarnation, fetcher is not None)
+        loops += [asyncio.ensure_future(leases.run()), asyncio.ensure_future(drain(stopping, runner, leases))]
+        stopping.can = True
         if fetcher is not None:
             loops.append(asyncio.ensure_future(fetcher.run()))
         await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
@@ -95,6 +98,7 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
             if task.done():
                 task.result()
     finally:
+        stopping.can = False
         for task in loops:
             task.cancel()
         for delivery in late:
@@ -107,13 +111,13 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
         telemetry.close()
 
 
-async def _work(settings: Settings, client: ApiClient, engine: EngineProcess) -> None:
+async def _work(settings: Settings, client: ApiClient, engine: EngineProcess, stopping: Stopping) -> None:
     rejected: Optional[identity.Identity] = None
     await authority.trust(client, settings)
-    while True:
+    while not stopping.begun.is_set():
         who = await identity.obtain(client, settings.state_dir, settings.read_token(), rejected)
         try:
-            await serve(settings, client, engine, who)
+            await serve(settings, client, engine, who, stopping)
         except Rejected as error:
             logs.warning("The credential is no longer accepted.", reason=str(error))
             rejected = who
@@ -124,21 +128,24 @@ def _already_stopping() -> None:
 
 
 async def run(settings: Settings) -> None:
-    """Runs the agent until SIGTERM or SIGINT. Raises what :func:`gpu_inference.agent.identity.obtain` and
-    :func:`gpu_inference.agent.files.lock_dir` raise.
+    """Runs the agent until it is stopped: by SIGTERM it drains, by SIGINT or a second signal it ends at once.
+
+    Raises what :func:`gpu_inference.agent.identity.obtain` and :func:`gpu_inference.agent.files.lock_dir` raise.
     """
     loop = asyncio.get_running_loop()
     with lock_dir(settings.state_dir):
-        client, engine = ApiClient(settings.url, settings.ca_file), EngineProcess(settings)
-        work = asyncio.ensure_future(_work(settings, client, engine))
+        client, engine, stopping = ApiClient(settings.url, settings.ca_file), EngineProcess(settings), Stopping(settings.drain_seconds)
+        work = asyncio.ensure_future(_work(settings, client, engine, stopping))
 
-        def stop() -> None:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, _already_stopping)
+        def stop(number: int) -> None:
+            if number == signal.SIGTERM and stopping.begin():
+                return
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(each, _already_stopping)
             work.cancel()
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, stop, number)
         try:
             await work
         except asyncio.CancelledError:

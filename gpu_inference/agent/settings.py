@@ -48,6 +48,7 @@ class Settings:
     load_timeout: float = 300.0
     step_timeout: float = 60.0
     cancel_timeout: float = 5.0
+    drain_seconds: float = 15.0
 
     @property
     def cache_dir(self) -> Path:
@@ -136,4 +137,5 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         load_timeout=_number("LOAD_TIMEOUT", get("LOAD_TIMEOUT", "300"), 1, 36000),
         step_timeout=_number("STEP_TIMEOUT", get("STEP_TIMEOUT", "60"), 0.1, 3600),
         cancel_timeout=_number("CANCEL_TIMEOUT", get("CANCEL_TIMEOUT", "5"), 0.1, 600),
+        drain_seconds=_number("DRAIN_SECONDS", get("DRAIN_SECONDS", "15"), 0, 3600),
     )

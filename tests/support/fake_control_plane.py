@@ -51,6 +51,7 @@ class FakeControlPlane:
         self.tokens = {TOKEN}
         self.interfere: Callable[[str, str], int | None] | None = None
         self.changed = threading.Condition()
+        self._polls: dict[str, int] = {}
         self._closing = False
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
@@ -193,12 +194,14 @@ class FakeControlPlane:
         self.leases.append(message)
         self._free_old(message["incarnation"])
         end = time.monotonic() + message["wait_seconds"]
+        mine = self._polls[message["incarnation"]] = self._polls.get(message["incarnation"], 0) + 1
+        self.changed.notify_all()
         while not self._closing:
             stop = self._stops(message["incarnation"])
             job = self._next(message) if message["want_job"] else None
             if job is not None or stop:
                 return 200, {"lease": self._lease_of(job) if job else None, "stop": stop}
-            if time.monotonic() >= end:
+            if time.monotonic() >= end or mine != self._polls[message["incarnation"]]:  # a newer poll ends an older one
                 break
             self.changed.wait(0.2)
         return 200, {"lease": None, "load": None, "stop": []}
