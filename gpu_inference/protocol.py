@@ -48,6 +48,9 @@ AGENT_STOPPED = "agent_stopped"
 DRAINING = "draining"
 """The state of an agent that is stopping: it ends what it has, and is given nothing more."""
 
+SERVING = "serving"
+"""The state of an agent that makes a picture for who asked at the node itself; a job that it holds waits for its turn."""
+
 LEASE_WAIT_SECONDS = 25.0
 """How long the control plane may hold a lease request open."""
 
@@ -282,7 +285,7 @@ class Beat(Message):
     facts: Optional[Dict[str, Any]] = None
     loaded_model: Optional[str] = None
     state: str = Field(default="idle", max_length=32)
-    """``idle``, ``working``, ``loading`` (a model), ``draining`` or ``no_engine``."""
+    """``idle``, ``working``, ``loading`` (a model), ``serving``, ``draining`` or ``no_engine``."""
 
     holding: List[Progress] = Field(default_factory=list)
     cache: Optional[CacheReport] = None

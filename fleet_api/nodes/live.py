@@ -8,7 +8,7 @@ from fleet_api.nodes.fitness import FAULTS_IN_A_ROW, quarantine_seconds, why_not
 from fleet_api.nodes.models import Node
 from fleet_api.nodes.states import shown
 from fleet_api.scheduling.types import Skills, Worker
-from gpu_inference.protocol import BEAT_SECONDS, DRAINING, CacheReport, Capabilities, Metrics, StoredKey
+from gpu_inference.protocol import BEAT_SECONDS, DRAINING, SERVING, CacheReport, Capabilities, Metrics, StoredKey
 
 SILENT_SECONDS = 3 * BEAT_SECONDS
 """A node that missed three beats is offline."""
@@ -104,7 +104,7 @@ class LiveNode:
             return "offline"
         if self.agent_state == "loading" or self.worker.loading:
             return "switching"
-        return "busy" if self.jobs else "idle"
+        return "busy" if self.jobs or self.agent_state == SERVING else "idle"
 
     def fault(self, what: str, now: float) -> bool:
         """Note a job, or a load, that went wrong by the node's doing; return whether it is quarantined now (``now`` is monotonic).

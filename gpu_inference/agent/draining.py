@@ -7,12 +7,12 @@ import time
 
 from gpu_inference.agent import logs
 from gpu_inference.agent.leases import LeaseLoop
-from gpu_inference.agent.runner import Attempt, Runner
+from gpu_inference.agent.runner import Runner
 
 PACELESS_SECONDS = 2.0
 """So long a job is waited for whose pace is not known yet: one that loads its model is given back after this."""
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 _DONE = ("decoding", "saving", "uploading")
 
@@ -40,8 +40,8 @@ async def drain(stopping: Stopping, runner: Runner, leases: LeaseLoop) -> None:
     begun = time.monotonic()
     runner.drain()
     await _within(leases.answered, _ANSWER_SECONDS)
-    while runner.attempt is not None and _worth_it(runner.attempt, begun, stopping.seconds):
-        await _within(runner.idle, _LOOK_SECONDS)
+    while _worth_it(runner, begun, stopping.seconds):  # noqa: ASYNC110 - no event tells of a judgement
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> None:
@@ -51,12 +51,15 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _worth_it(attempt: Attempt, begun: float, seconds: float) -> bool:
-    """Whether the job at work will likely have ended ``seconds`` after ``begun``."""
-    now = time.monotonic()
-    if now - begun >= seconds:
+def _worth_it(runner: Runner, begun: float, seconds: float) -> bool:
+    """Whether there is something at work that will likely have ended ``seconds`` after ``begun``."""
+    attempt, local, now = runner.attempt, runner.turn.local, time.monotonic()
+    if (attempt is None and local is None) or now - begun >= seconds:
         return False
-    left = 0.0 if attempt.progress.phase in _DONE else attempt.pace.left(now)
+    if local is None and attempt is not None and attempt.progress.phase in _DONE:
+        return True
+    pace = local or (attempt.pace if attempt is not None else None)
+    left = pace.left(now) if pace is not None else None
     if left is None:
         return now - begun < PACELESS_SECONDS
     return now - begun + left < seconds

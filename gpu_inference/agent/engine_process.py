@@ -19,6 +19,7 @@ from gpu_inference.agent import logs
 from gpu_inference.agent.cache import library_of
 from gpu_inference.agent.engine_outcome import EngineFailure, Hello, Output, death_sentence
 from gpu_inference.agent.settings import PACKAGE, PREFIX, SIMULATED, Settings
+from gpu_inference.agent.tally import Tally
 from gpu_inference.engine import wire
 
 Progress = Callable[[int, int, str], None]
@@ -50,6 +51,7 @@ class EngineProcess:
         self._starting = asyncio.Lock()
         self._cancel_due: Optional[float] = None
         self._tail = b""
+        self.tally = Tally()
         self.hello: Optional[Hello] = None
         self.loaded_model: Optional[str] = None
         self._up = asyncio.Event()
@@ -116,6 +118,7 @@ class EngineProcess:
             await self.kill()
             raise EngineFailure("The engine did not introduce itself.") from error
         self._writer = writer
+        self.tally.engine_starts += 1
         self._up.set()
         for problem in self.hello.problems:
             logs.warning("A model folder is left out.", reason=problem)
@@ -127,7 +130,10 @@ class EngineProcess:
         try:
             frame = await wire.read(reader)
             while frame is not None:
-                if frame.type == "loaded":
+                if frame.type in ("phase", "progress"):
+                    self.tally.phase(str(frame.message.get("phase")), int(frame.message.get("step") or 0), time.monotonic())
+                elif frame.type == "loaded":
+                    self.tally.loaded(time.monotonic())
                     self.loaded_model = str(frame.message.get("model"))
                     logs.info("A model is loaded.", model=self.loaded_model)
                 elif frame.type == "library":
@@ -264,6 +270,7 @@ class EngineProcess:
         """Renders ``payload`` within ``seconds``. Raises :class:`EngineFailure`; a cancel is one of kind ``cancelled``."""
         self._cancel_due = None
         self._drain()
+        self.tally.nothing()
         try:
             self._send({"type": "render", "job": job, "payload": payload})
         except wire.WireError as error:

@@ -88,7 +88,7 @@ class LeaseLoop:
         """
         self._unanswered = self._unanswered or uuid.uuid4().hex
         poll = asyncio.ensure_future(self._client.lease(self._request(True, self._unanswered)))
-        reserved = asyncio.ensure_future(self._runner.reserved.wait())
+        reserved = asyncio.ensure_future(self._runner.turn.reserved.wait())
         self.answered.clear()
         try:
             await asyncio.wait([poll, reserved], return_when=asyncio.FIRST_COMPLETED)
@@ -131,4 +131,4 @@ class LeaseLoop:
             await self._engine.wait_alive()
             if self._runner.free:
                 return
-            await self._runner.unreserved.wait()
+            await self._runner.turn.unreserved.wait()

@@ -12,6 +12,8 @@ from gpu_inference.agent.client import ApiClient, Rejected
 from gpu_inference.agent.engine_outcome import EngineFailure, Output
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.pace import Pace
+from gpu_inference.agent.tally import QUEUE
+from gpu_inference.agent.turn import Turn
 from gpu_inference.agent.uploads import Outbox, deliver, report_failure
 from gpu_inference.protocol import AGENT_STOPPED, Held, Lease, Progress
 
@@ -29,16 +31,22 @@ class Attempt:
         self.key = f"{lease.job_id}/{lease.attempt}"
         self.progress = Progress(job_id=lease.job_id, attempt=lease.attempt, phase="starting")
         self.pace = Pace()
-        self.stopped = False
+        self.at_engine = False
+        self.given_up = asyncio.Event()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the control plane wants no more of it."""
+        return self.given_up.is_set()
 
 
 class Runner:
     """Works on one attempt at a time. ``idle`` is set while there is none, ``changed`` at each step.
 
-    ``reserved`` is set while no job is wanted, although there may be none: the agent drains.
+    It shares the engine with the agent's own door (:class:`gpu_inference.agent.turn.Turn`).
     """
 
-    def __init__(self, client: ApiClient, engine: EngineProcess, outbox: Outbox, incarnation: str) -> None:
+    def __init__(self, client: ApiClient, engine: EngineProcess, outbox: Outbox, incarnation: str, turn: Turn) -> None:
         self._client = client
         self._engine = engine
         self._outbox = outbox
@@ -50,14 +58,12 @@ class Runner:
         self.idle = asyncio.Event()
         self.idle.set()
         self.changed = asyncio.Event()
-        self.reserved, self.unreserved = asyncio.Event(), asyncio.Event()
-        self.unreserved.set()
-        self.draining = False
+        self.turn = turn
 
     @property
     def free(self) -> bool:
         """Whether a job may be asked for."""
-        return self.idle.is_set() and not self.reserved.is_set()
+        return self.idle.is_set() and not self.turn.reserved.is_set()
 
     def progress(self) -> List[Progress]:
         """Where the attempt stands, for a beat."""
@@ -66,6 +72,10 @@ class Runner:
     def holding(self) -> List[Held]:
         """The attempts held, for a lease request."""
         return [self.attempt.held] if self.attempt is not None else []
+
+    def left(self) -> Optional[float]:
+        """Seconds that the attempt at work still takes, where that can be told."""
+        return self.attempt.pace.left(time.monotonic()) if self.attempt is not None else None
 
     def in_use(self) -> Set[Key]:
         """What of the cache must stay: the loaded model, the one that is loaded now, and what the job at work names."""
@@ -82,13 +92,11 @@ class Runner:
         self.attempt = Attempt(lease)
         self.idle.clear()
         self.changed.set()
-        self._task = asyncio.ensure_future(self._give_back(self.attempt) if self.draining else self._run(self.attempt))
+        self._task = asyncio.ensure_future(self._give_back(self.attempt) if self.turn.draining else self._run(self.attempt))
 
     def drain(self) -> None:
         """Takes no more jobs from now on; the one at work goes on."""
-        self.draining = True
-        self.reserved.set()
-        self.unreserved.clear()
+        self.turn.drain()
         self.changed.set()
 
     def load(self, model: str) -> None:
@@ -106,9 +114,10 @@ class Runner:
         if attempt is None or attempt.stopped:
             return
         if (attempt.held.job_id, attempt.held.attempt) in [(one.job_id, one.attempt) for one in attempts]:
-            attempt.stopped = True
+            attempt.given_up.set()
             logs.info("The control plane ends an attempt.", job_id=attempt.held.job_id, attempt=attempt.held.attempt)
-            self._engine.cancel(attempt.key)
+            if attempt.at_engine:
+                self._engine.cancel(attempt.key)
 
     async def shutdown(self, seconds: float) -> None:
         """Ends the work at once, telling the control plane within ``seconds`` that the attempt may go elsewhere."""
@@ -134,8 +143,12 @@ class Runner:
 
     async def _load(self, model: str) -> None:
         try:
-            await self._engine.ensure_started()
-            await self._engine.load(model)
+            await self.turn.take(asyncio.Event())
+            try:
+                await self._engine.ensure_started()
+                await self._engine.load(model)
+            finally:
+                self.turn.leave()
             logs.info("A model is loaded.", model=model)
         except EngineFailure as failure:
             logs.warning("A model cannot be loaded.", model=model, reason=str(failure))
@@ -155,6 +168,7 @@ class Runner:
                 if kind in _NOT_HERE and self.cache is not None and self.cache.gone & self.in_use():
                     retry = True  # it was evicted or deleted on the way; another node may have it
                 logs.warning("An attempt failed.", job_id=held.job_id, attempt=held.attempt, kind=kind, reason=str(failure))
+                self._engine.tally.ended[QUEUE, kind] += 1
                 await report_failure(self._client, held, self._incarnation, str(failure), kind, retry)
                 return
             self._note(attempt, attempt.progress.step, attempt.progress.steps, "uploading")
@@ -166,6 +180,7 @@ class Runner:
                 await report_failure(self._client, held, self._incarnation, sentence, "disk", True)
                 return
             if await deliver(self._client, pending, lambda: attempt.stopped):
+                self._engine.tally.ended[QUEUE, "completed"] += 1
                 logs.info("An attempt is complete.", job_id=held.job_id, attempt=held.attempt)
         except asyncio.CancelledError:
             raise
@@ -191,14 +206,22 @@ class Runner:
         if lease.job_type not in JOB_TYPES:
             text = "This agent does not do jobs of type '{:.60}'; it does: {}.".format(lease.job_type, ", ".join(JOB_TYPES))
             raise EngineFailure(text, "unknown_job_type", False)
-        await self._engine.ensure_started()
-        if attempt.stopped:
+        self._note(attempt, 0, 0, "waiting")
+        if not await self.turn.take(attempt.given_up):
             raise EngineFailure("The job was cancelled before it began.", "cancelled", False)
+        try:
+            await self._engine.ensure_started()
+            if attempt.stopped:
+                raise EngineFailure("The job was cancelled before it began.", "cancelled", False)
 
-        def progress(step: int, steps: int, phase: str) -> None:
-            self._note(attempt, step, steps, phase)
+            def progress(step: int, steps: int, phase: str) -> None:
+                self._note(attempt, step, steps, phase)
 
-        return await self._engine.render(attempt.key, lease.payload, progress, lease.timeout_seconds)
+            attempt.at_engine = True
+            return await self._engine.render(attempt.key, lease.payload, progress, lease.timeout_seconds)
+        finally:
+            attempt.at_engine = False
+            self.turn.leave()
 
     def _note(self, attempt: Attempt, step: int, steps: int, phase: str) -> None:
         attempt.pace.note(step, steps, phase, time.monotonic())

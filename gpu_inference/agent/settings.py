@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Mapping, Optional, Tuple
 from urllib.parse import urlsplit
@@ -15,6 +15,8 @@ PREFIX = "FLEET_AGENT_"
 PACKAGE = Path(gpu_inference.__file__).resolve().parent
 BUILTIN_MODELS = PACKAGE / "builtin"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+OFF = "off"
+LEAST_KEY, MOST_KEY = 16, 200
 REAL, SIMULATED = "real", "sim"
 ENGINES = (REAL, SIMULATED)
 
@@ -42,6 +44,9 @@ class Settings:
     cache: Optional[Path] = None
     cache_limit: int = 50 * 2**30
     share: Optional[Tuple[str, int]] = None
+    http: Optional[Tuple[str, int]] = ("127.0.0.1", 8080)
+    http_key: str = field(default="", repr=False)
+    http_wait: float = 60.0
     sim_table: Optional[Path] = None
     sim_factor: float = 1.0
     start_timeout: float = 60.0
@@ -81,7 +86,7 @@ def _number(name: str, text: str, low: float, high: float) -> float:
     return value
 
 
-def _share(text: str) -> Optional[Tuple[str, int]]:
+def _address(name: str, text: str, such_as: str) -> Optional[Tuple[str, int]]:
     if not text:
         return None
     host, colon, port = text.rpartition(":")
@@ -90,8 +95,21 @@ def _share(text: str) -> Optional[Tuple[str, int]]:
         if not colon or not 0 <= int(port) <= 65_535:
             raise ValueError
     except ValueError:
-        raise SettingsError(f"{PREFIX}SHARE must be an IP address and a port, such as 0.0.0.0:8081, and '{text:.60}' was given.") from None
+        raise SettingsError(f"{PREFIX}{name} must be an IP address and a port, such as {such_as}, and '{text:.60}' was given.") from None
     return str(address), int(port)
+
+
+def _key(path: str) -> str:
+    """The key in a file. Raises :class:`SettingsError` where there is none that could be one."""
+    if not path:
+        return ""
+    try:
+        key = _path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{PREFIX}HTTP_KEY_FILE {path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+    if not (LEAST_KEY <= len(key) <= MOST_KEY and key.isascii() and key.isprintable()) or " " in key:
+        raise SettingsError(f"{PREFIX}HTTP_KEY_FILE {path} must hold one key of {LEAST_KEY} to {MOST_KEY} letters, digits and signs.")
+    return key
 
 
 def _url(text: str) -> str:
@@ -115,7 +133,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingsError("{}ENGINE must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(ENGINES), engine))
     if engine == SIMULATED and not sim_table:
         raise SettingsError(f"{PREFIX}ENGINE is {SIMULATED}, so {PREFIX}SIM_TABLE must name the file of its cost table.")
-    cache = get("CACHE", "")
+    cache, http = get("CACHE", ""), get("HTTP", "127.0.0.1:8080").strip().lower()
     token_file, ca_file = get("TOKEN_FILE", ""), get("CA_FILE", "")
     models = tuple(_path(text) for text in get("MODELS", "").split(os.pathsep) if text)
     return Settings(
@@ -127,7 +145,10 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         models=models or Settings.models,
         cache=_path(cache) if cache else None,
         cache_limit=int(_number("CACHE_LIMIT_GIB", get("CACHE_LIMIT_GIB", "50"), 0, 1_000_000) * 2**30),
-        share=_share(get("SHARE", "").strip()),
+        share=_address("SHARE", get("SHARE", "").strip(), "0.0.0.0:8081"),
+        http=None if http == OFF else _address("HTTP", http, "127.0.0.1:8080"),
+        http_key=_key(get("HTTP_KEY_FILE", "")),
+        http_wait=_number("HTTP_WAIT", get("HTTP_WAIT", "60"), 0, 600),
         threads=int(_number("THREADS", get("THREADS", "0"), 0, 1024)),
         log=log,
         engine=engine,

@@ -47,6 +47,17 @@ def test_it_keeps_the_job_it_has_and_may_end_it(api: TestClient) -> None:
     assert api.get(f"/api/vision/jobs/{job}").json()["status"] == "completed"
 
 
+def test_a_node_that_makes_a_picture_at_its_own_door_is_busy(api: TestClient) -> None:
+    agent = waiting_agent(api)
+    assert agent.lease(want_job=False)["lease"] is None
+    agent.beat(state="serving")
+    job = submit(api)
+    assert api.get("/api/vision/nodes").json()["nodes"][0]["status"] == "busy"
+    assert agent.lease(want_job=False)["lease"] is None
+    agent.beat(state="idle")
+    assert agent.take()["job_id"] == job
+
+
 def test_a_newer_poll_ends_an_older_one_at_once(api: TestClient) -> None:
     agent = waiting_agent(api)
     answers: list[dict[str, Any]] = []

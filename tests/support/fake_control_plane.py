@@ -50,6 +50,7 @@ class FakeControlPlane:
         self.credential = CREDENTIAL
         self.tokens = {TOKEN}
         self.interfere: Callable[[str, str], int | None] | None = None
+        self.grant_seconds = 0.0
         self.changed = threading.Condition()
         self._polls: dict[str, int] = {}
         self._closing = False
@@ -199,6 +200,10 @@ class FakeControlPlane:
         while not self._closing:
             stop = self._stops(message["incarnation"])
             job = self._next(message) if message["want_job"] else None
+            if job is not None and self.grant_seconds:
+                due = time.monotonic() + self.grant_seconds
+                while time.monotonic() < due:
+                    self.changed.wait(0.05)
             if job is not None or stop:
                 return 200, {"lease": self._lease_of(job) if job else None, "stop": stop}
             if time.monotonic() >= end or mine != self._polls[message["incarnation"]]:  # a newer poll ends an older one
