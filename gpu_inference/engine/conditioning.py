@@ -20,17 +20,22 @@ class Conditioning:
     """The inputs that stay the same for all steps.
 
     ``prompt`` and ``negative`` hold one int64 ``[1, length]`` an encoder; ``negative`` is None without guidance.
-    ``time_ids`` is float32 ``[1, 6]``. ``guidance_rescale`` is 0 to 1.
+    ``time_ids`` is float32 ``[1, 6]``, and ``[1, 5]`` for a refiner. ``guidance_rescale`` is 0 to 1.
     """
 
     prompt: Ids
     negative: Optional[Ids]
     time_ids: npt.NDArray[np.float32]
+    negative_time_ids: npt.NDArray[np.float32]
     guidance_scale: float
     guidance_rescale: float
 
 
-def time_ids(names: Sequence[str], plan: SizePlan) -> npt.NDArray[np.float32]:
+AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5
+"""What SDXL's refiner is told, which was trained on rated pictures."""
+
+
+def time_ids(names: Sequence[str], plan: SizePlan, score: float = AESTHETIC_SCORE) -> npt.NDArray[np.float32]:
     """SDXL's micro-conditioning, float32 ``[1, len(names)]``: an uncropped picture of the native size."""
     values = {
         "original_height": plan.native_height,
@@ -39,6 +44,7 @@ def time_ids(names: Sequence[str], plan: SizePlan) -> npt.NDArray[np.float32]:
         "crop_left": 0,
         "target_height": plan.native_height,
         "target_width": plan.native_width,
+        "aesthetic_score": score,
     }
     return np.array([[values[name] for name in names]], dtype=np.float32)
 
@@ -72,6 +78,7 @@ def build(
         prompt=positive_ids,
         negative=negative_ids,
         time_ids=time_ids(manifest.time_ids, plan),
+        negative_time_ids=time_ids(manifest.time_ids, plan, NEGATIVE_AESTHETIC_SCORE),
         guidance_scale=guidance if guided else 1.0,
         guidance_rescale=guidance_rescale(manifest, guidance) if guided else 0.0,
     )

@@ -1,8 +1,8 @@
 """LoRAs: small files that change a model's weights by products of two thin matrices (Hu et al. 2021).
 
-Read in the naming of diffusers and PEFT: ``unet.<module>.lora_A.weight`` ``[rank, in, ...]`` and
-``unet.<module>.lora_B.weight`` ``[out, rank, ...]``. The file's metadata says what it is for: ``base_model`` (needed),
-``name`` (else the file's), ``alpha`` (else the rank) and ``trigger_words``.
+Read in the names of diffusers and PEFT and in those of kohya's trainer (:mod:`gpu_inference.engine.lora_names`): a part ``down``
+``[rank, in, ...]``, a part ``up`` ``[out, rank, ...]`` and perhaps an ``alpha`` a module. The file's metadata says what it is for:
+``base_model`` (needed), ``name`` (else the file's), ``alpha`` (for modules without their own; else the rank) and ``trigger_words``.
 """
 
 from __future__ import annotations
@@ -11,55 +11,74 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
+from gpu_inference.engine import lora_names
 from gpu_inference.engine.errors import BadRequest, LoraError, UnknownLora
+from gpu_inference.engine.lora_names import ALPHA, DOWN, UP
 from gpu_inference.engine.safetensors import Safetensors, SafetensorsError, open_safetensors
 from gpu_inference.protocol import LoraInfo
 
 Array = npt.NDArray[Any]
 SUFFIX = ".safetensors"
-_PREFIX, _DOWN, _UP = "unet.", ".lora_A.weight", ".lora_B.weight"
 _LONGEST_NAME = 200
+
+
+Place = Tuple[str, str, bool]
+"""A network, a module of it, and whether underscores stand for the dots of the module's name too."""
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA on disk, its header checked. ``alpha`` None is the rank of each change, a factor of one."""
+    """A LoRA on disk, its header checked. ``alpha`` None is the rank of each change, a factor of one.
+
+    ``parts`` names the tensors of each change: ``down``, ``up`` and perhaps ``alpha``.
+    """
 
     file: Safetensors
     name: str
     base_model: str
     alpha: Optional[float]
     trigger_words: str
-
-    @property
-    def modules(self) -> Dict[str, int]:
-        """The rank of the change of each of the UNet's modules, such as ``mid_block.attentions.0.proj_in``."""
-        downs = (name for name in self.file.tensors if name.endswith(_DOWN))
-        return {name[len(_PREFIX) : -len(_DOWN)]: self.file.tensors[name].shape[0] for name in downs}
+    parts: Dict[Place, Dict[str, str]]
 
     def info(self) -> LoraInfo:
         """The LoRA as the control plane is told of it."""
         size = self.file.path.stat().st_size
         return LoraInfo(name=self.name, base_model=self.base_model, size_bytes=size, trigger_words=self.trigger_words)
 
-    def change(self, module: str) -> Array:
-        """What is added to a module's weight at strength 1, ``alpha / rank * B @ A``, float32 ``[out, in, ...]``.
+    def shape(self, place: Place) -> List[int]:
+        """The shape of the weight that a change is for, ``[out, in, ...]``."""
+        parts = self.parts[place]
+        return [self.file.tensors[parts[UP]].shape[0], *self.file.tensors[parts[DOWN]].shape[1:]]
 
-        Raises :class:`LoraError` where the file cannot be read any more.
+    def change(self, place: Place) -> Array:
+        """What is added to a module's weight at strength 1, ``alpha / rank * up @ down``, float32 ``[out, in, ...]``.
+
+        Raises :class:`LoraError` where the file cannot be read any more, or holds what is no number.
         """
+        parts = self.parts[place]
         try:
-            down, up = self.file.read(_PREFIX + module + _DOWN), self.file.read(_PREFIX + module + _UP)
-        except (OSError, ValueError) as error:
+            down, up = self.file.read(parts[DOWN]), self.file.read(parts[UP])
+            alpha = float(self.file.read(parts[ALPHA]).reshape(-1)[0]) if ALPHA in parts else self.alpha
+        except (OSError, ValueError, IndexError) as error:
             raise LoraError(f"The LoRA '{self.name}' cannot be read any more.") from error
         rank = down.shape[0]
-        factor = 1.0 if self.alpha is None else self.alpha / rank
-        product = up.reshape(up.shape[0], rank) @ down.reshape(rank, -1)
-        return np.asarray(product * np.float32(factor)).reshape(up.shape[0], *down.shape[1:])
+        factor = 1.0 if alpha is None else alpha / rank
+        product = up.reshape(up.shape[0], rank) @ down.reshape(rank, -1) * np.float32(factor)
+        if not np.isfinite(product).all():
+            raise LoraError(f"The LoRA '{self.name}' holds values that are not numbers ('{parts[DOWN]:.100}').")
+        return np.asarray(product).reshape(up.shape[0], *down.shape[1:])
+
+
+class Applied(NamedTuple):
+    """A LoRA and how strongly it is applied."""
+
+    lora: Lora
+    strength: float
 
 
 def _alpha(text: Optional[str]) -> Optional[float]:
@@ -71,20 +90,27 @@ def _alpha(text: Optional[str]) -> Optional[float]:
     return value
 
 
-def _check_pairs(file: Safetensors) -> None:
-    """Raises :class:`SafetensorsError` unless every tensor is one of a pair that can be multiplied."""
-    for name, tensor in file.tensors.items():
-        stem, _, part = name.rpartition(".lora_")
-        if not name.startswith(_PREFIX) or part not in ("A.weight", "B.weight"):
-            raise SafetensorsError(f"'{name:.100}' is not the name of a change of the UNet")
-        down, up = file.tensors.get(stem + _DOWN), file.tensors.get(stem + _UP)
-        if down is None or up is None:
-            raise SafetensorsError(f"'{name:.100}' has no counterpart")
-        thin = all(side == 1 for side in up.shape[2:])
-        if len(tensor.shape) < 2 or not thin or up.shape[1] != down.shape[0] or down.shape[0] == 0:
-            raise SafetensorsError(f"the two parts of '{stem:.100}' do not fit")
-    if not file.tensors:
+def _sort(file: Safetensors) -> Dict[Place, Dict[str, str]]:
+    """The tensors of each change. Raises :class:`SafetensorsError` unless each is part of one that can be multiplied."""
+    found: Dict[Place, Dict[str, str]] = {}
+    for tensor in file.tensors:
+        other = next((what for mark, what in lora_names.OTHERS.items() if tensor.startswith(mark) or "." + mark in tensor), None)
+        if other is not None:
+            raise SafetensorsError(f"it is {other}, which is not read")
+        name = lora_names.parse(tensor)
+        if name is None:
+            raise SafetensorsError(f"'{tensor:.100}' is not the name of a change of SDXL's networks")
+        found.setdefault((name.network, name.module, name.joined), {})[name.part] = tensor
+    for (_, module, _), parts in found.items():
+        if DOWN not in parts or UP not in parts:
+            raise SafetensorsError(f"'{next(iter(parts.values())):.100}' has no counterpart")
+        down, up = (file.tensors[parts[part]].shape for part in (DOWN, UP))
+        thin = all(side == 1 for side in up[2:])
+        if min(len(down), len(up)) < 2 or not thin or up[1] != down[0] or down[0] == 0:
+            raise SafetensorsError(f"the two parts of '{module:.100}' do not fit")
+    if not found:
         raise SafetensorsError("it changes nothing")
+    return found
 
 
 def _beside(path: Path) -> Dict[str, str]:
@@ -100,7 +126,7 @@ def load_lora(path: Path) -> Lora:
     """Reads and checks a LoRA's header. Raises :class:`LoraError` with one sentence."""
     try:
         file = open_safetensors(path)
-        _check_pairs(file)
+        parts = _sort(file)
         alpha = _alpha(file.metadata.get("alpha"))
     except OSError as error:
         raise LoraError(f"The LoRA {path} cannot be read ({error.strerror}).") from error
@@ -111,7 +137,7 @@ def load_lora(path: Path) -> Lora:
     if not base:
         raise LoraError(f"The LoRA {path} does not say which model it is for (base_model in its metadata).")
     name = (said.get("name") or path.stem)[:_LONGEST_NAME]
-    return Lora(file, name, base, alpha, said.get("trigger_words", ""))
+    return Lora(file, name, base, alpha, said.get("trigger_words", ""), parts)
 
 
 def choose(loras: Dict[str, Lora], name: Optional[str], model: str) -> Optional[Lora]:

@@ -11,11 +11,12 @@ from typing import Dict, List, Literal, Optional, Tuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gpu_inference.engine.errors import ModelError
+from gpu_inference.engine.network.config import NetworkConfigs
 
 MANIFEST = "manifest.json"
-TIME_IDS = ("original_height", "original_width", "crop_top", "crop_left", "target_height", "target_width")
+TIME_IDS = ("original_height", "original_width", "crop_top", "crop_left", "target_height", "target_width", "aesthetic_score")
 _MAX_MANIFEST_BYTES = 1024 * 1024
-_FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 
 
 class _Part(BaseModel):
@@ -25,7 +26,29 @@ class _Part(BaseModel):
 class FilePart(_Part):
     """A part of the model that is a file of the folder."""
 
-    file: str = Field(pattern=_FILE_NAME)
+    file: str = Field(pattern=FILE_NAME)
+
+
+class NetworkPart(FilePart):
+    """A network: ``file`` is the graph for ONNX Runtime.
+
+    ``data`` holds the weights of all its graphs where they are not in ``file``; ``weights`` is their map, without which no LoRA can be
+    applied. ``half`` computes in fp16; ``tensorrt`` has operations alone that TensorRT's parser knows.
+    """
+
+    data: Optional[str] = Field(default=None, pattern=FILE_NAME)
+    weights: Optional[str] = Field(default=None, pattern=FILE_NAME)
+    half: Optional[str] = Field(default=None, pattern=FILE_NAME)
+    tensorrt: Optional[str] = Field(default=None, pattern=FILE_NAME)
+
+    @property
+    def network(self) -> str:
+        """Its name, such as ``text_encoder_2``: that of its files without their endings."""
+        return self.file.split(".", 1)[0]
+
+    def files(self) -> List[str]:
+        """The names of its files."""
+        return [name for name in (self.file, self.data, self.weights, self.half, self.tensorrt) if name]
 
 
 class TokenizerPart(FilePart):
@@ -36,7 +59,7 @@ class TokenizerPart(FilePart):
     """``drop`` for a model of a closed vocabulary, to which words spelled in bytes are noise."""
 
 
-class TextEncoderPart(FilePart):
+class TextEncoderPart(NetworkPart):
     """A text encoder and the names of its outputs."""
 
     pad_token_id: int = Field(ge=0)
@@ -44,16 +67,10 @@ class TextEncoderPart(FilePart):
     pooled_output: Optional[str] = None
 
 
-class GraphPart(FilePart):
-    """A graph and the precision it computes in."""
+class GraphPart(NetworkPart):
+    """A network and the precision that ``file`` computes in; a decoder without ``half`` must not compute in fp16."""
 
     precision: str = "fp32"
-
-
-class UNetPart(GraphPart):
-    """The UNet's graph; ``weights`` names its map of weights, without which no LoRA can be applied."""
-
-    weights: Optional[str] = Field(default=None, pattern=_FILE_NAME)
 
 
 class Manifest(_Part):
@@ -79,6 +96,9 @@ class Manifest(_Part):
     vae_shift: float = 0.0
     native_size: int = Field(ge=8)
     size_buckets: List[Tuple[int, int]] = Field(min_length=1)
+    default_steps: Optional[int] = Field(default=None, ge=1, le=150)
+    """What a distilled model was made for; None leaves it to the caller."""
+
     default_guidance: float = Field(default=7.5, ge=0, le=30)
     max_guidance_rescale: float = Field(default=0.0, ge=0, le=1)
     guidance_limit: float = Field(default=30.0, ge=1, le=30)
@@ -87,8 +107,11 @@ class Manifest(_Part):
     time_ids: List[str]
     tokenizer: TokenizerPart
     text_encoders: List[TextEncoderPart] = Field(min_length=1)
-    unet: UNetPart
+    unet: GraphPart
     vae_decoder: GraphPart
+    networks: Optional[NetworkConfigs] = None
+    """The networks' sizes, for a backend that computes them without a graph."""
+
     sha256: Dict[str, str]
 
     @field_validator("time_ids")
@@ -113,8 +136,8 @@ class Manifest(_Part):
 
     def files(self) -> List[str]:
         """The names of the files that make the model."""
-        parts: List[FilePart] = [self.tokenizer, *self.text_encoders, self.unet, self.vae_decoder]
-        return [part.file for part in parts] + ([self.unet.weights] if self.unet.weights else [])
+        parts: List[NetworkPart] = [*self.text_encoders, self.unet, self.vae_decoder]
+        return [self.tokenizer.file] + [name for part in parts for name in part.files()]
 
 
 def _digest(path: Path) -> str:

@@ -15,7 +15,7 @@ from gpu_inference.engine import conditioning, noise
 from gpu_inference.engine.backends import DEFAULT_BACKEND, open_backend
 from gpu_inference.engine.backends.base import Backend
 from gpu_inference.engine.errors import Cancelled, EngineError
-from gpu_inference.engine.loras import Lora
+from gpu_inference.engine.loras import Applied, Lora
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.metadata import write_png
 from gpu_inference.engine.request import RenderRequest
@@ -109,8 +109,8 @@ class Pipeline:
         inputs, dropped, unknown = conditioning.build(
             self._manifest, self._tokenizer, request.prompt, request.negative_prompt, guidance, plan
         )
-        self.backend.adapt(lora, request.lora_strength)
-        self.backend.prepare(inputs)
+        self.backend.adapt([] if lora is None else [Applied(lora, request.lora_strength)])
+        self.backend.prepare([inputs])
         latents = self._sample(request, plan, at)
         at(request.steps, "decoding")
         picture = fit(to_picture(self.backend.decode(latents)), plan)

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict, List, Literal
+from typing import Any, BinaryIO, Dict, List, Literal, Optional, Sequence, Set
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpu_inference.engine.errors import LoraError, ModelError
-from gpu_inference.engine.loras import Lora
+from gpu_inference.engine.lora_names import joined_names
+from gpu_inference.engine.loras import Applied, Lora, Place
+from gpu_inference.engine.manifest import FILE_NAME
+
+Array = npt.NDArray[Any]
 
 
 class Weight(BaseModel):
@@ -32,12 +37,19 @@ class Weight(BaseModel):
 
 
 class WeightMap(BaseModel):
-    """The weights of a graph by module, named as in the UNet of diffusers."""
+    """The weights of a graph by module, named as in diffusers; ``data`` is the file that they lie in, where it is not the graph's.
+
+    ``vectors`` are the tensors of one axis by their whole names; graphs hold copies of them.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     format: Literal[1]
+    data: Optional[str] = Field(default=None, pattern=FILE_NAME)
     weights: Dict[str, Weight]
+    vectors: Dict[str, Weight] = Field(default_factory=dict)
+    unread: List[str] = Field(default_factory=list)
+    """Modules whose weights change no picture, as those of CLIP's last layer; LoRAs may change them, and nothing comes of it."""
 
 
 def load_weight_map(path: Path) -> WeightMap:
@@ -48,23 +60,68 @@ def load_weight_map(path: Path) -> WeightMap:
         raise ModelError(f"The map of weights {path} cannot be read.") from error
 
 
-def changed_graph(graph: Path, known: WeightMap, lora: Lora, strength: float) -> bytes:
-    """The graph's file with ``W + strength * change`` in place of the weights that ``lora`` changes, in its precision.
+def _places(lora: Lora, network: str, known: WeightMap) -> Dict[str, Place]:
+    """Which module of ``network`` each change of ``lora`` is for. Raises :class:`LoraError` where there is none of its shape."""
+    found: Dict[str, Place] = {}
+    joined: Optional[Dict[str, str]] = None
+    for place in lora.parts:
+        if place[0] != network:
+            continue
+        if place[2] and joined is None:
+            joined = joined_names([*known.weights, *known.unread])
+        module = (joined or {}).get(place[1], "") if place[2] else place[1]
+        if module in known.unread:
+            continue
+        weight, shape = known.weights.get(module), lora.shape(place)
+        if weight is not None and len(shape) == 4 and shape[2:] == [1, 1] and len(weight.shape) == 2:
+            shape = shape[:2]
+        if weight is None or shape != (weight.shape[::-1] if weight.transposed else weight.shape):
+            raise LoraError(f"The LoRA '{lora.name}' does not fit its model: there is no weight '{place[1]:.100}' of {shape}.")
+        found[module] = place
+    return found
 
-    Raises :class:`LoraError` where the LoRA changes what the model does not have, :class:`ModelError`.
+
+def places_of(applied: Sequence[Applied], network: str, known: WeightMap) -> Set[str]:
+    """The modules of a network that LoRAs change."""
+    return {module for lora, _ in applied for module in _places(lora, network, known)}
+
+
+def changed_weights(file: Path, known: WeightMap, network: str, applied: Sequence[Applied]) -> Dict[str, Array]:
+    """What LoRAs make of a network's weights: by module, as they are stored in ``file``, in its precision.
+
+    Raises :class:`LoraError` where one changes what the model does not have, :class:`ModelError`.
     """
+    sums: Dict[str, Array] = {}
+    for lora, strength in applied:
+        for module, place in _places(lora, network, known).items():
+            change = np.float32(strength) * lora.change(place)
+            weight = known.weights[module]
+            change = change.reshape(weight.shape[::-1]).T if weight.transposed else change.reshape(weight.shape)
+            sums[module] = sums[module] + change if module in sums else change
+    try:
+        with file.open("rb") as stream:
+            for module, change in sums.items():
+                sums[module] = _changed(stream, known.weights[module], change)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The file {file} does not hold what its map of weights says.") from error
+    return sums
+
+
+def _changed(stream: BinaryIO, weight: Weight, change: Array) -> Array:
+    stream.seek(weight.offset)
+    data = stream.read(int(np.prod(weight.shape)) * np.dtype(weight.dtype).itemsize)
+    value = np.frombuffer(data, weight.dtype).reshape(weight.shape)
+    return np.asarray((value + change).astype(weight.dtype))
+
+
+def changed_graph(graph: Path, known: WeightMap, network: str, applied: Sequence[Applied]) -> bytes:
+    """The file of a graph that holds its weights itself, with those that LoRAs change. Raises as :func:`changed_weights`."""
+    changed = changed_weights(graph, known, network, applied)
     try:
         data = bytearray(graph.read_bytes())
     except OSError as error:
         raise ModelError(f"The graph {graph} cannot be read ({error.strerror}).") from error
-    for module in lora.modules:
-        weight = known.weights.get(module)
-        change = lora.change(module)
-        if weight is None or list(change.shape) != (weight.shape[::-1] if weight.transposed else weight.shape):
-            raise LoraError(f"The LoRA '{lora.name}' does not fit its model: there is no weight '{module:.100}' of {list(change.shape)}.")
-        try:
-            value = np.frombuffer(data, weight.dtype, int(np.prod(weight.shape)), weight.offset).reshape(weight.shape)
-        except ValueError as error:
-            raise ModelError(f"The graph {graph} does not hold what its map of weights says.") from error
-        value += np.float32(strength) * (change.T if weight.transposed else change)
+    for module, value in changed.items():
+        begin = known.weights[module].offset
+        data[begin : begin + value.nbytes] = np.ascontiguousarray(value).tobytes()
     return bytes(data)

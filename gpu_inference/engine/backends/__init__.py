@@ -9,7 +9,10 @@ from gpu_inference.engine.backends.base import Backend
 from gpu_inference.engine.errors import BackendError
 from gpu_inference.engine.manifest import ModelFolder
 
-BACKENDS: Dict[str, str] = {"onnx": "gpu_inference.engine.backends.onnx:OnnxBackend"}
+BACKENDS: Dict[str, str] = {
+    "onnx": "gpu_inference.engine.backends.onnx:OnnxBackend",
+    "torch": "gpu_inference.engine.backends.torch:TorchBackend",
+}
 DEFAULT_BACKEND = "onnx"
 
 

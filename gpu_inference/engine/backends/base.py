@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from gpu_inference.engine.conditioning import Conditioning
-from gpu_inference.engine.loras import Lora
+from gpu_inference.engine.loras import Applied
 
 Array = npt.NDArray[Any]
 
@@ -19,35 +19,39 @@ class Backend(Protocol):
     name: str
     device: str
 
-    def adapt(self, lora: Optional[Lora], strength: float) -> None:
-        """Changes the UNet's weights by ``strength`` times a LoRA, or back to its own: None, or strength 0.
+    def adapt(self, loras: Sequence[Applied]) -> None:
+        """Changes the model's weights by LoRAs, each by its strength, or back to its own where there are none.
 
         Raises :class:`gpu_inference.engine.errors.LoraError` for one that does not fit; the weights are then unchanged.
         """
 
-    def prepare(self, conditioning: Conditioning) -> None:
-        """Encodes the prompts and takes all that stays the same for a picture to the device."""
+    def prepare(self, conditionings: Sequence[Conditioning]) -> None:
+        """Encodes the prompts of n pictures of one size, all guided or none, and takes what stays the same for them to the device."""
 
     def denoise(self, latents: Array, timestep: float) -> Array:
-        """The guided prediction, float32 of the latents' shape ``[1, channels, height, width]``."""
+        """The guided predictions, float32 of the latents' shape ``[n, channels, height, width]``."""
 
     def decode(self, latents: Array) -> Array:
-        """Final latents ``[1, channels, h, w]`` to a picture, float32 ``[1, 3, f * h, f * w]`` in -1 to 1."""
+        """Final latents ``[n, channels, h, w]`` to pictures, float32 ``[n, 3, f * h, f * w]`` in -1 to 1."""
 
     def close(self) -> None:
         """Frees the device."""
 
 
-def guide(negative: Array, positive: Array, scale: float, rescale: float) -> Array:
+def guide(negative: Array, positive: Array, scales: Array, rescales: Array) -> Array:
     """Classifier-free guidance (Ho and Salimans 2022), its deviation partly restored (Lin et al. 2023, section 3.4).
 
-    Predictions are ``[1, channels, height, width]``; ``rescale`` 0 leaves the guided prediction as it is.
+    Predictions are ``[n, channels, height, width]``, ``scales`` and ``rescales`` ``[n]``; a rescale of 0 leaves a guided prediction as
+    it is.
     """
-    guided = negative + (positive - negative) * scale
-    if rescale <= 0.0:
+
+    def spread(values: Array) -> Array:
+        return np.asarray(values.reshape(len(values), -1).std(axis=1, dtype=np.float32))
+
+    each = (-1, 1, 1, 1)
+    guided = negative + (positive - negative) * scales.reshape(each)
+    if not rescales.any():
         return np.asarray(guided)
-    deviation = float(guided.std())
-    if deviation == 0.0:
-        return np.asarray(guided)
-    factor = rescale * (float(positive.std()) / deviation) + (1.0 - rescale)
-    return np.asarray(guided * factor)
+    deviation = spread(guided)
+    ratio = np.divide(spread(positive), deviation, out=np.ones_like(deviation), where=deviation > 0)
+    return np.asarray(guided * (rescales * ratio + (1.0 - rescales)).reshape(each))

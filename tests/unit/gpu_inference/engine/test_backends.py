@@ -10,7 +10,9 @@ import pytest
 
 from gpu_inference.engine import conditioning, noise
 from gpu_inference.engine.backends import BACKENDS, base, open_backend
-from gpu_inference.engine.backends.onnx import KEPT_PROMPTS, OnnxBackend, classify
+from gpu_inference.engine.backends.onnx import OnnxBackend
+from gpu_inference.engine.backends.networks import KEPT_PROMPTS
+from gpu_inference.engine.backends.onnx_sessions import classify
 from gpu_inference.engine.errors import BackendError, OutOfMemory
 from gpu_inference.engine.manifest import load_model_folder
 from gpu_inference.engine.sizes import plan_size
@@ -31,7 +33,7 @@ class Setup:
         return conditioning.build(self.folder.manifest, self.tokenizer, prompt, negative, guidance, plan)[0]
 
     def predict(self, prompt: str, negative: str = "", guidance: float = 4.0) -> Any:
-        self.backend.prepare(self.inputs(prompt, negative, guidance))
+        self.backend.prepare([self.inputs(prompt, negative, guidance)])
         return self.backend.denoise(noise.normal(1, 0, SHAPE), 500.0)
 
 
@@ -48,14 +50,14 @@ def test_guidance_in_one_batch_equals_two_calls(setup: Setup) -> None:
 def test_prompt_timestep_and_size_matter(setup: Setup) -> None:
     first = setup.predict("a")
     assert np.abs(first - setup.predict("b")).max() > 1e-3
-    setup.backend.prepare(setup.inputs("a"))
+    setup.backend.prepare([setup.inputs("a")])
     assert np.abs(first - setup.backend.denoise(noise.normal(1, 0, SHAPE), 10.0)).max() > 1e-3
     assert setup.backend.denoise(noise.normal(1, 0, (1, 4, 6, 12)), 500.0).shape == (1, 4, 6, 12)
 
 
 def test_decoding_divides_by_the_scaling_factor(setup: Setup) -> None:
     latents = noise.normal(2, 0, SHAPE)
-    expected = setup.backend._decoder.run(None, {"latent_sample": latents / np.float32(0.9)})[0]
+    expected = setup.backend._sessions["vae_decoder"].run(None, {"latent_sample": latents / np.float32(0.9)})[0]
     decoded = setup.backend.decode(latents)
     assert decoded.shape == (1, 3, 64, 64)
     np.testing.assert_allclose(decoded, expected, atol=1e-6)
@@ -63,14 +65,14 @@ def test_decoding_divides_by_the_scaling_factor(setup: Setup) -> None:
 
 def test_an_unchanged_prompt_is_not_encoded_again(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = []
-    session = setup.backend._encoders[0]
+    session = setup.backend._sessions["text_encoder"]
 
     class Counting:
         def run(self, *arguments: Any) -> Any:
             encoded.append(1)
             return session.run(*arguments)
 
-    setup.backend._encoders[0] = Counting()
+    setup.backend._sessions["text_encoder"] = Counting()
     first = setup.predict("a", "b")
     assert len(encoded) == 2
     np.testing.assert_array_equal(setup.predict("a", "b"), first)
@@ -81,14 +83,27 @@ def test_an_unchanged_prompt_is_not_encoded_again(setup: Setup, monkeypatch: pyt
     np.testing.assert_array_equal(setup.predict("a", "b"), first)
 
 
+def guided(negative: Any, positive: Any, scale: float, rescale: float) -> Any:
+    return base.guide(negative, positive, np.array([scale], dtype=np.float32), np.array([rescale], dtype=np.float32))
+
+
 def test_rescaling_restores_the_deviation() -> None:
     negative, positive = noise.normal(1, 0, SHAPE), noise.normal(1, 1, SHAPE)
-    guided = base.guide(negative, positive, 7.5, 0.0)
-    assert guided.std() > 2 * positive.std()
-    assert base.guide(negative, positive, 7.5, 1.0).std() == pytest.approx(positive.std(), rel=1e-4)
-    halfway = base.guide(negative, positive, 7.5, 0.5).std()
-    assert positive.std() < halfway < guided.std()
-    assert base.guide(negative * 0, negative * 0, 7.5, 0.7).max() == 0
+    strong = guided(negative, positive, 7.5, 0.0)
+    assert strong.std() > 2 * positive.std()
+    assert guided(negative, positive, 7.5, 1.0).std() == pytest.approx(positive.std(), rel=1e-4)
+    halfway = guided(negative, positive, 7.5, 0.5).std()
+    assert positive.std() < halfway < strong.std()
+    assert guided(negative * 0, negative * 0, 7.5, 0.7).max() == 0
+
+
+def test_each_picture_of_a_batch_is_guided_by_its_own(setup: Setup) -> None:
+    prompts = [("a", "b", 3.0), ("c d", "", 6.0), ("b", "a", 4.0)]
+    alone = [setup.predict(*each) for each in prompts]
+    setup.backend.prepare([setup.inputs(*each) for each in prompts])
+    together = setup.backend.denoise(np.concatenate([noise.normal(1, 0, SHAPE)] * 3), 500.0)
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
+    assert setup.backend.decode(together).shape == (3, 3, 64, 64)
 
 
 def test_a_step_before_prepare_is_refused(tiny_model: Path) -> None:
@@ -117,7 +132,7 @@ def test_a_runtime_that_is_missing_is_named(tiny_model: Path, monkeypatch: pytes
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(BackendError, match="needs the package onnxruntime"):
         open_backend("onnx", load_model_folder(tiny_model), 1)
-    assert list(BACKENDS) == ["onnx"]
+    assert list(BACKENDS) == ["onnx", "torch"]
 
 
 @pytest.mark.parametrize(

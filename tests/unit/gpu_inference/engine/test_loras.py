@@ -19,7 +19,7 @@ from gpu_inference.engine.backends.onnx import OnnxBackend
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import BadRequest, LoraError, ModelError, UnknownLora, UnknownModel
 from gpu_inference.engine.library import find
-from gpu_inference.engine.loras import choose, load_lora
+from gpu_inference.engine.loras import Applied, choose, load_lora
 from gpu_inference.engine.manifest import load_model_folder
 from gpu_inference.engine.metadata import read_metadata
 from gpu_inference.engine.pipeline import Pipeline
@@ -46,7 +46,7 @@ def prediction(backend: OnnxBackend, folder: Path) -> Any:
     model = load_model_folder(folder)
     plan = plan_size(64, 64, model.manifest.size_buckets)
     tokenizer = Tokenizer(folder / "tokenizer.json", 16)
-    backend.prepare(conditioning.build(model.manifest, tokenizer, "a", "b", 4.0, plan)[0])
+    backend.prepare([conditioning.build(model.manifest, tokenizer, "a", "b", 4.0, plan)[0]])
     return backend.denoise(noise.normal(1, 0, SHAPE), 500.0)
 
 
@@ -55,7 +55,7 @@ def test_the_header_says_what_it_is(tmp_path: Path) -> None:
     info = lora.info()
     assert (info.name, info.base_model, info.trigger_words) == ("x", "tiny", "by night")
     assert info.size_bytes == (tmp_path / "x.safetensors").stat().st_size
-    assert lora.modules == {"conv": 2, "attention.to_k": 2}
+    assert sorted(lora.parts) == [("unet", "attention.to_k", False), ("unet", "conv", False)]
     assert load_lora(make_tiny_lora(tmp_path / "y.safetensors", name="z")).name == "z"
 
 
@@ -63,9 +63,9 @@ def test_a_change_is_alpha_over_rank_times_the_product(tmp_path: Path) -> None:
     parts = {name: value.astype(np.float32) for name, value in lora_tensors().items()}
     lora = load_lora(make_tiny_lora(tmp_path / "x.safetensors"))
     expected = 4 / 2 * parts["unet.attention.to_k.lora_B.weight"] @ parts["unet.attention.to_k.lora_A.weight"]
-    np.testing.assert_allclose(lora.change("attention.to_k"), expected, rtol=1e-6)
+    np.testing.assert_allclose(lora.change(("unet", "attention.to_k", False)), expected, rtol=1e-6)
     up, down = parts["unet.conv.lora_B.weight"], parts["unet.conv.lora_A.weight"]
-    np.testing.assert_allclose(lora.change("conv"), 2 * np.einsum("or,rihw->oihw", up[:, :, 0, 0], down), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(lora.change(("unet", "conv", False)), 2 * np.einsum("or,rihw->oihw", up[:, :, 0, 0], down), rtol=1e-5, atol=1e-6)
 
 
 def test_the_graph_computes_with_the_changed_weights(tiny_model: Path, tmp_path: Path) -> None:
@@ -74,16 +74,16 @@ def test_the_graph_computes_with_the_changed_weights(tiny_model: Path, tmp_path:
     graph = onnx.load(str(other / "unet.onnx"))
     for tensor in graph.graph.initializer:
         if tensor.name in ("kernel", "w_text"):
-            change = lora.change("conv") if tensor.name == "kernel" else lora.change("attention.to_k").T
+            change = lora.change(("unet", "conv", False)) if tensor.name == "kernel" else lora.change(("unet", "attention.to_k", False)).T
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(0.7) * change, tensor.name))
     onnx.save(graph, str(other / "unet.onnx"))
     backend = OnnxBackend(load_model_folder(tiny_model), 1)
     plain = prediction(backend, tiny_model)
-    backend.adapt(lora, 0.7)
+    backend.adapt([Applied(lora, 0.7)])
     changed = prediction(backend, tiny_model)
     np.testing.assert_allclose(changed, prediction(OnnxBackend(load_model_folder(other), 1), tiny_model), atol=1e-5)
     assert np.abs(changed - plain).max() > 0.05
-    backend.adapt(lora, 0.0)
+    backend.adapt([Applied(lora, 0.0)])
     np.testing.assert_array_equal(prediction(backend, tiny_model), plain)
 
 
@@ -93,8 +93,8 @@ def test_the_unet_is_loaded_anew_only_where_its_weights_change(tiny_model: Path,
     session = backend._session
     monkeypatch.setattr(backend, "_session", lambda *arguments: loaded.append(1) or session(*arguments))
     for strength in (0.0, 0.5, 0.5, 0.8, 0.0, 0.0):
-        backend.adapt(lora, strength)
-    backend.adapt(None, 0.5)
+        backend.adapt([Applied(lora, strength)])
+    backend.adapt([])
     assert len(loaded) == 3
 
 
@@ -117,7 +117,7 @@ def test_one_that_does_not_fit_is_refused_and_changes_nothing(
     backend = OnnxBackend(load_model_folder(tiny_model), 1)
     plain = prediction(backend, tiny_model)
     with pytest.raises(LoraError, match=words):
-        backend.adapt(lora, 1.0)
+        backend.adapt([Applied(lora, 1.0)])
     np.testing.assert_array_equal(prediction(backend, tiny_model), plain)
 
 
@@ -128,17 +128,17 @@ def test_a_model_without_a_map_takes_none(tiny_model: Path, tmp_path: Path) -> N
     assert manifest.unet.weights is not None
     (folder / manifest.unet.weights).write_text("{")
     with pytest.raises(ModelError, match="map of weights"):
-        OnnxBackend(load_model_folder(folder), 1).adapt(lora, 1.0)
+        OnnxBackend(load_model_folder(folder), 1).adapt([Applied(lora, 1.0)])
     (folder / "manifest.json").write_text(json.dumps(manifest_for(folder, unet={"file": "unet.onnx"})))
     with pytest.raises(LoraError, match="The model 'tiny' takes no LoRA"):
-        OnnxBackend(load_model_folder(folder), 1).adapt(lora, 1.0)
+        OnnxBackend(load_model_folder(folder), 1).adapt([Applied(lora, 1.0)])
 
 
 @pytest.mark.parametrize(
     ("tensors", "metadata", "words"),
     [
         ({}, {}, "changes nothing"),
-        ({"te.a.lora_A.weight": (2, 4)}, {}, "'te.a.lora_A.weight' is not the name of a change of the UNet"),
+        ({"te.a.lora_A.weight": (2, 4)}, {}, "'te.a.lora_A.weight' is not the name of a change of SDXL"),
         ({"unet.a.weight": (2, 4)}, {}, "not the name of a change"),
         ({"unet.a.lora_A.weight": (2, 4)}, {}, "has no counterpart"),
         ({"unet.a.lora_A.weight": (2, 4), "unet.a.lora_B.weight": (4, 3)}, {}, "do not fit"),
