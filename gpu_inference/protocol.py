@@ -118,6 +118,9 @@ class ModelInfo(Message):
     type: str = "checkpoint"
     size_bytes: int = 0
     native_size: int = 1024
+    needs_mib: float = 0.0
+    """Memory that it takes on this node, loaded and at work: measured, else by its size; 0 where that is not known."""
+
     fetched: bool = False
     """Whether it came from the model store; else it came with the agent's own software."""
 

@@ -20,6 +20,7 @@ from gpu_inference.agent.fetching import Fetcher
 from gpu_inference.agent.files import lock_dir
 from gpu_inference.agent.http.front import Front
 from gpu_inference.agent.leases import LeaseLoop
+from gpu_inference.agent.memory_watch import MemoryWatch
 from gpu_inference.agent.runner import Runner
 from gpu_inference.agent.settings import REAL, Settings
 from gpu_inference.agent.share import Share
@@ -106,6 +107,7 @@ async def serve(house: House, who: identity.Identity) -> None:
         late = [asyncio.ensure_future(deliver(client, pending)) for pending in outbox.waiting()]
         await asyncio.gather(*late)
         loops.append(asyncio.ensure_future(BeatLoop(client, engine, runner, house.telemetry, who.incarnation, fetcher).run()))
+        loops.append(asyncio.ensure_future(MemoryWatch(engine, house.turn, settings.memory_limit).run()))
         leases = LeaseLoop(client, engine, runner, who.incarnation, fetcher is not None)
         loops += [asyncio.ensure_future(leases.run()), asyncio.ensure_future(drain(stopping, runner, leases))]
         stopping.can = True

@@ -27,7 +27,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """See the README for what each does. Times in seconds, ``cache_limit`` in bytes; ``threads`` 0 is one a core.
+    """See the README for what each does. Times in seconds, ``cache_limit`` in bytes, ``memory_limit`` in MiB; ``threads`` 0 is one a core.
 
     ``sim_table`` and ``sim_factor`` (how many times slower than the table this node is) are of the simulated engine alone.
     """
@@ -54,6 +54,7 @@ class Settings:
     step_timeout: float = 60.0
     cancel_timeout: float = 5.0
     drain_seconds: float = 15.0
+    memory_limit: Optional[float] = None
 
     @property
     def cache_dir(self) -> Path:
@@ -133,6 +134,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingsError("{}ENGINE must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(ENGINES), engine))
     if engine == SIMULATED and not sim_table:
         raise SettingsError(f"{PREFIX}ENGINE is {SIMULATED}, so {PREFIX}SIM_TABLE must name the file of its cost table.")
+    limit = get("MEMORY_LIMIT_GIB", "")
     cache, http = get("CACHE", ""), get("HTTP", "127.0.0.1:8080").strip().lower()
     token_file, ca_file = get("TOKEN_FILE", ""), get("CA_FILE", "")
     models = tuple(_path(text) for text in get("MODELS", "").split(os.pathsep) if text)
@@ -158,5 +160,6 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         load_timeout=_number("LOAD_TIMEOUT", get("LOAD_TIMEOUT", "300"), 1, 36000),
         step_timeout=_number("STEP_TIMEOUT", get("STEP_TIMEOUT", "60"), 0.1, 3600),
         cancel_timeout=_number("CANCEL_TIMEOUT", get("CANCEL_TIMEOUT", "5"), 0.1, 600),
+        memory_limit=_number("MEMORY_LIMIT_GIB", limit, 0.05, 100_000) * 1024.0 if limit else None,
         drain_seconds=_number("DRAIN_SECONDS", get("DRAIN_SECONDS", "15"), 0, 3600),
     )

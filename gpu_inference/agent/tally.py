@@ -38,12 +38,16 @@ class Tally:
             self._stepping = (now, step)
 
     def loaded(self, now: float) -> None:
-        """The model whose loading was told of is there."""
-        self.loads += 1
+        """A model is there; one whose loading was not told of was there before."""
         if self._loading is not None:
+            self.loads += 1
             self.load_seconds += now - self._loading
             self._loading = None
 
-    def nothing(self) -> None:
-        """What was at work is over, or is something new."""
-        self._loading = self._stepping = None
+    def unloaded(self) -> None:
+        """No model is there; a load that was begun has failed."""
+        self._loading = None
+
+    def begin(self) -> None:
+        """Another picture begins."""
+        self._stepping = None

@@ -23,6 +23,11 @@ class Turn:
         self.draining = False
         self.local: Optional[Pace] = None
 
+    @property
+    def taken(self) -> bool:
+        """Whether somebody has it."""
+        return self._lock.locked()
+
     def drain(self) -> None:
         """From now on nothing new is begun."""
         if not self.draining:
