@@ -7,6 +7,7 @@ Transport: JSON over HTTP, rooted at ``/api/agents``; the agent always calls, so
 ``POST lease``                         long poll: the next job, and word of jobs to stop
 ``POST beat``                          the node's figures and the step of each job it holds
 ``PUT  uploads/{job}/{attempt}``       the bytes of the one output, before ``complete``
+``PUT  previews/{job}/{attempt}``       a small JPEG of the picture in the making; nothing hangs on it
 ``POST complete`` / ``POST fail``      how an attempt ended
 ``POST models/source``                 where to fetch a file of a stored model from: a neighbour, the store, or later
 ``GET  models/{type}/{name}/{file}``   such a file from the store, from any byte on (``Range``)

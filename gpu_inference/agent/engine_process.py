@@ -27,6 +27,10 @@ _LONGEST_WORDS = 300
 _TAIL = 8192
 
 
+def _unseen(_step: int, _jpeg: bytes) -> None:
+    """A preview that nobody looks at."""
+
+
 def engine_command(settings: Settings) -> List[str]:
     """How a child is started, but for its socket and parent."""
     if settings.engine == SIMULATED:
@@ -300,8 +304,13 @@ class EngineProcess:
             logs.error("The engine closed its stream and stayed.", pid=self.pid)
         await self.kill()
 
-    async def render(self, job: str, payload: Dict[str, Any], progress: Progress, seconds: float) -> Output:
-        """Renders ``payload`` within ``seconds``. Raises :class:`EngineFailure`; a cancel is one of kind ``cancelled``."""
+    async def render(
+        self, job: str, payload: Dict[str, Any], progress: Progress, seconds: float, preview: Callable[[int, bytes], None] = _unseen
+    ) -> Output:
+        """Renders ``payload`` within ``seconds``; ``preview`` is given steps and JPEGs where it asks for some.
+
+        Raises :class:`EngineFailure`; a cancel is one of kind ``cancelled``.
+        """
         self._cancel_due = None
         self._drain()
         self.tally.begin()
@@ -315,6 +324,9 @@ class EngineProcess:
             frame = await self._next(*min((due, late, kind), *self._other_limits(begun + seconds)))
             message = frame.message
             if message.get("job") != job:
+                continue
+            if frame.type == "preview":
+                preview(int(message.get("step") or 0), frame.blob)
                 continue
             if frame.type == "progress":
                 progress(int(message["step"]), int(message["steps"]), str(message["phase"]))

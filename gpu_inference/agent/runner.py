@@ -12,6 +12,7 @@ from gpu_inference.agent.client import ApiClient, Rejected
 from gpu_inference.agent.engine_outcome import EngineFailure, Output
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.pace import Pace
+from gpu_inference.agent.previews import PreviewSender
 from gpu_inference.agent.tally import QUEUE
 from gpu_inference.agent.turn import Turn
 from gpu_inference.agent.uploads import Outbox, deliver, report_failure
@@ -58,6 +59,7 @@ class Runner:
         self.idle = asyncio.Event()
         self.idle.set()
         self.changed = asyncio.Event()
+        self._previews = PreviewSender(client)
         self.turn = turn
 
     @property
@@ -217,8 +219,11 @@ class Runner:
             def progress(step: int, steps: int, phase: str) -> None:
                 self._note(attempt, step, steps, phase)
 
+            def show(step: int, jpeg: bytes) -> None:
+                self._previews.offer(attempt.held, step, jpeg)
+
             attempt.at_engine = True
-            return await self._engine.render(attempt.key, lease.payload, progress, lease.timeout_seconds)
+            return await self._engine.render(attempt.key, lease.payload, progress, lease.timeout_seconds, show)
         finally:
             attempt.at_engine = False
             self.turn.leave()

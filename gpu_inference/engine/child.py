@@ -28,6 +28,7 @@ from gpu_inference.engine.errors import EngineError, OutOfMemory
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.parent import die_with_parent
 from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.preview import Previewer
 from gpu_inference.engine.request import parse_request
 from gpu_inference.engine.samplers import SAMPLERS
 from gpu_inference.engine.shelf import Shelf
@@ -146,7 +147,11 @@ class Child:
         def progress(step: int, steps: int, phase: str) -> None:
             self._send({"type": "progress", "job": job, "step": step, "steps": steps, "phase": phase})
 
-        rendered = pipeline.render(request, progress, lambda: job in self._cancelled, lora)
+        def show(step: int, jpeg: bytes) -> None:
+            self._send({"type": "preview", "job": job, "step": step}, jpeg)
+
+        preview = Previewer(request.preview_every, show) if request.preview_every else None
+        rendered = pipeline.render(request, progress, lambda: job in self._cancelled, lora, preview)
         self._send({"type": "result", "job": job, "result": rendered.result.model_dump()}, rendered.png)
 
     def _fail(self, job: str, error: EngineError) -> None:

@@ -6,7 +6,7 @@ This module imports nothing of the engine, so that both ends may use it.
 Agent to engine: ``render`` (job, payload), ``cancel`` (job), ``load`` (a model, or the default one), ``unload`` (all that is loaded),
 ``rescan`` (the library), ``stop``.
 Engine to agent: ``hello``, ``phase``, ``loaded`` (what is loaded has changed), ``ready`` (loaded as told), ``library`` (after a rescan),
-``progress``, ``result`` (with the PNG as bytes), ``error``.
+``progress``, ``preview`` (with a JPEG), ``result`` (with the PNG as bytes), ``error``.
 """
 
 from __future__ import annotations

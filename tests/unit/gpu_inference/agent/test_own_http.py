@@ -146,7 +146,7 @@ def test_jobs_and_pictures_take_turns(plane: FakeControlPlane, door_of: Callable
     plane.wait(lambda: any(lease["want_job"] for lease in plane.leases))
     with ThreadPoolExecutor() as pool:
         local = pool.submit(door.picture, steps=60)
-        plane.wait(lambda: plane.beats[-1]["state"] == "serving")
+        plane.wait(lambda: plane.beats[-1]["state"] == "serving" and not plane.leases[-1]["want_job"])
         job = plane.submit("j1", model="slow", steps=40)
         time.sleep(0.5)
         assert not local.done()
