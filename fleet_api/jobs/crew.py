@@ -36,6 +36,7 @@ class Crew:
         online = [node for node in self._nodes.all() if node.online and node.row.credential_hash]
         for node in online:
             node.worker.barred = node.barred(now)
+            node.worker.room, node.worker.note = node.room, node.note
         return [node.worker for node in online]
 
     def every(self) -> list[Worker]:
@@ -51,7 +52,7 @@ class Crew:
         """The agent asks for work: whatever it was given before is done with."""
         worker, now = node.worker, self._clock.monotonic()
         worker.switch = lambda model, of=node: self.costs.switch(of.id, model, _source(of))  # type: ignore[misc]
-        worker.speed = lambda model, name=node.id: self.costs.speed(name, model)  # type: ignore[misc]
+        worker.speed = lambda model, of=node: self.costs.speed(of.id, model) / of.slowed  # type: ignore[misc]
         for model in node.capabilities.models:
             self.costs.size(model.name, model.size_bytes)
         mode = node.row.facts.get("power_mode")
@@ -83,15 +84,15 @@ class Crew:
         worker, now = node.worker, self._clock.monotonic()
         delay = 0.0 if job.model in (None, node.loaded_model) else worker.switch(job.model)
         worker.idle, worker.loading = False, False
-        worker.free_at = now + delay + self.costs.seconds(node.id, shape_of(job.model, job.payload))
+        worker.free_at = now + delay + self.costs.seconds(node.id, shape_of(job.model, job.payload)) * node.slowed
         if delay:
             worker.model, worker.loaded_at = job.model, now + delay
         worker.lora = job.payload.get("lora")
 
     def ran(self, node: LiveNode, job: Job, seconds: float) -> None:
-        """A job of the node was completed; it took so long, loading not counted."""
+        """A job of the node was completed; it took so long, loading not counted. What heat added is not learnt: it passes."""
         node.well()
-        self.costs.ran(node.id, shape_of(job.model, job.payload), seconds)
+        self.costs.ran(node.id, shape_of(job.model, job.payload), seconds / node.slowed)
 
     def loaded(self, node_id: str, model: str | None, seconds: float) -> None:
         """A node loaded a model within a job."""

@@ -160,7 +160,7 @@ class NodeService:
             node.worker.model = beat.loaded_model  # as when an engine comes up while its agent's poll is open
         if beat.metrics is not None:
             before_memory = node.memory
-            node.metrics = beat.metrics
+            node.feel(beat.metrics)
             if node.memory != before_memory:
                 node.learn(node.capabilities)
         if beat.facts is not None:
