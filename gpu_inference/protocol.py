@@ -165,6 +165,7 @@ class Held(Message):
 class LeaseRequest(Message):
     """A long poll; ``want_job`` is false while the agent is busy and only listens for cancels.
 
+    ``warm_models`` are those that are loaded beside ``loaded_model``, to which a change takes no time.
     A newer poll of the same agent ends an older one at once: with the job that was being given to it, or with nothing.
     """
 
@@ -173,6 +174,7 @@ class LeaseRequest(Message):
     want_job: bool = True
     holding: List[Held] = Field(default_factory=list)
     loaded_model: Optional[str] = None
+    warm_models: List[str] = Field(default_factory=list, max_length=100)
     capabilities: Optional[Capabilities] = None
     """Left out while the engine has not said yet what it can do; what was known before stands."""
 
@@ -288,6 +290,7 @@ class Beat(Message):
     metrics: Optional[Metrics] = None
     facts: Optional[Dict[str, Any]] = None
     loaded_model: Optional[str] = None
+    warm_models: List[str] = Field(default_factory=list, max_length=100)
     state: str = Field(default="idle", max_length=32)
     """``idle``, ``working``, ``loading`` (a model), ``serving``, ``draining`` or ``no_engine``."""
 

@@ -101,7 +101,7 @@ class LiveNode:
             free = figures.memory_total_mib * (1 - figures.memory / 100)
         else:
             return None
-        return free + self.worker.needs.get(self.loaded_model or "", 0.0)
+        return free + sum(self.worker.needs.get(name, 0.0) for name in {self.loaded_model or "", *self.worker.spare})
 
     @property
     def note(self) -> str:

@@ -37,6 +37,7 @@ def engine_command(settings: Settings) -> List[str]:
         table = str(settings.sim_table)
         return [sys.executable, "-m", "gpu_inference.engine.sim", "--table", table, "--factor", str(settings.sim_factor)]
     command = [sys.executable, "-m", "gpu_inference.engine.child", "--threads", str(settings.threads)]
+    command += ["--spares", str(settings.spare_models)]
     if settings.memory_limit is not None:
         command += ["--memory", str(settings.memory_limit)]
     for path in settings.models:
@@ -45,7 +46,7 @@ def engine_command(settings: Settings) -> List[str]:
 
 
 class EngineProcess:
-    """Starts, uses and ends the child. ``loaded_model`` and ``hello`` are those of the last child."""
+    """Starts, uses and ends the child. ``loaded_model``, ``spare_models`` and ``hello`` are those of the last child."""
 
     def __init__(self, settings: Settings, command: Optional[Sequence[str]] = None) -> None:
         self._settings = settings
@@ -62,6 +63,7 @@ class EngineProcess:
         self.tally = Tally()
         self.hello: Optional[Hello] = None
         self.loaded_model: Optional[str] = None
+        self.spare_models: List[str] = []
         self._up = asyncio.Event()
         self._rescanned = asyncio.Event()
         self.ended = asyncio.Event()
@@ -112,6 +114,7 @@ class EngineProcess:
         finally:
             theirs.close()
         self.ended, self.loaded_model, self._tail, self._condemned = asyncio.Event(), None, b"", None
+        self.spare_models = []
         self._oom_kills = oom.kills()
         oom.offer(self._process.pid)
         self._frames = asyncio.Queue()
@@ -155,7 +158,7 @@ class EngineProcess:
 
     def _loaded(self, message: Dict[str, Any]) -> None:
         """What is loaded has changed."""
-        self.loaded_model = message.get("model")
+        self.loaded_model, self.spare_models = message.get("model"), list(message.get("spare") or [])
         if self.loaded_model is None:
             self.tally.unloaded()
             logs.info("No model is loaded now.")
@@ -181,7 +184,7 @@ class EngineProcess:
         await process.wait()
         writer.close()
         self._up.clear()
-        self.loaded_model = None
+        self.loaded_model, self.spare_models = None, []
         ended.set()
 
     async def kill(self) -> None:
@@ -208,9 +211,9 @@ class EngineProcess:
         """Has the child load its default model, so that the first job need not wait for it."""
         self._send({"type": "load", "job": ""})
 
-    def unload(self) -> None:
-        """Has the child let go of what it has loaded, once it is not at work."""
-        self._send({"type": "unload", "job": ""})
+    def unload(self, spares_only: bool = False) -> None:
+        """Has the child let go of what it has loaded, or of its spare models alone, once it is not at work."""
+        self._send({"type": "unload", "job": "", "spares": spares_only})
 
     def condemn(self, failure: EngineFailure) -> None:
         """Ends the child now; what it was at has failed with this."""
@@ -262,7 +265,7 @@ class EngineProcess:
 
     def _learn(self, message: Dict[str, Any]) -> None:
         if self._introduce(message):
-            self.loaded_model = message.get("loaded")
+            self.loaded_model, self.spare_models = message.get("loaded"), list(message.get("spare") or [])
         self._rescanned.set()
 
     def _introduce(self, message: Dict[str, Any]) -> bool:

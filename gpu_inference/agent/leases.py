@@ -77,6 +77,7 @@ class LeaseLoop:
             want_job=want_job,
             holding=self._runner.holding(),
             loaded_model=self._engine.loaded_model,
+            warm_models=self._engine.spare_models,
             capabilities=capabilities(self._engine, self._fetches),
             wait_seconds=wait_seconds,
         )

@@ -54,5 +54,7 @@ class MemoryWatch:
             self._short_since = now
         elif now - self._short_since >= SHORT_SECONDS:
             self._short_since = None
-            logs.warning("Memory is short: the model is let go.", model=self._engine.loaded_model, free_mib=round(room.available))
-            self._engine.unload()
+            spares = bool(self._engine.spare_models)
+            models = self._engine.spare_models if spares else [self._engine.loaded_model]
+            logs.warning("Memory is short: what is loaded is let go.", models=models, free_mib=round(room.available))
+            self._engine.unload(spares_only=spares)

@@ -54,6 +54,7 @@ class Settings:
     step_timeout: float = 60.0
     cancel_timeout: float = 5.0
     drain_seconds: float = 15.0
+    spare_models: int = 1
     memory_limit: Optional[float] = None
 
     @property
@@ -161,5 +162,6 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         step_timeout=_number("STEP_TIMEOUT", get("STEP_TIMEOUT", "60"), 0.1, 3600),
         cancel_timeout=_number("CANCEL_TIMEOUT", get("CANCEL_TIMEOUT", "5"), 0.1, 600),
         memory_limit=_number("MEMORY_LIMIT_GIB", limit, 0.05, 100_000) * 1024.0 if limit else None,
+        spare_models=int(_number("SPARE_MODELS", get("SPARE_MODELS", "1"), 0, 100)),
         drain_seconds=_number("DRAIN_SECONDS", get("DRAIN_SECONDS", "15"), 0, 3600),
     )

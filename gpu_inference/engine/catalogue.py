@@ -118,6 +118,9 @@ class Catalogue:
             raise UnknownModel("The model '{:.100}' is not on this node; there are: {}.".format(name, ", ".join(self.folders)))
         return name
 
-    def close(self) -> None:
-        """Frees what is loaded."""
-        self._shelf.clear()
+    def close(self, spares_only: bool = False) -> None:
+        """Frees what is loaded, or the spare ones alone."""
+        for name in self.spare if spares_only else []:
+            self._shelf.drop(name)
+        if not spares_only:
+            self._shelf.clear()

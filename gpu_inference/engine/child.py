@@ -117,7 +117,7 @@ class Child:
             if frame.type == "load":
                 self._preload(job, frame.message.get("model"))
             elif frame.type == "unload":
-                self._catalogue.close()
+                self._catalogue.close(spares_only=bool(frame.message.get("spares")))
                 self._tell()
             elif frame.type == "rescan":
                 self._catalogue.scan()
