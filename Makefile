@@ -10,10 +10,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-$(VENV)/.runtime: requirements/runtime.lock pyproject.toml gpu_inference/pyproject.toml
+$(VENV)/.runtime: requirements/runtime.lock requirements/vocabulary.lock pyproject.toml gpu_inference/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Fleet Commander needs Python 3.11 or later; $(PYTHON) is " + sys.version.split()[0] + ". Try: make $(MAKECMDGOALS) PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --require-hashes -r requirements/runtime.lock
+	$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements/vocabulary.lock
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e ./gpu_inference -e .
 	$(BIN)/python -m fleet_api.collection link
 	@touch $@

@@ -32,6 +32,11 @@ class ModelCalls:
         """Look for models that were put straight into the buckets; it may take minutes."""
         return self._json("POST", "/api/vision/models/scan", timeout=LONG_SECONDS)
 
+    def import_model(self: _Calls, source: str, name: str, **wishes: Any) -> dict[str, Any]:
+        """Start an operation that imports a stored checkpoint as the model ``name``; ``wishes`` are the row's other fields."""
+        body = {"name": name, **{key: value for key, value in wishes.items() if value is not None}}
+        return self._json("POST", f"/api/vision/models/{path(source)}/import", json=body)
+
     def begin_upload(self: _Calls, lora: bool, **fields: Any) -> dict[str, Any]:
         """Begin an upload (name, filename, size, sha256, base, source), or find the one that was begun in the same words."""
         given = {name: value for name, value in fields.items() if value is not None}

@@ -51,6 +51,7 @@ from fleet_api.kit.loop_service import LoopService
 from fleet_api.metrics import Metrics
 from fleet_api.models.catalogue import Catalogue
 from fleet_api.models.fetching import Fetching
+from fleet_api.models.importing import ModelImports
 from fleet_api.models.scanning import Scanner as ModelScanner
 from fleet_api.models.staging import Staging
 from fleet_api.models.store import ModelStore
@@ -146,6 +147,7 @@ class State:
     storage: Storage
     models: ModelStore
     model_scanner: ModelScanner
+    model_imports: ModelImports
     uploads: Uploads
     fetching: Fetching
     builds: Builds
@@ -213,6 +215,7 @@ def build(
     models.on_change = fetching.changed
     catalogue = Catalogue(nodes, settings.default_model, models)
     model_scanner = ModelScanner(clock, storage, models)
+    model_imports = ModelImports(settings.model_imports, clock, storage, models, operations)
     uploads = Uploads(Staging(settings.model_uploads), models, settings.model_limit)
     service = RunningServices(swarm, nodes, mounts, registry.auth_for)
     deploying = Deploying(service, operations)
@@ -238,7 +241,7 @@ def build(
         scanner=Scanner(NetworkProber(), clock, allowed, settings.scan_ports, nodes.by_address),
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
         onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, registry=registry, storage=storage, builds=builds,
-        models=models, model_scanner=model_scanner, uploads=uploads, fetching=fetching,
+        models=models, model_scanner=model_scanner, model_imports=model_imports, uploads=uploads, fetching=fetching,
         backups=backups, schedule=Schedule(db, clock, [*by_the_clock, *backups.scheduled()]),
         swarm=swarm, swarm_joining=swarm_joining, running=service,
         deploying=deploying, service_logs=ServiceLogReader(service), containers=Containers(engines, swarm.managers),
@@ -274,6 +277,7 @@ async def running(state: State) -> AsyncIterator[State]:
         await state.outputs.load()
         await state.models.load()
         await state.uploads.load()
+        await asyncio.to_thread(state.model_imports.sweep)
         state.fetching.changed()
         await state.jobs.load()
         await state.leases.load()

@@ -256,6 +256,11 @@ class Settings(BaseSettings):
         return self.home / "uploads"
 
     @property
+    def model_imports(self) -> Path:
+        """Folder of checkpoints that are being imported."""
+        return self.home / "model-imports"
+
+    @property
     def operation_locks(self) -> Path:
         """Folder of the lock files of operations at work."""
         return self.home / "operations"

@@ -26,9 +26,9 @@ def room(groups: Path = GROUPS, own: Path = Path("/proc/self/cgroup")) -> Room:
     return Room(total, available)
 
 
-def room_of(device: str) -> Room:
-    """The memory that a model on ``device`` takes from: a GPU's own where it has some, else the machine's."""
-    return (None if device == "cpu" else gpu_room()) or room()
+def room_of(on_gpu: bool) -> Room:
+    """The memory that a model takes from: a GPU's own where there is one that has some, else the machine's."""
+    return (gpu_room() if on_gpu else None) or room()
 
 
 def gpu_room() -> Optional[Room]:

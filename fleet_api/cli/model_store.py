@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -30,29 +30,34 @@ def upload(
     as_json: Json = False,
 ) -> None:
     """Upload a model, or a LoRA, to the store. If it is cut off, the same command goes on where it was."""
-    from fleet_api.uploading import upload as send
-
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=err,
-        disable=as_json or not err.is_terminal, transient=True,
-    )  # fmt: skip
-    try:
-        size = file.stat().st_size
-        with calling(url) as client, bar:
-            task = bar.add_task("reading", total=size)
-            done = send(
-                client, file, name or file.stem, lora, base, source, lambda what, there: bar.update(task, description=what, completed=there)
-            )
-    except OSError as error:
-        fail(f"{file}: {error.strerror or error}", exit_codes.USAGE)
-    except KeyboardInterrupt:
-        fail("Stopped; the same command goes on where it was, within a day.", exit_codes.INTERRUPTED)
+    done = send_file(file, name or file.stem, url, as_json, lora, base, source)
     if as_json:
         print_json(done)
         return
     say(f"Stored {'LoRA' if lora else 'model'} {done['name']}, {done['size']:,} bytes, SHA-256 {done['sha256']}.")
     if done["note"]:
         say(done["note"])
+
+
+def send_file(
+    file: Path, name: str, url: str | None, quiet: bool, lora: bool = False, base: str | None = None, source: str | None = None
+) -> dict[str, Any]:
+    """Upload a file with a bar of progress; return what was stored. Ends the command where it fails."""
+    from fleet_api.uploading import upload as send
+
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=err,
+        disable=quiet or not err.is_terminal, transient=True,
+    )  # fmt: skip
+    try:
+        size = file.stat().st_size
+        with calling(url) as client, bar:
+            task = bar.add_task("reading", total=size)
+            return send(client, file, name, lora, base, source, lambda what, there: bar.update(task, description=what, completed=there))
+    except OSError as error:
+        fail(f"{file}: {error.strerror or error}", exit_codes.USAGE)
+    except KeyboardInterrupt:
+        fail("Stopped; the same command goes on where it was, within a day.", exit_codes.INTERRUPTED)
 
 
 def delete(

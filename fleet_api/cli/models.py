@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fleet_api.cli import model_store
+from fleet_api.cli import model_import, model_store
 from fleet_api.cli.common import Json, Url, calling, print_json, print_table, say
 
 EXAMPLES = "Examples: fleet models; fleet models --load agx0 fleet-shapes; fleet models upload night.safetensors --lora --base sdxl-base"
@@ -45,6 +45,7 @@ def models(
 
 
 app.command("upload", epilog=model_store.UPLOAD_EXAMPLES)(model_store.upload)
+app.command("import", epilog=model_import.EXAMPLES)(model_import.import_)
 app.command("delete", epilog=model_store.DELETE_EXAMPLES)(model_store.delete)
 app.command("list", epilog=model_store.LIST_EXAMPLES)(model_store.show)
 app.command("scan", epilog=model_store.SCAN_EXAMPLES)(model_store.scan)

@@ -15,10 +15,14 @@ ENGINE_MANIFEST = "manifest.json"
 """What makes a folder a model that engines run: they read it themselves."""
 
 MAX_MANIFEST = 1024 * 1024
-ONE_FILE = "It is stored, and no engine of this fleet runs a checkpoint of one .safetensors file yet; nobody can be given jobs for it."
+ONE_FILE = "It is a checkpoint of one file, which nodes do not run as it is: import it with 'fleet models import', or by its row."
 NO_BASE = "It does not say which model it is for; delete it, and upload it again with 'base'."
-OTHER_NAMES = "Its tensors are not named as the engines read them (unet.<module>.lora_A.weight and .lora_B.weight)."
-_LORA_TENSOR = re.compile(r"unet\..+\.lora_[AB]\.weight")
+OTHER_NAMES = "Its tensors are not named as those of a LoRA of SDXL, in the way of diffusers, PEFT or kohya."
+_LORA_TENSOR = re.compile(
+    r"(unet|text_encoder|text_encoder_2)\..+(\.lora_[AB](\.default)?|\.lora(_linear_layer)?\.(down|up)|_lora\.(down|up))\.weight"
+    r"|lora_(unet|te1|te2)_.+\.(lora_(down|up)\.weight|alpha)"
+    r"|(unet|text_encoder|text_encoder_2)\..+\.alpha"
+)
 
 
 @dataclass(frozen=True, slots=True)

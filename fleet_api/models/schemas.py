@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -106,6 +106,19 @@ class UploadBody(RequestBody):
         ""
     )
     source: Annotated[Text, Field(max_length=500, description="Where it came from, in your words")] = ""
+
+
+class ImportBody(RequestBody):
+    """How a stored checkpoint is imported. What is left out is taken from the file."""
+
+    name: StoredName = Field(description="How jobs will name the model", examples=["sdxl-base"])
+    precision: Literal["fp16", "fp32"] = Field("fp16", description="How its weights are stored")
+    prediction: Literal["epsilon", "v_prediction"] | None = Field(None, description="What its UNet predicts, where the file does not tell")
+    steps: Annotated[Integer | None, Field(ge=1, le=150, description="Steps that it is made for")] = None
+    native_size: Annotated[Integer | None, Field(ge=64, le=4096, description="Side of its square in pixels; 1024 for SDXL")] = None
+    license: Annotated[Text, Field(max_length=200, description="What is said of its license")] = ""
+    vae_fp16_safe: bool = Field(False, description="Whether its VAE is one that was corrected for half precision")
+    keep_source: bool = Field(True, description="Whether the checkpoint stays in the store once the model is there")
 
 
 class UploadView(BaseModel):

@@ -17,7 +17,7 @@ from fleet_api.errors import Conflict, FleetError, NotFound
 from fleet_api.kit.clock import Clock, rfc3339
 from fleet_api.kit.db import Database
 from fleet_api.models import repository
-from fleet_api.models.judging import of_safetensors
+from fleet_api.models.judging import ENGINE_MANIFEST, of_safetensors
 from fleet_api.models.kinds import BUCKETS, INDEX, WORDS, index_of
 from fleet_api.models.models import StoredModel
 from fleet_api.models.safetensors import Header
@@ -98,6 +98,18 @@ class ModelStore:
         log.info("model_stored", type=row.type, name=row.name, size=row.size)
         return row
 
+    async def add_folder(self, row: StoredModel, folder: Path, going: Callable[[], None]) -> None:
+        """Put a model of several files into the store, its manifest last, and list it; ``going`` raises where it is to stop.
+
+        Raises Conflict for a name that is in use, and what the store and ``going`` raise; nothing of it is left in the store then.
+        """
+        self.refuse_taken(row.type, row.name)
+        with self._alone(row.type, row.name):
+            store = await self._storage.models()
+            await asyncio.to_thread(_put_folder, store, row, folder, going)
+            await self.keep(row)
+        log.info("model_stored", type=row.type, name=row.name, size=row.size)
+
     async def keep(self, row: StoredModel) -> None:
         """List what is in the buckets already."""
         await self._db.write(lambda db: repository.put(db, row))
@@ -160,6 +172,24 @@ def _put(store: ObjectStore, row: StoredModel, staged: Path) -> None:
         with suppress(FleetError):  # a store that is away keeps what a scan finds later
             for each in ours:
                 store.remove(bucket, each)
+        raise
+
+
+def _put_folder(store: ObjectStore, row: StoredModel, folder: Path, going: Callable[[], None]) -> None:
+    bucket = BUCKETS[row.type]
+    store.make_bucket(bucket)
+    stranger = next((each.key for each in store.list(bucket, f"{row.name}/") if not each.key.endswith("/")), None)
+    if stranger is not None:
+        raise Conflict(f"name: the bucket {bucket} has {stranger[:300]!r} already; take it out, or choose another name.")
+    ordered = sorted(row.files, key=lambda each: (each["name"] == ENGINE_MANIFEST, each["name"]))
+    try:
+        for each in ordered:
+            going()
+            store.put(bucket, f"{row.name}/{each['name']}", folder / each["name"], each["sha256"])
+        put_index(store, row)
+    except BaseException:
+        with suppress(FleetError):  # a store that is away keeps what a scan refuses later
+            _remove(store, row)
         raise
 
 

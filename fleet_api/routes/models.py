@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from fleet_api.deps import Fleet, LoraName, ModelName, NodeId
+from fleet_api.deps import CallerNamed, Fleet, LoraName, ModelName, NodeId
 from fleet_api.errors import documented
 from fleet_api.models.kinds import CHECKPOINT, LORA
-from fleet_api.models.schemas import LoadedModels, LoraList, ModelList, Scanned, SwitchBody, Switched
+from fleet_api.models.schemas import ImportBody, LoadedModels, LoraList, ModelList, Scanned, SwitchBody, Switched
 from fleet_api.models.switching import switch_model
+from fleet_api.operations.schemas import OperationView
 from fleet_api.outputs.schemas import Deleted
 
 router = APIRouter(prefix="/api/vision", tags=["vision"])
@@ -53,6 +54,12 @@ async def scan_models(fleet: Fleet) -> Scanned:
     A model is a folder of its name with an engine's `manifest.json`, or with one .safetensors file. It is also looked every minute.
     """
     return await fleet.model_scanner.scan()
+
+
+@router.post("/models/{name}/import", status_code=201, summary="Import a checkpoint", responses=documented(400, 404, 409, 429, 503))
+async def import_model(fleet: Fleet, caller: CallerNamed, name: ModelName, body: ImportBody) -> OperationView:
+    """Start an operation that makes of a stored checkpoint of SDXL (one .safetensors file) a model that nodes run, under another name."""
+    return OperationView.of(await fleet.model_imports.start(name, body, caller.name))
 
 
 @router.post("/models/switch/{node_id}", summary="Have a node load a model", responses=documented(400, 404, 409, 503))

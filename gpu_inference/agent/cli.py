@@ -15,6 +15,8 @@ from gpu_inference.agent import logs, service
 from gpu_inference.agent.files import StateDirLocked
 from gpu_inference.agent.identity import NoIdentity
 from gpu_inference.agent.settings import PREFIX, Settings, SettingsError, load_settings
+from gpu_inference.building import command as building
+from gpu_inference.importing import command as importing
 
 EXIT_SETTINGS, EXIT_IDENTITY, EXIT_LOCKED, EXIT_RENDER, EXIT_INTERRUPTED = 2, 3, 4, 5, 130
 
@@ -23,6 +25,8 @@ EXAMPLES = """examples:
   fleet-worker render "a red circle on a blue background" -o out.png
   fleet-worker render "a green square" --size 512x512 --steps 20 --seed 7 --scheduler dpm++_2m -o out.png
   fleet-worker render --like out.png -o again.png
+  fleet-worker import sdxl-base.safetensors --out models/sdxl-base
+  fleet-worker engines build models/sdxl-base
 """
 
 
@@ -51,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--model", type=Path, default=None, metavar="FOLDER", help="a model, or a folder of models")
     render.add_argument("--threads", type=int, default=0, help="threads to compute with (default: one a core)")
     render.add_argument("--like", type=Path, default=None, metavar="PNG", help="take what is not given here from this picture")
+    for name, module, says in (
+        ("import", importing, "make a model folder of a checkpoint of SDXL; no torch is needed"),
+        ("engines", building, "build, list and remove engines of TensorRT"),
+    ):
+        command = commands.add_parser(name, help=says, epilog=module.EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+        module.add_arguments(command)
     return parser
 
 
@@ -80,15 +90,24 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if options.command == "run":
         return _run(settings)
     # Only here is an engine imported: the agent's process never gets this far.
-    from gpu_inference.engine.standalone import render_file
-
-    if options.model is not None:
-        settings = dataclasses.replace(settings, models=(options.model,))
     try:
-        error_text = render_file(options, settings.models[0])
+        error_text = _work(options, settings)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     if error_text:
         print(error_text, file=sys.stderr)
         return EXIT_RENDER
     return 0
+
+
+def _work(options: argparse.Namespace, settings: Settings) -> str:
+    """Does what needs no control plane; returns an error's sentence, or an empty text."""
+    if options.command == "import":
+        return importing.run(options)
+    if options.command == "engines":
+        return building.run(options, settings.models)
+    from gpu_inference.engine.standalone import render_file
+
+    if options.model is not None:
+        settings = dataclasses.replace(settings, models=(options.model,))
+    return render_file(options, settings.models[0])

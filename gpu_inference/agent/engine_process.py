@@ -36,7 +36,7 @@ def engine_command(settings: Settings) -> List[str]:
     if settings.engine == SIMULATED:
         table = str(settings.sim_table)
         return [sys.executable, "-m", "gpu_inference.engine.sim", "--table", table, "--factor", str(settings.sim_factor)]
-    command = [sys.executable, "-m", "gpu_inference.engine.child", "--threads", str(settings.threads)]
+    command = [sys.executable, "-m", "gpu_inference.engine.child", "--threads", str(settings.threads), "--backend", settings.backend]
     command += ["--spares", str(settings.spare_models)]
     if settings.memory_limit is not None:
         command += ["--memory", str(settings.memory_limit)]

@@ -19,6 +19,7 @@ OFF = "off"
 LEAST_KEY, MOST_KEY = 16, 200
 REAL, SIMULATED = "real", "sim"
 ENGINES = (REAL, SIMULATED)
+BACKENDS = ("auto", "onnx", "torch", "tensorrt")
 
 
 class SettingsError(Exception):
@@ -41,6 +42,7 @@ class Settings:
     threads: int = 0
     log: str = "info"
     engine: str = REAL
+    backend: str = "auto"
     cache: Optional[Path] = None
     cache_limit: int = 50 * 2**30
     share: Optional[Tuple[str, int]] = None
@@ -135,6 +137,9 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingsError("{}ENGINE must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(ENGINES), engine))
     if engine == SIMULATED and not sim_table:
         raise SettingsError(f"{PREFIX}ENGINE is {SIMULATED}, so {PREFIX}SIM_TABLE must name the file of its cost table.")
+    backend = get("BACKEND", Settings.backend).lower()
+    if backend not in BACKENDS:
+        raise SettingsError("{}BACKEND must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(BACKENDS), backend))
     limit = get("MEMORY_LIMIT_GIB", "")
     cache, http = get("CACHE", ""), get("HTTP", "127.0.0.1:8080").strip().lower()
     token_file, ca_file = get("TOKEN_FILE", ""), get("CA_FILE", "")
@@ -155,6 +160,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         threads=int(_number("THREADS", get("THREADS", "0"), 0, 1024)),
         log=log,
         engine=engine,
+        backend=backend,
         sim_table=_path(sim_table) if sim_table else None,
         sim_factor=_number("SIM_FACTOR", get("SIM_FACTOR", "1"), 0.001, 1000),
         start_timeout=_number("START_TIMEOUT", get("START_TIMEOUT", "60"), 1, 3600),

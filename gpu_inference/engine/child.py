@@ -1,5 +1,5 @@
 """The engine child: ``python -m gpu_inference.engine.child --fd N --model FOLDER [--model FOLDER] [--library FOLDER] [--threads N]
-[--spares N] [--memory MIB]``.
+[--backend NAME] [--spares N] [--memory MIB]``.
 
 Each folder is a model or a library of models and LoRAs (:mod:`gpu_inference.engine.library`); that of ``--library`` may be empty, or
 not be there, and is looked at again when the agent says so.
@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Optional, Set
 
 from gpu_inference import free_memory, memory
 from gpu_inference.engine import wire
-from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND
+from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, gpu_present, installed, usual_backend
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import EngineError, OutOfMemory
 from gpu_inference.engine.manifest import ModelFolder
@@ -34,14 +34,14 @@ from gpu_inference.engine.samplers import SAMPLERS
 from gpu_inference.engine.shelf import Shelf
 
 EXIT_OUT_OF_MEMORY = 70
-DEVICE = "cpu"
 
 
 class Child:
     """Serves one socket until it ends."""
 
-    def __init__(self, sock: socket.socket, catalogue: Catalogue) -> None:
+    def __init__(self, sock: socket.socket, catalogue: Catalogue, backend: str = DEFAULT_BACKEND) -> None:
         self._sock = sock
+        self._backend = backend
         self._catalogue = catalogue
         self._frames: queue.Queue[wire.Frame] = queue.Queue()
         self._cancelled: Set[str] = set()
@@ -52,9 +52,9 @@ class Child:
             {
                 "type": "hello",
                 "pid": os.getpid(),
-                "backend": DEFAULT_BACKEND,
-                "backends": list(BACKENDS),
-                "devices": [DEVICE],
+                "backend": usual_backend() if self._backend == DEFAULT_BACKEND else self._backend,
+                "backends": installed(),
+                "devices": ["cpu"],
                 "samplers": list(SAMPLERS),
                 **self._library(),
             }
@@ -168,25 +168,27 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--model", type=Path, action="append", default=[])
     parser.add_argument("--library", type=Path, default=None)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--backend", choices=[DEFAULT_BACKEND, *BACKENDS], default=DEFAULT_BACKEND)
     parser.add_argument("--spares", type=int, default=0)
     parser.add_argument("--memory", type=float, default=None, metavar="MIB", help="how much this process may have")
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    on_gpu = gpu_present()
 
     def room() -> memory.Room:
-        return memory.within(free_memory.room_of(DEVICE), options.memory, free_memory.held())
+        return memory.within(free_memory.room_of(on_gpu), options.memory, free_memory.held())
 
     def taken() -> float:
-        return free_memory.held() if DEVICE == "cpu" else -free_memory.room_of(DEVICE).available
+        return -free_memory.room_of(on_gpu).available if on_gpu else free_memory.held()
 
     def load(folder: ModelFolder) -> Pipeline:
-        return Pipeline.load(folder, options.threads)
+        return Pipeline.load(folder, options.threads, options.backend)
 
     catalogue = Catalogue(options.model, load, options.library, Shelf(load, options.spares, room, taken))
     try:
-        return Child(socket.socket(fileno=options.fd), catalogue).run()
+        return Child(socket.socket(fileno=options.fd), catalogue, options.backend).run()
     except (BrokenPipeError, ConnectionResetError):
         return 0
 

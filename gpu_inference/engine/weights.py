@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, List, Literal, Optional, Sequence, Set
+from typing import Any, BinaryIO, Dict, Iterable, List, Literal, Optional, Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,15 @@ def places_of(applied: Sequence[Applied], network: str, known: WeightMap) -> Set
     return {module for lora, _ in applied for module in _places(lora, network, known)}
 
 
+def stored_weights(file: Path, known: WeightMap, modules: Iterable[str]) -> Dict[str, Array]:
+    """Weights as they are stored. Raises :class:`ModelError`."""
+    try:
+        with file.open("rb") as stream:
+            return {module: _read(stream, known.weights[module]) for module in modules}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The file {file} does not hold what its map of weights says.") from error
+
+
 def changed_weights(file: Path, known: WeightMap, network: str, applied: Sequence[Applied]) -> Dict[str, Array]:
     """What LoRAs make of a network's weights: by module, as they are stored in ``file``, in its precision.
 
@@ -101,17 +110,17 @@ def changed_weights(file: Path, known: WeightMap, network: str, applied: Sequenc
     try:
         with file.open("rb") as stream:
             for module, change in sums.items():
-                sums[module] = _changed(stream, known.weights[module], change)
+                weight = known.weights[module]
+                sums[module] = np.asarray((_read(stream, weight) + change).astype(weight.dtype))
     except (OSError, ValueError) as error:
         raise ModelError(f"The file {file} does not hold what its map of weights says.") from error
     return sums
 
 
-def _changed(stream: BinaryIO, weight: Weight, change: Array) -> Array:
+def _read(stream: BinaryIO, weight: Weight) -> Array:
     stream.seek(weight.offset)
     data = stream.read(int(np.prod(weight.shape)) * np.dtype(weight.dtype).itemsize)
-    value = np.frombuffer(data, weight.dtype).reshape(weight.shape)
-    return np.asarray((value + change).astype(weight.dtype))
+    return np.frombuffer(data, weight.dtype).reshape(weight.shape)
 
 
 def changed_graph(graph: Path, known: WeightMap, network: str, applied: Sequence[Applied]) -> bytes:

@@ -227,13 +227,13 @@ def test_bodies_that_are_none(api: TestClient, settings: Settings, content_type:
 def test_a_checkpoint_is_stored_and_nobody_can_run_it_yet(api: TestClient, fetching: FakeAgent) -> None:
     assert form(api, one(), MODELS, name="sdxl-base", filename="sdxl.safetensors").status_code == 201
     [found] = [each for each in api.get("/api/vision/models/available").json()["models"] if each["name"] == "sdxl-base"]
-    assert "no engine of this fleet runs a checkpoint" in found["note"]
+    assert "import it with 'fleet models import'" in found["note"]
     assert "'sdxl-base' cannot be used" in detail(api.post(GENERATE, json={"prompt": "x", "model": "sdxl-base"}), 503)
 
 
 def test_a_lora_that_nobody_can_use_says_why(api: TestClient, fetching: FakeAgent) -> None:
     assert "which model it is for" in form(api, lora(), name="nobodys").json()["note"]
-    assert "named as the engines read them" in form(api, one(), name="odd", base="fleet-shapes").json()["note"]
+    assert "not named as those of a LoRA of SDXL" in form(api, one(), name="odd", base="fleet-shapes").json()["note"]
     assert "which model" in detail(api.post(GENERATE, json={"prompt": "x", "lora": "nobodys"}), 503)
 
 

@@ -247,7 +247,7 @@ def test_loras_are_those_of_diffusers_with_peft(libraries: Any, twin: Twin, back
     plain = latents_of(mine)
     layers = {}
     for number, adapter in ((1, "one"), (2, "two")):
-        unet_alone = write_any(root / "unet.safetensors", unet_tensors(files[f"peft{number}"]), "F32", {})
+        unet_alone = write_any(root / f"unet-{backend}{number}.safetensors", unet_tensors(files[f"peft{number}"]), "F32", {})
         pipeline.load_lora_weights(str(unet_alone), adapter_name=adapter)
         layers[adapter] = peft_text_encoders(pipeline, files[f"peft{number}"], adapter)
 

@@ -116,6 +116,17 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
     ),
     "/api/vision/models/switch/nope": ({"model": "x"}, {"model": texts(200)}),
     "/api/vision/loras/upload": (MODEL, MODEL_FIELDS),
+    "/api/vision/models/nope/import": (
+        {"name": "x"},
+        {
+            "name": MODEL_FIELDS["name"],
+            "steps": numbers("from 1 to 150", 0, 151),
+            "native_size": numbers("from 64 to 4096", 63, 4097),
+            "precision": [Bad("int3", "'int3'", "fp16")],
+            "prediction": [Bad("x", "'x'", "epsilon")],
+            "keep_source": [Bad("maybe", "'maybe'", "true")],
+        },
+    ),
     "/api/vision/models/upload": (MODEL, MODEL_FIELDS),
     "/api/fleet/generate": (
         PICTURE,

@@ -150,6 +150,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "POST /api/vision/gallery/zip": {"json": {"filenames": ["nope.png"]}},
         "POST /api/vision/models/upload": {"json": MODEL},
         "POST /api/vision/loras/upload": {"json": MODEL},
+        "POST /api/vision/models/{name}/import": {"json": {"name": "nope"}},
         "PATCH /api/vision/uploads/{upload_id}": {"params": {"offset": 0}, "content": b"x"},
         "POST /api/agents/models/source": {"json": {"incarnation": "i", "type": "lora", "name": "nope", "sha256": "0" * 64}},
         "POST /api/queue/jobs": {"json": {"job_type": "image_gen", "payload": {"prompt": "x", "model": "nope"}}},

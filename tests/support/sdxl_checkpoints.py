@@ -5,7 +5,6 @@ Layouts are SDXL's own (attention at the coarser levels, heads of 64, 32 groups)
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +15,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from gpu_inference.engine.network.names import original_names
 from gpu_inference.importing.single_file import vae_name
-from gpu_inference.importing.tokenizer import BEGIN, END, WORD_END, byte_signs
+from gpu_inference.importing.tokenizer import END
 from tests.support.safetensors_files import write_any
+from tests.support.sdxl_numpy import vocabulary_folder
 
-WORDS = ["red", "blue", "circle", "square", "night", "blurry"]
 WIDTHS = (64, 128)
 LENGTH = 77
-
-
-def vocabulary_folder(folder: Path) -> Path:
-    """CLIP's own form of a vocabulary, of a few merges: ``vocab.json`` and ``merges.txt``."""
-    merges: list[tuple[str, str]] = []
-    for word in WORDS:
-        parts = [*word[:-1], word[-1] + WORD_END]
-        while len(parts) > 1:
-            if (parts[0], parts[1]) not in merges:
-                merges.append((parts[0], parts[1]))
-            parts[:2] = [parts[0] + parts[1]]
-    signs = byte_signs()
-    words = [*signs, *(sign + WORD_END for sign in signs), *("".join(pair) for pair in merges), BEGIN, END]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
-    return folder
 
 
 def _encoder(kind: Any, width: int, vocabulary: int, act: str) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import Callable, Dict, cast
+import importlib.util
+import os
+from typing import Callable, Dict, List, cast
 
 from gpu_inference.engine.backends.base import Backend
 from gpu_inference.engine.errors import BackendError
@@ -12,21 +14,54 @@ from gpu_inference.engine.manifest import ModelFolder
 BACKENDS: Dict[str, str] = {
     "onnx": "gpu_inference.engine.backends.onnx:OnnxBackend",
     "torch": "gpu_inference.engine.backends.torch:TorchBackend",
+    "tensorrt": "gpu_inference.engine.backends.tensorrt:TensorRTBackend",
 }
-DEFAULT_BACKEND = "onnx"
+PACKAGES = {"onnx": "onnxruntime", "torch": "torch", "tensorrt": "tensorrt"}
+DEFAULT_BACKEND = "auto"
+GPU_NODES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu/igpu0/ctrl")
+"""One of them is there where the kernel has a GPU of NVIDIA."""
+
+
+def gpu_present() -> bool:
+    """Whether this machine has a GPU of NVIDIA that a process here can reach."""
+    return any(os.path.exists(node) for node in GPU_NODES)
+
+
+def installed() -> List[str]:
+    """The backends whose runtimes are installed."""
+    return [name for name, package in PACKAGES.items() if importlib.util.find_spec(package) is not None]
+
+
+def usual_backend() -> str:
+    """What ``auto`` is here for a model without engines of TensorRT."""
+    return "torch" if gpu_present() and "torch" in installed() else "onnx"
+
+
+def best_backend(folder: ModelFolder) -> str:
+    """The backend to take for a model here: TensorRT where its engines were built, torch where there is a GPU, else ONNX Runtime."""
+    if not gpu_present() or folder.manifest.networks is None:
+        return "onnx"
+    if "tensorrt" in installed():
+        from gpu_inference.building.ready import ready
+
+        if ready(folder):
+            return "tensorrt"
+    return usual_backend()
 
 
 def open_backend(name: str, folder: ModelFolder, threads: int) -> Backend:
-    """Loads ``folder`` with the backend ``name`` on ``threads`` threads (0: one a core).
+    """Loads ``folder`` with the backend ``name`` (``auto``: the best) on ``threads`` threads (0: one a core).
 
     Raises :class:`BackendError` for a name that is not known or a runtime that is not installed, and whatever the
     backend says of the model.
     """
+    if name == DEFAULT_BACKEND:
+        name = best_backend(folder)
     if name not in BACKENDS:
-        raise BackendError("The backend '{:.60}' is not known; there are: {}.".format(name, ", ".join(BACKENDS)))
+        raise BackendError("The backend '{:.60}' is not known; there are: {}.".format(name, ", ".join((DEFAULT_BACKEND, *BACKENDS))))
     module_name, _, attribute = BACKENDS[name].partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
+        return cast("Callable[[ModelFolder, int], Backend]", factory)(folder, threads)
     except ImportError as error:
         raise BackendError(f"The backend '{name}' needs the package {error.name}, which is not installed.") from error
-    return cast("Callable[[ModelFolder, int], Backend]", factory)(folder, threads)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from gpu_inference.engine.backends import gpu_present
 from gpu_inference.engine.errors import BackendError, EngineError, OutOfMemory
 from gpu_inference.engine.manifest import NetworkPart
 
@@ -18,7 +19,6 @@ Array = npt.NDArray[Any]
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _MEMORY_WORDS = ("bad_alloc", "failed to allocate memory", "out of memory", "bfcarena", "cudaerrormemoryallocation")
 _SILENT = 3
-_GPU_NODES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu/igpu0/ctrl")
 
 KEPT_HALF = 256 * 2**20
 """Weights of more bytes than this stay in half precision in memory and are widened layer by layer as they are used.
@@ -35,7 +35,7 @@ def cores() -> int:
 
 def provider() -> str:
     """CUDA's where both ONNX Runtime's build and the machine have it, else the CPU's."""
-    there = CUDA in onnxruntime.get_available_providers() and any(os.path.exists(node) for node in _GPU_NODES)
+    there = CUDA in onnxruntime.get_available_providers() and gpu_present()
     return CUDA if there else CPU
 
 

@@ -17,7 +17,7 @@ import torch
 from gpu_inference.engine.backends.cuda_graphs import Recorded
 from gpu_inference.engine.backends.networks import NetworkBackend, networks_of
 from gpu_inference.engine.backends.onnx_sessions import cores
-from gpu_inference.engine.backends.torch_ops import TorchOps, load_tensors, to_device, view
+from gpu_inference.engine.backends.torch_ops import TorchOps, load_tensors, to_device
 from gpu_inference.engine.conditioning import Conditioning
 from gpu_inference.engine.errors import BackendError, EngineError, ModelError, OutOfMemory
 from gpu_inference.engine.loras import Applied
@@ -25,7 +25,7 @@ from gpu_inference.engine.manifest import ModelFolder, NetworkPart, TextEncoderP
 from gpu_inference.engine.network.clip import text_encoder
 from gpu_inference.engine.network.unet import unet
 from gpu_inference.engine.network.vae import decoder
-from gpu_inference.engine.weights import changed_weights, load_weight_map, places_of
+from gpu_inference.engine.weights import changed_weights, load_weight_map, places_of, stored_weights
 
 Array = npt.NDArray[Any]
 _PEAK_TENSORS = 3
@@ -99,9 +99,7 @@ class TorchBackend(NetworkBackend):
         known = load_weight_map(self._folder.file(part.weights or ""))
         file = self._folder.file(known.data or part.file)
         before = [each for each in self._applied or () if part.network in networks_of(each)]
-        data = np.memmap(file, mode="r", dtype=np.uint8)
-        restored = {module: np.asarray(view(data, known.weights[module])) for module in places_of(before, part.network, known)}
-        return {**restored, **changed_weights(file, known, part.network, applied)}
+        return {**stored_weights(file, known, places_of(before, part.network, known)), **changed_weights(file, known, part.network, applied)}
 
     def _use(self, part: NetworkPart, weighed: Dict[str, Array]) -> None:
         known = load_weight_map(self._folder.file(part.weights or ""))

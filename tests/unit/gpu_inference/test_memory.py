@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from gpu_inference import free_memory
@@ -81,3 +83,19 @@ def test_a_control_group_of_either_kind_is_seen(tmp_path: Path) -> None:
 def test_a_process_that_is_gone_holds_nothing() -> None:
     assert free_memory.held() > 10
     assert free_memory.held(2**22 + 1) == 0
+
+
+def test_a_gpus_own_memory_counts_where_it_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("nvmlInit", "nvmlDeviceGetHandleByIndex", "nvmlDeviceGetMemoryInfo"):
+        assert callable(getattr(pynvml, name))
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda _: "handle")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda _: SimpleNamespace(total=80 * 2**30, free=50 * 2**30))
+    assert free_memory.room_of(True) == Room(80 * 1024, 50 * 1024)
+    assert free_memory.room_of(False) == pytest.approx(free_memory.room(), rel=0.2)
+
+    def none(_: object) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)  # as on a Jetson, whose memory is shared
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", none)
+    assert free_memory.room_of(True).total == free_memory.room().total

@@ -121,8 +121,8 @@ def test_a_graph_that_does_not_load_is_one_sentence(tiny_model: Path, tmp_path: 
 
 
 def test_an_unknown_backend_says_what_there_is(tiny_model: Path) -> None:
-    with pytest.raises(BackendError, match="'tensorrt' is not known; there are: onnx"):
-        open_backend("tensorrt", load_model_folder(tiny_model), 1)
+    with pytest.raises(BackendError, match="'coreml' is not known; there are: auto, onnx, torch, tensorrt"):
+        open_backend("coreml", load_model_folder(tiny_model), 1)
 
 
 def test_a_runtime_that_is_missing_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_a_runtime_that_is_missing_is_named(tiny_model: Path, monkeypatch: pytes
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(BackendError, match="needs the package onnxruntime"):
         open_backend("onnx", load_model_folder(tiny_model), 1)
-    assert list(BACKENDS) == ["onnx", "torch"]
+    assert list(BACKENDS) == ["onnx", "torch", "tensorrt"]
 
 
 @pytest.mark.parametrize(

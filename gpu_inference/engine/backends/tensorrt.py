@@ -1,0 +1,96 @@
+"""TensorRT: a plan for each network, built on this node (:mod:`gpu_inference.building`), all in one arena of the device's memory.
+
+Never run on hardware; docs/hardware.md tells what it was tested with.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_inference.building.plans import PlanStore, default_store
+from gpu_inference.engine.backends.cudart import Cuda
+from gpu_inference.engine.backends.networks import NetworkBackend, networks_of
+from gpu_inference.engine.backends.tensorrt_plan import Plan, bindings
+from gpu_inference.engine.errors import LoraError, OutOfMemory
+from gpu_inference.engine.loras import Applied
+from gpu_inference.engine.manifest import ModelFolder, NetworkPart, TextEncoderPart
+from gpu_inference.engine.weights import changed_weights, load_weight_map, places_of, stored_weights
+
+Array = npt.NDArray[Any]
+_RESERVE = 256 * 2**20
+"""Bytes of the device that stay free beside plans and arena: what CUDA itself and the buffers of inputs and outputs take."""
+
+
+class TensorRTBackend(NetworkBackend):
+    """A model in engines of TensorRT."""
+
+    name = "tensorrt"
+    device = "cuda"
+
+    def __init__(self, folder: ModelFolder, threads: int = 0, store: Optional[PlanStore] = None, cuda: Optional[Cuda] = None) -> None:
+        """Raises :class:`gpu_inference.engine.errors.BackendError` where an engine was not built yet, and :class:`OutOfMemory`."""
+        super().__init__(folder)
+        trt = bindings()
+        self._cuda = cuda or Cuda()
+        store = store or default_store()
+        paths = {network: store.find(folder, part, self._cuda.architecture(), trt.__version__) for network, part in self._parts.items()}
+        self._check_memory(sum(path.stat().st_size for path in paths.values()))
+        self._plans: Dict[str, Plan] = {}
+        self._arena = 0
+        try:
+            for network, path in paths.items():
+                self._plans[network] = Plan(trt, self._cuda, path)
+            size = max(plan.memory_needed() for plan in self._plans.values())
+            self._arena = self._cuda.allocate(size)
+            for plan in self._plans.values():
+                plan.use_memory(self._arena, size)
+        except Exception:
+            self.close()
+            raise
+
+    def _check_memory(self, plans: int) -> None:
+        free, _ = self._cuda.memory()
+        if plans + _RESERVE > free:
+            needed, there = ((value + 2**20 - 1) // 2**20 for value in (plans + _RESERVE, free))
+            raise OutOfMemory(f"The model '{self._folder.name}' needs {needed} MiB of the device's memory, of which {there} MiB are free.")
+
+    def _weigh(self, part: NetworkPart, applied: Sequence[Applied]) -> Dict[str, Array]:
+        if part.weights is None:
+            raise LoraError(f"The model '{self._folder.name}' takes no LoRA: it has no map of its weights.")
+        known = load_weight_map(self._folder.file(part.weights))
+        file = self._folder.file(known.data or part.file)
+        before = [each for each in self._applied or () if part.network in networks_of(each)]
+        weights = {**stored_weights(file, known, places_of(before, part.network, known)), **changed_weights(file, known, part.network, applied)}
+        return {known.weights[module].initializer: value for module, value in weights.items()}
+
+    def _use(self, part: NetworkPart, weighed: Dict[str, Array]) -> None:
+        if weighed:
+            self._plans[part.network].refit(weighed)
+
+    def _run_encoder(self, part: TextEncoderPart, ids: Array) -> List[Array]:
+        outputs = self._plans[part.network].run({"input_ids": ids})
+        return [outputs[name] for name in (part.hidden_output, part.pooled_output) if name]
+
+    def _hold(self, inputs: Mapping[str, Array]) -> None:
+        for name, value in inputs.items():
+            self._plans[self._manifest.unet.network].hold(name, value)
+
+    def _predict(self, sample: Array, timestep: float) -> Array:
+        moment = np.array([timestep], dtype=np.float32)
+        return self._plans[self._manifest.unet.network].run({"sample": sample, "timestep": moment})["out_sample"]
+
+    def _run_decoder(self, latents: Array) -> Array:
+        return self._plans[self._manifest.vae_decoder.network].run({"latent_sample": latents})["sample"]
+
+    def close(self) -> None:
+        """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        super().close()
+        for plan in self._plans.values():
+            plan.close()
+        self._plans.clear()
+        if self._arena:
+            self._cuda.free(self._arena)
+            self._arena = 0
