@@ -101,6 +101,7 @@ async def _run(settings: Settings, url: str, port: int, say: Callable[[str], Non
         "FLEET_AGENT_URL": url,
         "FLEET_AGENT_STATE_DIR": str(settings.agent_home),
         "FLEET_AGENT_TOKEN_FILE": str(settings.agent_home / "token"),
+        "FLEET_AGENT_DRAIN_SECONDS": "0",  # the control plane that its picture would go to ends at the same moment
     }
     authority = settings.tls_folder / certificates.CA_FILE
     trusted: ssl.SSLContext | bool = True

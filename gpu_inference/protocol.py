@@ -7,6 +7,7 @@ Transport: JSON over HTTP, rooted at ``/api/agents``; the agent always calls, so
 ``POST lease``                         long poll: the next job, and word of jobs to stop
 ``POST beat``                          the node's figures and the step of each job it holds
 ``PUT  uploads/{job}/{attempt}``       the bytes of the one output, before ``complete``
+``PUT  previews/{job}/{attempt}``       a small JPEG of the picture in the making; nothing hangs on it
 ``POST complete`` / ``POST fail``      how an attempt ended
 ``POST models/source``                 where to fetch a file of a stored model from: a neighbour, the store, or later
 ``GET  models/{type}/{name}/{file}``   such a file from the store, from any byte on (``Range``)
@@ -44,6 +45,12 @@ MAX_BEATS_PER_SECOND = 5.0
 
 AGENT_STOPPED = "agent_stopped"
 """The ``kind`` of a failure that is not the job's: its agent was told to stop. It uses up no retry."""
+
+DRAINING = "draining"
+"""The state of an agent that is stopping: it ends what it has, and is given nothing more."""
+
+SERVING = "serving"
+"""The state of an agent that makes a picture for who asked at the node itself; a job that it holds waits for its turn."""
 
 LEASE_WAIT_SECONDS = 25.0
 """How long the control plane may hold a lease request open."""
@@ -112,6 +119,9 @@ class ModelInfo(Message):
     type: str = "checkpoint"
     size_bytes: int = 0
     native_size: int = 1024
+    needs_mib: float = 0.0
+    """Memory that it takes on this node, loaded and at work: measured, else by its size; 0 where that is not known."""
+
     fetched: bool = False
     """Whether it came from the model store; else it came with the agent's own software."""
 
@@ -153,13 +163,18 @@ class Held(Message):
 
 
 class LeaseRequest(Message):
-    """A long poll; ``want_job`` is false while the agent is busy and only listens for cancels."""
+    """A long poll; ``want_job`` is false while the agent is busy and only listens for cancels.
+
+    ``warm_models`` are those that are loaded beside ``loaded_model``, to which a change takes no time.
+    A newer poll of the same agent ends an older one at once: with the job that was being given to it, or with nothing.
+    """
 
     incarnation: str = Field(min_length=1, max_length=64)
     request_id: str = Field(min_length=1, max_length=64)
     want_job: bool = True
     holding: List[Held] = Field(default_factory=list)
     loaded_model: Optional[str] = None
+    warm_models: List[str] = Field(default_factory=list, max_length=100)
     capabilities: Optional[Capabilities] = None
     """Left out while the engine has not said yet what it can do; what was known before stands."""
 
@@ -275,8 +290,9 @@ class Beat(Message):
     metrics: Optional[Metrics] = None
     facts: Optional[Dict[str, Any]] = None
     loaded_model: Optional[str] = None
+    warm_models: List[str] = Field(default_factory=list, max_length=100)
     state: str = Field(default="idle", max_length=32)
-    """``idle``, ``working``, ``loading`` (a model) or ``no_engine``."""
+    """``idle``, ``working``, ``loading`` (a model), ``serving``, ``draining`` or ``no_engine``."""
 
     holding: List[Progress] = Field(default_factory=list)
     cache: Optional[CacheReport] = None

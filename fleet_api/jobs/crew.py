@@ -16,6 +16,9 @@ from fleet_api.scheduling.types import Worker
 
 log = structlog.get_logger()
 
+WARM = "warm"
+"""Where a model came from that was loaded already; nothing is learnt of how long that took."""
+
 BACK_SOON = 0.5
 """Seconds after which an agent that was not given anything asks again."""
 
@@ -36,6 +39,7 @@ class Crew:
         online = [node for node in self._nodes.all() if node.online and node.row.credential_hash]
         for node in online:
             node.worker.barred = node.barred(now)
+            node.worker.room, node.worker.note = node.room, node.note
         return [node.worker for node in online]
 
     def every(self) -> list[Worker]:
@@ -50,8 +54,8 @@ class Crew:
     def asks(self, node: LiveNode) -> None:
         """The agent asks for work: whatever it was given before is done with."""
         worker, now = node.worker, self._clock.monotonic()
-        worker.switch = lambda model, of=node: self.costs.switch(of.id, model, _source(of))  # type: ignore[misc]
-        worker.speed = lambda model, name=node.id: self.costs.speed(name, model)  # type: ignore[misc]
+        worker.switch = lambda model, of=node: self._switch(of, model)  # type: ignore[misc]
+        worker.speed = lambda model, of=node: self.costs.speed(of.id, model) / of.slowed  # type: ignore[misc]
         for model in node.capabilities.models:
             self.costs.size(model.name, model.size_bytes)
         mode = node.row.facts.get("power_mode")
@@ -74,7 +78,7 @@ class Crew:
     def loads(self, node: LiveNode, model: str) -> None:
         """The agent was told to load a model."""
         now = self._clock.monotonic()
-        self._loading[node.id] = model, now, _source(node)
+        self._loading[node.id] = model, now, WARM if model in node.worker.spare else _source(node)
         worker = node.worker
         worker.model, worker.idle, worker.loading, worker.free_at = model, False, True, now + worker.switch(model)
 
@@ -83,15 +87,15 @@ class Crew:
         worker, now = node.worker, self._clock.monotonic()
         delay = 0.0 if job.model in (None, node.loaded_model) else worker.switch(job.model)
         worker.idle, worker.loading = False, False
-        worker.free_at = now + delay + self.costs.seconds(node.id, shape_of(job.model, job.payload))
-        if delay:
+        worker.free_at = now + delay + self.costs.seconds(node.id, shape_of(job.model, job.payload)) * node.slowed
+        if job.model not in (None, node.loaded_model):
             worker.model, worker.loaded_at = job.model, now + delay
         worker.lora = job.payload.get("lora")
 
     def ran(self, node: LiveNode, job: Job, seconds: float) -> None:
-        """A job of the node was completed; it took so long, loading not counted."""
+        """A job of the node was completed; it took so long, loading not counted. What heat added is not learnt: it passes."""
         node.well()
-        self.costs.ran(node.id, shape_of(job.model, job.payload), seconds)
+        self.costs.ran(node.id, shape_of(job.model, job.payload), seconds / node.slowed)
 
     def loaded(self, node_id: str, model: str | None, seconds: float) -> None:
         """A node loaded a model within a job."""
@@ -104,11 +108,16 @@ class Crew:
         if node is not None and node.fault(what, self._clock.monotonic()):
             log.warning("node_quarantined", node=node_id, faults=len(node.faulty))
 
+    def _switch(self, node: LiveNode, model: str | None) -> float:
+        """Return the seconds until the node has the model: none where it is loaded beside the present one."""
+        return 0.0 if model in node.worker.spare else self.costs.switch(node.id, model, _source(node))
+
     def _loaded(self, node: LiveNode, model: str, since: float, source: str) -> None:
         now = self._clock.monotonic()
         if node.loaded_model == model:
             node.worker.loaded_at = now
-            self.costs.loaded(node.id, model, now - since, source)
+            if source != WARM:
+                self.costs.loaded(node.id, model, now - since, source)
             return
         log.warning("model_not_loaded", node=node.id, model=model)
         self.went_wrong(node.id, f"{model} {now}")

@@ -9,13 +9,17 @@ from fleet_api.jobs.models import Job
 
 @dataclass(slots=True)
 class OpenLease:
-    """An attempt at work. ``heard``, ``started`` and ``loading`` (since when it loads a model) are monotonic seconds."""
+    """An attempt at work. ``heard``, ``started`` and ``loading`` (since when it loads a model) are monotonic seconds.
+
+    ``preview`` is a small JPEG of the picture in the making, of which there is one a lease and no copy elsewhere.
+    """
 
     job: Job
     heard: float
     started: float
     loading: float | None = None
     load_seconds: float | None = None
+    preview: bytes | None = None
 
     def phase(self, name: str, now: float) -> float | None:
         """Note what the agent is at; return the seconds that a load took which has ended with this."""

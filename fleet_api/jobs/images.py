@@ -39,6 +39,11 @@ class ImageBody(RequestBody):
     lora: Name | None = Field(None, description="A name of GET /api/vision/loras")
     lora_strength: Annotated[Number, Field(ge=-4, le=4)] = 0.8
     scheduler: Name | None = Field(None, description="A name of GET /api/vision/schedulers", examples=["euler"])
+    preview_every: Annotated[Integer, Field(ge=0, le=150)] = Field(
+        0,
+        description="After so many steps a small picture of how far it is: GET /api/queue/jobs/{job_id}/preview; 0 for none",
+        examples=[0],
+    )
 
 
 class FleetGenerateBody(ImageBody):
@@ -65,6 +70,8 @@ def payload_of(body: ImageBody, model: str, scheduler: str, offset: int = 0) -> 
     named: dict[str, Any] = {"guidance_scale": body.guidance_scale} if "guidance_scale" in body.model_fields_set else {}
     if body.lora is not None:
         named |= {"lora": body.lora, "lora_strength": body.lora_strength}
+    if body.preview_every:
+        named |= {"preview_every": body.preview_every}
     return {
         **named,
         "prompt": body.prompt,

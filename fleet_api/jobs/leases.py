@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Connection
 
 from fleet_api.callbacks.events import note_ends
-from fleet_api.errors import AttemptClosed, Conflict, Forbidden
+from fleet_api.errors import AttemptClosed, Conflict, Forbidden, InvalidValue
 from fleet_api.jobs import repository
 from fleet_api.jobs.backoff import retry_after
 from fleet_api.jobs.crew import Crew
@@ -38,6 +38,7 @@ from gpu_inference.protocol import AGENT_STOPPED, LEASE_SECONDS, Complete, Fail,
 
 log = structlog.get_logger()
 
+JPEG_MAGIC = b"\xff\xd8\xff"
 DEATHS = frozenset({"engine_died", "out_of_memory"})
 """Kinds of failure in which a job's worker died."""
 
@@ -141,6 +142,22 @@ class LeaseService:
         except AttemptClosed:
             self._outputs.drop_staged(job_id, attempt)
             raise
+
+    def preview(self, node: LiveNode, job_id: str, attempt: int, step: int, jpeg: bytes) -> None:
+        """Keep how far an attempt's picture is, and tell that it is there; it renews no lease. Raises as :meth:`check_upload`."""
+        if not jpeg.startswith(JPEG_MAGIC):
+            raise InvalidValue("The preview must be a JPEG.")
+        self.check_upload(node, job_id, attempt)
+        lease = self._leases.find(job_id)
+        if lease is not None:
+            lease.preview = jpeg
+            told = {"job_id": job_id, "progress": percent_of(lease.job), "node_id": node.id, "preview": step}
+            self._bus.publish("job_progress", told)
+
+    def preview_of(self, job_id: str) -> bytes | None:
+        """Return the last preview of a job that runs."""
+        lease = self._leases.find(job_id)
+        return lease.preview if lease is not None else None
 
     async def complete(self, node: LiveNode, word: Complete) -> None:
         """End an attempt with its uploaded output. Raises AttemptClosed, and Conflict when the upload is missing."""

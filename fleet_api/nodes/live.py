@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from fleet_api.nodes.fitness import FAULTS_IN_A_ROW, quarantine_seconds, why_not
 from fleet_api.nodes.models import Node
 from fleet_api.nodes.states import shown
+from fleet_api.scheduling.condition import slowed
 from fleet_api.scheduling.types import Skills, Worker
-from gpu_inference.protocol import BEAT_SECONDS, CacheReport, Capabilities, Metrics, StoredKey
+from gpu_inference.protocol import BEAT_SECONDS, DRAINING, SERVING, CacheReport, Capabilities, Metrics, StoredKey
 
 SILENT_SECONDS = 3 * BEAT_SECONDS
 """A node that missed three beats is offline."""
@@ -46,6 +47,7 @@ class LiveNode:
     cache: CacheReport = field(default_factory=CacheReport)
     wanted: list[StoredKey] = field(default_factory=list)
     peer: str = ""
+    best_clock: float | None = None
 
     @classmethod
     def from_row(cls, row: Node) -> LiveNode:
@@ -66,6 +68,7 @@ class LiveNode:
         """Take in what the node's agent can serve."""
         self.capabilities = capabilities
         self.worker.loads = capabilities.loads
+        self.worker.needs = {model.name: model.needs_mib for model in capabilities.models if model.needs_mib}
         self.worker.skills = Skills(
             frozenset(capabilities.job_types),
             frozenset(model.name for model in capabilities.models if self._has_room(model.size_bytes)),
@@ -76,6 +79,36 @@ class LiveNode:
         if capabilities.fetches:
             models = (name for name in self.offers.models if self._has_room(self.offered_bytes.get(name, 0)))
             self.worker.to_come = Skills(models=frozenset(models), loras=self.offers.loras)
+
+    def feel(self, metrics: Metrics) -> None:
+        """Take in the node's figures."""
+        self.metrics = metrics
+        if metrics.gpu_clock_mhz and not metrics.throttled:
+            self.best_clock = max(self.best_clock or 0.0, metrics.gpu_clock_mhz)
+
+    @property
+    def slowed(self) -> float:
+        """How many times longer its jobs take because of heat."""
+        return slowed(self.metrics.throttled, self.metrics.gpu_clock_mhz, self.best_clock)
+
+    @property
+    def room(self) -> float | None:
+        """The memory that a model could have, in MiB, once what is loaded is let go; None where that is not known."""
+        figures = self.metrics
+        if figures.gpu_memory_total_mib:
+            free = figures.gpu_memory_total_mib - figures.gpu_memory
+        elif figures.memory_total_mib:
+            free = figures.memory_total_mib * (1 - figures.memory / 100)
+        else:
+            return None
+        return free + sum(self.worker.needs.get(name, 0.0) for name in {self.loaded_model or "", *self.worker.spare})
+
+    @property
+    def note(self) -> str:
+        """What is worth saying of its condition: power mode and heat."""
+        mode = self.row.facts.get("power_mode")
+        heat = f"throttled by heat to {100 / self.slowed:.0f} % of its speed" if self.metrics.throttled else ""
+        return ", ".join(part for part in (f"power mode {mode}" if mode else "", heat) if part)
 
     @property
     def memory(self) -> float:
@@ -97,12 +130,14 @@ class LiveNode:
 
     @property
     def vision_status(self) -> str:
-        """``offline`` (or without an engine), ``switching`` (a model is being loaded), ``busy`` or ``idle``."""
+        """``offline`` (or stopping, or without an engine), ``switching`` (a model is being loaded), ``busy`` or ``idle``."""
         if not self.online or self.agent_state == "no_engine":
+            return "offline"
+        if self.agent_state == DRAINING and not self.jobs:
             return "offline"
         if self.agent_state == "loading" or self.worker.loading:
             return "switching"
-        return "busy" if self.jobs else "idle"
+        return "busy" if self.jobs or self.agent_state == SERVING else "idle"
 
     def fault(self, what: str, now: float) -> bool:
         """Note a job, or a load, that went wrong by the node's doing; return whether it is quarantined now (``now`` is monotonic).
@@ -123,4 +158,6 @@ class LiveNode:
 
     def barred(self, now: float) -> str | None:
         """Return why the node may be given nothing now, or None (``now`` is monotonic)."""
+        if self.agent_state == DRAINING:
+            return "its agent is stopping"
         return why_not(self.row.labels, self.metrics, len(self.faulty), self.quarantined_until - now)

@@ -133,6 +133,8 @@ class NodeService:
             last_seen = node.last_seen
             await self._db.write(lambda db: repository.change(db, node.id, last_seen=last_seen, **changes))
             node.row.incarnation = incarnation
+        if "incarnation" in changes:
+            node.agent_state = "idle"  # what the agent before it said last, as that it is stopping, is not true of this one
         if capabilities is not None:
             node.learn(capabilities)
         if "incarnation" in changes and self.on_new_incarnation is not None:
@@ -152,13 +154,13 @@ class NodeService:
         """Take in the node's figures."""
         await self.arrived(node, beat.incarnation, beat.capabilities)
         before = (node.loaded_model, node.agent_state)
-        node.loaded_model = beat.loaded_model
+        node.loaded_model, node.worker.spare = beat.loaded_model, frozenset(beat.warm_models)
         node.agent_state = beat.state
         if node.worker.idle:
             node.worker.model = beat.loaded_model  # as when an engine comes up while its agent's poll is open
         if beat.metrics is not None:
             before_memory = node.memory
-            node.metrics = beat.metrics
+            node.feel(beat.metrics)
             if node.memory != before_memory:
                 node.learn(node.capabilities)
         if beat.facts is not None:

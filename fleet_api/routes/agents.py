@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from starlette.requests import ClientDisconnect
 
@@ -13,11 +13,13 @@ from fleet_api.access.callers import Caller, Role, found
 from fleet_api.access.certificates import CA_FILE
 from fleet_api.access.schemas import TokenBody, TokenView
 from fleet_api.deps import Agent, AttemptNumber, Fleet, JobId
-from fleet_api.errors import InvalidValue, NotFound, documented
+from fleet_api.errors import InvalidValue, NotFound, TooLarge, documented
 from fleet_api.kit.clock import rfc3339
 from fleet_api.kit.disconnect import CallerGone, while_connected
 from fleet_api.kit.fields import clean_json
 from gpu_inference.protocol import DIGEST_HEADER, Beat, BeatReply, Complete, EnrolReply, EnrolRequest, Fail, LeaseReply, LeaseRequest
+
+PREVIEW_BYTES = 64 * 1024
 
 router = APIRouter(prefix="/api/agents", tags=["agents"])
 
@@ -57,7 +59,7 @@ async def enrol(fleet: Fleet, request: Request, body: EnrolRequest) -> EnrolRepl
 async def lease(fleet: Fleet, request: Request, node: Agent, body: LeaseRequest) -> LeaseReply:
     """Answer with the next job, or with attempts to stop, or with neither once the wait is over."""
     await fleet.nodes.arrived(node, body.incarnation, body.capabilities)
-    node.loaded_model = body.loaded_model
+    node.loaded_model, node.worker.spare = body.loaded_model, frozenset(body.warm_models)
     try:
         return await while_connected(request, fleet.leases.lease(node, body))
     except CallerGone:
@@ -86,6 +88,22 @@ async def upload(
     except ClientDisconnect:
         raise InvalidValue("The upload was cut off; send it again.") from None
     fleet.leases.check_uploaded(node, job_id, attempt)
+    return Response(status_code=204)
+
+
+@router.put("/previews/{job_id}/{attempt}", summary="Show how far a picture is", responses=documented(400, 401, 410, 413), status_code=204)
+async def preview(
+    fleet: Fleet, request: Request, node: Agent, job_id: JobId, attempt: AttemptNumber,
+    step: Annotated[int, Query(ge=0, le=1_000_000, description="Steps done")] = 0,
+) -> Response:  # fmt: skip
+    """Keep a small JPEG of the picture in the making until the next one comes or the attempt ends."""
+    try:
+        jpeg = await request.body()
+    except ClientDisconnect:
+        raise InvalidValue("The preview was cut off.") from None
+    if len(jpeg) > PREVIEW_BYTES:
+        raise TooLarge(f"A preview may have {PREVIEW_BYTES} bytes.")
+    fleet.leases.preview(node, job_id, attempt, step, jpeg)
     return Response(status_code=204)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from fleet_api.deps import Explain, Fleet, JobId, Limit, Offset, OnceKey, caller_id, charge
@@ -24,6 +24,8 @@ router = APIRouter(prefix="/api/queue", tags=["queue"])
 THROUGHPUT_MINUTES = 5
 
 STREAM = streamed("One event of the stream; data is JSON: the job for snapshot and ended, where it stands for state and progress")
+
+PREVIEW = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 
 StateFilter = Annotated[JobState | None, Query(alias="status", description="Only jobs in this state")]
 TypeFilter = Annotated[JobType | None, Query(description="Only jobs of this type")]
@@ -108,6 +110,22 @@ async def _stream(fleet: State, job_id: str) -> AsyncIterator[str]:
         else:
             view = fleet.views.show(told.job, await fleet.callbacks.states([told.job]))
             yield sse(told.name, view.model_dump_json(exclude_none=True))
+
+
+@router.get("/jobs/{job_id}/preview", summary="How far a picture is", response_class=Response,
+            responses={200: {**PREVIEW, "description": "The last preview"}, **documented(404)})  # fmt: skip
+async def preview(fleet: Fleet, job_id: JobId) -> Response:
+    """Return a small picture of the one in the making; jobs that were submitted with ``preview_every`` have one while they run.
+
+    Its coming is told: ``preview`` in the job's progress is the step that it shows.
+    """
+    job = await fleet.jobs.get(job_id)
+    jpeg = fleet.leases.preview_of(job_id)
+    if jpeg is None:
+        raise NotFound(f"The job {job_id!r} has no preview: it is {job.state}" + (
+            ", or was submitted without preview_every, or has not got that far." if job.state == JobState.PROCESSING else "."
+        ))  # fmt: skip
+    return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
 
 @router.delete("/jobs/{job_id}", summary="Cancel a job", responses=documented(404, 409))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fleet_api.scheduling.condition import lacks_memory, short_of
 from fleet_api.scheduling.eligibility import can_serve, could_serve, why_impossible
 from fleet_api.scheduling.smart import overtakes_allowed
 from fleet_api.scheduling.types import WaitingJob, Worker
@@ -61,13 +62,19 @@ def _model(job: WaitingJob, there: Sequence[Worker], now: float) -> str:
         named = ", ".join(f"{worker.node_id} ({_state(worker, now)})" for worker in having[:NAMED])
         more = f" and {len(having) - NAMED} more" if len(having) > NAMED else ""
         return f"Its model {job.model} is on {named}{more}; another node loads it only when that shortens the whole queue."
+    short = [worker for worker in there if lacks_memory(worker, job.model)]
+    there = [worker for worker in there if worker not in short]
+    if not there and job.model is not None:
+        named = "; ".join(short_of(worker, job.model) for worker in short[:NAMED])
+        return f"No node that could take it has room for its model {job.model}: {named}."
     soonest = min(there, key=lambda worker: 0.0 if worker.idle else worker.free_at)
     seconds = soonest.switch(job.model)
     return f"No node has its model {job.model} loaded; {soonest.node_id} ({_state(soonest, now)}) would take {seconds:.0f} s to load it."
 
 
 def _state(worker: Worker, now: float) -> str:
+    note = f", {worker.note}" if worker.note else ""
     if worker.idle:
-        return "idle"
+        return f"idle{note}"
     left = max(0.0, worker.free_at - now)
-    return f"{'loading it' if worker.loading else 'at work'}, free in about {left:.0f} s"
+    return f"{'loading it' if worker.loading else 'at work'}, free in about {left:.0f} s{note}"

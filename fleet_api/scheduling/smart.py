@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from fleet_api.scheduling.condition import lacks_memory
 from fleet_api.scheduling.eligibility import can_serve
 from fleet_api.scheduling.groups import GroupKey, Rank, group_of
 from fleet_api.scheduling.outlook import Outlook
@@ -150,7 +151,7 @@ def _overdue(this: _Round, tier: Tier) -> None:
 
 
 def _next(this: _Round, job: WaitingJob, reason: str) -> None:
-    free = [worker for worker in this.free() if can_serve(job, worker)]
+    free = [worker for worker in this.free() if can_serve(job, worker) and not lacks_memory(worker, job.model)]
     if free:
         worker = min(free, key=lambda each: (job.avoid == each.node_id, 0.0 if each.warm(job.model) else each.switch(job.model)))
         this.start(worker, job, reason)
@@ -183,7 +184,7 @@ def _best_move(this: _Round, tier: Tier) -> _Move | None:
         mosts: dict[float, float] = {}
         worth: dict[tuple[float, float], float] = {}
         for worker in different if key.node is None else free:
-            if worker.model == model or worker.instant:
+            if worker.model == model or worker.instant or lacks_memory(worker, model):
                 continue
             pace, speed = worker.switch(model), worker.speed(model)
             if nobody and worker.model not in outlook.models:
@@ -249,7 +250,8 @@ def _refused(this: _Round, tier: Tier) -> None:
             if model is None or job.id in this.taken:
                 continue
             having = {worker.node_id for worker in this.outlook.having(key)}
-            able = [worker for worker in this.free() if worker.node_id != job.avoid and can_serve(job, worker)]
+            others = [worker for worker in this.free() if worker.node_id != job.avoid and can_serve(job, worker)]
+            able = [worker for worker in others if not lacks_memory(worker, model)]
             if having != {job.avoid} or not able:
                 continue
             worker = min(able, key=lambda each: each.switch(model))

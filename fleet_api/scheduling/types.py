@@ -5,7 +5,7 @@ Times are seconds on one clock that never runs backwards; ``work`` is the second
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
 Order = tuple[bool, int]
@@ -56,7 +56,9 @@ class Worker:
     ``idle`` asks for work now; else ``free_at`` is when it is expected to, by the clock of the queue. ``loading`` says that what it
     does until then is load ``model``. ``switch`` gives the seconds to load a model, ``speed`` how fast the node is with it. ``loads``
     says that it can be told to load a model without a job; ``instant`` that it need not load any; ``to_come`` is what it has not and
-    could fetch. ``barred`` is why it may not be given anything now. Workers of the same ``sort`` have the same seconds and speeds.
+    could fetch. ``barred`` is why it may not be given anything now. ``room`` is the memory that a model could have here, once that which is
+    loaded is let go, and ``needs`` what models need (MiB). ``spare`` are models that are loaded beside ``model``. ``note`` is said of it
+    in explanations. Workers of the same ``sort`` have the same seconds and speeds.
     """
 
     node_id: str
@@ -75,6 +77,10 @@ class Worker:
     switch: Callable[[str | None], float] = _no_seconds
     speed: Callable[[str | None], float] = _unit
     to_come: Skills = field(default_factory=Skills)
+    room: float | None = None
+    needs: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    spare: frozenset[str] = frozenset()
 
     def warm(self, model: str | None) -> bool:
         """Return whether a job of the model can start at once."""

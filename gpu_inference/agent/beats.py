@@ -13,7 +13,7 @@ from gpu_inference.agent.fetching import Fetcher
 from gpu_inference.agent.leases import capabilities
 from gpu_inference.agent.runner import Runner
 from gpu_inference.agent.telemetry import Telemetry
-from gpu_inference.protocol import BEAT_SECONDS, MAX_BEATS_PER_SECOND, Beat, Capabilities
+from gpu_inference.protocol import BEAT_SECONDS, DRAINING, MAX_BEATS_PER_SECOND, SERVING, Beat, Capabilities
 
 FACTS_SECONDS = 300.0
 QUICKEST = 1.0 / MAX_BEATS_PER_SECOND
@@ -62,6 +62,7 @@ class BeatLoop:
             metrics=metrics,
             facts=facts,
             loaded_model=self._engine.loaded_model,
+            warm_models=self._engine.spare_models,
             state=self._state(),
             holding=self._runner.progress(),
             cache=self._fetcher.report() if self._fetcher is not None and (metrics is not None or self._fetcher.news) else None,
@@ -75,8 +76,12 @@ class BeatLoop:
 
     def _state(self) -> str:
         attempt = self._runner.attempt
+        if self._runner.turn.draining:
+            return DRAINING
         if self._runner.loading is not None:
             return "loading"
+        if self._runner.turn.local is not None:
+            return SERVING
         if attempt is None:
             return "idle" if self._engine.alive else "no_engine"
         return "loading" if attempt.progress.phase == "loading" else "working"

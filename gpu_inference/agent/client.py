@@ -36,6 +36,7 @@ BEAT_REPLY_SECONDS = 5.0
 """Well below the time after which a lease lapses, so that a beat that hangs is not the last."""
 
 UPLOAD_SECONDS = 120.0
+PREVIEW_SECONDS = 3.0
 _MAX_REASON = 300
 
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -133,6 +134,11 @@ class ApiClient:
         headers = {DIGEST_HEADER: sha256, "Content-Type": "application/octet-stream"}
         await self._call("PUT", f"uploads/{held.job_id}/{held.attempt}", content, headers, UPLOAD_SECONDS)
 
+    async def preview(self, held: Held, step: int, jpeg: bytes) -> None:
+        """Shows how far an attempt's picture is."""
+        headers = {"Content-Type": "image/jpeg"}
+        await self._call("PUT", f"previews/{held.job_id}/{held.attempt}?step={step}", jpeg, headers, PREVIEW_SECONDS)
+
     async def complete(self, message: Complete) -> None:
         """Ends an attempt whose output is uploaded."""
         await self._post("complete", message, Message)
@@ -174,7 +180,11 @@ class ApiClient:
         if status == 401:
             raise Rejected(_reason(response))
         if status == 403:  # of an attempt: it is another's; of all else: the control plane's doors are set wrongly, and may be mended
-            raise Gone(_reason(response)) if path in ("complete", "fail") or path.startswith("uploads/") else Unreachable(_reason(response))
+            raise (
+                Gone(_reason(response))
+                if path in ("complete", "fail") or path.startswith(("uploads/", "previews/"))
+                else Unreachable(_reason(response))
+            )
         if status in (408, 425, 429) or status >= 500:
             raise Unreachable(_reason(response), _retry_after(response))
         raise Refused(_reason(response))

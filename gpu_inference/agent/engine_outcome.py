@@ -43,10 +43,12 @@ class Output(NamedTuple):
     png: bytes
 
 
-def death_sentence(code: Optional[int], words: str) -> EngineFailure:
-    """Why a child ended, from its exit code and the last line it wrote."""
+def death_sentence(code: Optional[int], words: str, by_kernel: bool = False) -> EngineFailure:
+    """Why a child ended, from its exit code and the last line it wrote; ``by_kernel`` says that the kernel ended some process meanwhile."""
     if code == _OUT_OF_MEMORY:
         return EngineFailure("The engine ran out of memory.", "out_of_memory")
+    if code == -signal.SIGKILL and by_kernel:
+        return EngineFailure("The engine was ended by the kernel, as the memory ran out.", "out_of_memory")
     if code == -signal.SIGKILL:
         return EngineFailure("The engine was killed (SIGKILL), as the system does where memory runs out.", "engine_died")
     if code is not None and code < 0:

@@ -15,15 +15,20 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from pydantic import ValidationError
 
-from gpu_inference.agent import logs
+from gpu_inference.agent import logs, oom
 from gpu_inference.agent.cache import library_of
 from gpu_inference.agent.engine_outcome import EngineFailure, Hello, Output, death_sentence
 from gpu_inference.agent.settings import PACKAGE, PREFIX, SIMULATED, Settings
+from gpu_inference.agent.tally import Tally
 from gpu_inference.engine import wire
 
 Progress = Callable[[int, int, str], None]
 _LONGEST_WORDS = 300
 _TAIL = 8192
+
+
+def _unseen(_step: int, _jpeg: bytes) -> None:
+    """A preview that nobody looks at."""
 
 
 def engine_command(settings: Settings) -> List[str]:
@@ -32,13 +37,16 @@ def engine_command(settings: Settings) -> List[str]:
         table = str(settings.sim_table)
         return [sys.executable, "-m", "gpu_inference.engine.sim", "--table", table, "--factor", str(settings.sim_factor)]
     command = [sys.executable, "-m", "gpu_inference.engine.child", "--threads", str(settings.threads), "--backend", settings.backend]
+    command += ["--spares", str(settings.spare_models)]
+    if settings.memory_limit is not None:
+        command += ["--memory", str(settings.memory_limit)]
     for path in settings.models:
         command += ["--model", str(path)]
     return [*command, "--library", str(library_of(settings.cache_dir))]
 
 
 class EngineProcess:
-    """Starts, uses and ends the child. ``loaded_model`` and ``hello`` are those of the last child."""
+    """Starts, uses and ends the child. ``loaded_model``, ``spare_models`` and ``hello`` are those of the last child."""
 
     def __init__(self, settings: Settings, command: Optional[Sequence[str]] = None) -> None:
         self._settings = settings
@@ -50,8 +58,12 @@ class EngineProcess:
         self._starting = asyncio.Lock()
         self._cancel_due: Optional[float] = None
         self._tail = b""
+        self._condemned: Optional[EngineFailure] = None
+        self._oom_kills = 0
+        self.tally = Tally()
         self.hello: Optional[Hello] = None
         self.loaded_model: Optional[str] = None
+        self.spare_models: List[str] = []
         self._up = asyncio.Event()
         self._rescanned = asyncio.Event()
         self.ended = asyncio.Event()
@@ -101,7 +113,10 @@ class EngineProcess:
             raise EngineFailure(f"The engine cannot be started ({error.strerror}).") from error
         finally:
             theirs.close()
-        self.ended, self.loaded_model, self._tail = asyncio.Event(), None, b""
+        self.ended, self.loaded_model, self._tail, self._condemned = asyncio.Event(), None, b"", None
+        self.spare_models = []
+        self._oom_kills = oom.kills()
+        oom.offer(self._process.pid)
         self._frames = asyncio.Queue()
         reader, writer = await asyncio.open_connection(sock=ours)
         self._tasks = [
@@ -116,6 +131,7 @@ class EngineProcess:
             await self.kill()
             raise EngineFailure("The engine did not introduce itself.") from error
         self._writer = writer
+        self.tally.engine_starts += 1
         self._up.set()
         for problem in self.hello.problems:
             logs.warning("A model folder is left out.", reason=problem)
@@ -127,9 +143,10 @@ class EngineProcess:
         try:
             frame = await wire.read(reader)
             while frame is not None:
-                if frame.type == "loaded":
-                    self.loaded_model = str(frame.message.get("model"))
-                    logs.info("A model is loaded.", model=self.loaded_model)
+                if frame.type in ("phase", "progress"):
+                    self.tally.phase(str(frame.message.get("phase")), int(frame.message.get("step") or 0), time.monotonic())
+                elif frame.type == "loaded":
+                    self._loaded(frame.message)
                 elif frame.type == "library":
                     self._learn(frame.message)
                 frames.put_nowait(frame)
@@ -138,6 +155,18 @@ class EngineProcess:
             logs.error("The engine sent something else than a frame.", reason=str(error))
         finally:
             frames.put_nowait(None)
+
+    def _loaded(self, message: Dict[str, Any]) -> None:
+        """What is loaded has changed."""
+        self.loaded_model, self.spare_models = message.get("model"), list(message.get("spare") or [])
+        if self.loaded_model is None:
+            self.tally.unloaded()
+            logs.info("No model is loaded now.")
+        else:
+            self.tally.loaded(time.monotonic())
+            logs.info("A model is loaded.", model=self.loaded_model)
+        if "models" in message:
+            self._introduce({"models": message["models"]})
 
     async def _overhear(self, process: asyncio.subprocess.Process) -> None:
         while process.stderr is not None:
@@ -155,7 +184,7 @@ class EngineProcess:
         await process.wait()
         writer.close()
         self._up.clear()
-        self.loaded_model = None
+        self.loaded_model, self.spare_models = None, []
         ended.set()
 
     async def kill(self) -> None:
@@ -181,6 +210,18 @@ class EngineProcess:
     def preload(self) -> None:
         """Has the child load its default model, so that the first job need not wait for it."""
         self._send({"type": "load", "job": ""})
+
+    def unload(self, spares_only: bool = False) -> None:
+        """Has the child let go of what it has loaded, or of its spare models alone, once it is not at work."""
+        self._send({"type": "unload", "job": "", "spares": spares_only})
+
+    def condemn(self, failure: EngineFailure) -> None:
+        """Ends the child now; what it was at has failed with this."""
+        process = self._process
+        if process is not None and process.returncode is None and self._condemned is None:
+            logs.error("The engine is ended.", reason=str(failure), pid=process.pid)
+            self._condemned = failure
+            process.kill()
 
     async def load(self, model: str) -> None:
         """Has the child load ``model``. Raises :class:`EngineFailure` where it does not, or not in time."""
@@ -223,13 +264,18 @@ class EngineProcess:
         return None if name in there else " ".join(self.hello.problems)[-400:] or "The engine does not serve it."
 
     def _learn(self, message: Dict[str, Any]) -> None:
+        if self._introduce(message):
+            self.loaded_model, self.spare_models = message.get("loaded"), list(message.get("spare") or [])
+        self._rescanned.set()
+
+    def _introduce(self, message: Dict[str, Any]) -> bool:
+        """Takes in what has changed of the child's introduction; whether it was understood."""
         try:
-            told = Hello.model_validate(dict(self.hello.model_dump() if self.hello is not None else {}, **message))
+            self.hello = Hello.model_validate(dict(self.hello.model_dump() if self.hello is not None else {}, **message))
         except ValidationError:
             logs.error("The engine's word on its library was not understood.")
-        else:
-            self.hello, self.loaded_model = told, message.get("loaded")
-        self._rescanned.set()
+            return False
+        return True
 
     def cancel(self, job: str) -> None:
         """Ends ``job`` at its next step; a child that does not obey in time is killed by :meth:`render`."""
@@ -250,7 +296,8 @@ class EngineProcess:
         if frame is None:
             process = self._process
             await self._gone()
-            raise death_sentence(process.returncode if process is not None else None, self._last_words())
+            code = process.returncode if process is not None else None
+            raise self._condemned or death_sentence(code, self._last_words(), oom.kills() > self._oom_kills)
         return frame
 
     async def _gone(self) -> None:
@@ -260,10 +307,16 @@ class EngineProcess:
             logs.error("The engine closed its stream and stayed.", pid=self.pid)
         await self.kill()
 
-    async def render(self, job: str, payload: Dict[str, Any], progress: Progress, seconds: float) -> Output:
-        """Renders ``payload`` within ``seconds``. Raises :class:`EngineFailure`; a cancel is one of kind ``cancelled``."""
+    async def render(
+        self, job: str, payload: Dict[str, Any], progress: Progress, seconds: float, preview: Callable[[int, bytes], None] = _unseen
+    ) -> Output:
+        """Renders ``payload`` within ``seconds``; ``preview`` is given steps and JPEGs where it asks for some.
+
+        Raises :class:`EngineFailure`; a cancel is one of kind ``cancelled``.
+        """
         self._cancel_due = None
         self._drain()
+        self.tally.begin()
         try:
             self._send({"type": "render", "job": job, "payload": payload})
         except wire.WireError as error:
@@ -274,6 +327,9 @@ class EngineProcess:
             frame = await self._next(*min((due, late, kind), *self._other_limits(begun + seconds)))
             message = frame.message
             if message.get("job") != job:
+                continue
+            if frame.type == "preview":
+                preview(int(message.get("step") or 0), frame.blob)
                 continue
             if frame.type == "progress":
                 progress(int(message["step"]), int(message["steps"]), str(message["phase"]))

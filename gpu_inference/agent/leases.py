@@ -10,9 +10,11 @@ from gpu_inference.agent import logs
 from gpu_inference.agent.client import ApiClient, Backoff, Refused, Unreachable
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.runner import JOB_TYPES, Runner
-from gpu_inference.protocol import Capabilities, LeaseReply, LeaseRequest
+from gpu_inference.protocol import LEASE_WAIT_SECONDS, Capabilities, LeaseReply, LeaseRequest
 
 _REFUSED_WAIT = 5.0
+WITHDRAWN_SECONDS = 1.0
+"""So long an answer is waited for to a request that was withdrawn, as a job may be on its way with it."""
 
 
 def capabilities(engine: EngineProcess, fetches: bool = False) -> Optional[Capabilities]:
@@ -33,7 +35,7 @@ def capabilities(engine: EngineProcess, fetches: bool = False) -> Optional[Capab
 
 
 class LeaseLoop:
-    """Runs until it is cancelled."""
+    """Runs until it is cancelled. ``answered`` is set while no request for a job is open."""
 
     def __init__(self, client: ApiClient, engine: EngineProcess, runner: Runner, incarnation: str, fetches: bool = False) -> None:
         self._client = client
@@ -43,11 +45,13 @@ class LeaseLoop:
         self._fetches = fetches
         self._backoff = Backoff()
         self._unanswered: Optional[str] = None
+        self.answered = asyncio.Event()
+        self.answered.set()
 
     async def run(self) -> None:
         """Polls. Raises :class:`gpu_inference.agent.client.Rejected` where the credential is not accepted."""
         while True:
-            want_job = self._runner.idle.is_set() and self._engine.alive
+            want_job = self._runner.free and self._engine.alive
             try:
                 reply = await (self._ask() if want_job else self._listen())
             except Unreachable as error:
@@ -66,22 +70,49 @@ class LeaseLoop:
                 elif reply.load is not None:
                     self._runner.load(reply.load)
 
-    def _request(self, want_job: bool, request_id: str) -> LeaseRequest:
+    def _request(self, want_job: bool, request_id: str, wait_seconds: float = LEASE_WAIT_SECONDS) -> LeaseRequest:
         return LeaseRequest(
             incarnation=self._incarnation,
             request_id=request_id,
             want_job=want_job,
             holding=self._runner.holding(),
             loaded_model=self._engine.loaded_model,
+            warm_models=self._engine.spare_models,
             capabilities=capabilities(self._engine, self._fetches),
+            wait_seconds=wait_seconds,
         )
 
-    async def _ask(self) -> LeaseReply:
-        """Asks for a job; a request that was not answered is repeated under its id, so that no lease is lost."""
+    async def _ask(self) -> Optional[LeaseReply]:
+        """Asks for a job; a request that was not answered is repeated under its id, so that no lease is lost.
+
+        None where the request was withdrawn, as no job is wanted any more, and no answer came to it.
+        """
         self._unanswered = self._unanswered or uuid.uuid4().hex
-        reply = await self._client.lease(self._request(True, self._unanswered))
-        self._unanswered = None
-        return reply
+        poll = asyncio.ensure_future(self._client.lease(self._request(True, self._unanswered)))
+        reserved = asyncio.ensure_future(self._runner.turn.reserved.wait())
+        self.answered.clear()
+        try:
+            await asyncio.wait([poll, reserved], return_when=asyncio.FIRST_COMPLETED)
+            if not poll.done():
+                await self._withdraw(poll)
+            reply = poll.result() if poll.done() else None
+            if reply is not None:
+                self._unanswered = None
+            return reply
+        finally:
+            for task in (poll, reserved):
+                task.cancel()
+            await asyncio.gather(poll, reserved, return_exceptions=True)
+            self.answered.set()
+
+    async def _withdraw(self, poll: asyncio.Future[LeaseReply]) -> None:
+        """Has the control plane answer a request that is open: a newer one of the same agent ends it, with the job that is on its way."""
+        newer = asyncio.ensure_future(self._client.lease(self._request(False, uuid.uuid4().hex, 0.0)))
+        try:
+            await asyncio.wait([poll], timeout=WITHDRAWN_SECONDS)
+        finally:
+            newer.cancel()
+            await asyncio.gather(newer, return_exceptions=True)
 
     async def _listen(self) -> Optional[LeaseReply]:
         """Listens until there is word, or until a job could be taken; None in the latter case."""
@@ -96,5 +127,9 @@ class LeaseLoop:
             await asyncio.gather(poll, free, return_exceptions=True)
 
     async def _free(self) -> None:
-        await self._runner.idle.wait()
-        await self._engine.wait_alive()
+        while True:
+            await self._runner.idle.wait()
+            await self._engine.wait_alive()
+            if self._runner.free:
+                return
+            await self._runner.turn.unreserved.wait()

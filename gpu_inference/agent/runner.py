@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Iterable, List, Optional, Set
 
 from gpu_inference.agent import logs
@@ -10,10 +11,15 @@ from gpu_inference.agent.cache import Key, ModelCache
 from gpu_inference.agent.client import ApiClient, Rejected
 from gpu_inference.agent.engine_outcome import EngineFailure, Output
 from gpu_inference.agent.engine_process import EngineProcess
+from gpu_inference.agent.pace import Pace
+from gpu_inference.agent.previews import PreviewSender
+from gpu_inference.agent.tally import QUEUE
+from gpu_inference.agent.turn import Turn
 from gpu_inference.agent.uploads import Outbox, deliver, report_failure
 from gpu_inference.protocol import AGENT_STOPPED, Held, Lease, Progress
 
 JOB_TYPES = ("image_gen",)
+STOPPED = "The agent was stopped in the middle of the job."
 _NOT_HERE = ("unknown_model", "unknown_lora")
 
 
@@ -25,13 +31,23 @@ class Attempt:
         self.held = Held(job_id=lease.job_id, attempt=lease.attempt)
         self.key = f"{lease.job_id}/{lease.attempt}"
         self.progress = Progress(job_id=lease.job_id, attempt=lease.attempt, phase="starting")
-        self.stopped = False
+        self.pace = Pace()
+        self.at_engine = False
+        self.given_up = asyncio.Event()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the control plane wants no more of it."""
+        return self.given_up.is_set()
 
 
 class Runner:
-    """Works on one attempt at a time. ``idle`` is set while there is none, ``changed`` at each step."""
+    """Works on one attempt at a time. ``idle`` is set while there is none, ``changed`` at each step.
 
-    def __init__(self, client: ApiClient, engine: EngineProcess, outbox: Outbox, incarnation: str) -> None:
+    It shares the engine with the agent's own door (:class:`gpu_inference.agent.turn.Turn`).
+    """
+
+    def __init__(self, client: ApiClient, engine: EngineProcess, outbox: Outbox, incarnation: str, turn: Turn) -> None:
         self._client = client
         self._engine = engine
         self._outbox = outbox
@@ -43,6 +59,13 @@ class Runner:
         self.idle = asyncio.Event()
         self.idle.set()
         self.changed = asyncio.Event()
+        self._previews = PreviewSender(client)
+        self.turn = turn
+
+    @property
+    def free(self) -> bool:
+        """Whether a job may be asked for."""
+        return self.idle.is_set() and not self.turn.reserved.is_set()
 
     def progress(self) -> List[Progress]:
         """Where the attempt stands, for a beat."""
@@ -51,6 +74,10 @@ class Runner:
     def holding(self) -> List[Held]:
         """The attempts held, for a lease request."""
         return [self.attempt.held] if self.attempt is not None else []
+
+    def left(self) -> Optional[float]:
+        """Seconds that the attempt at work still takes, where that can be told."""
+        return self.attempt.pace.left(time.monotonic()) if self.attempt is not None else None
 
     def in_use(self) -> Set[Key]:
         """What of the cache must stay: the loaded model, the one that is loaded now, and what the job at work names."""
@@ -61,13 +88,18 @@ class Runner:
         return {(kind, name) for kind, name in names if isinstance(name, str)}
 
     def start(self, lease: Lease) -> None:
-        """Begins a lease. The same lease again is ignored, as it is already being worked on."""
+        """Begins a lease. The same lease again is ignored, as it is already being worked on; one that comes late is given back."""
         if self.attempt is not None:
             return
         self.attempt = Attempt(lease)
         self.idle.clear()
         self.changed.set()
-        self._task = asyncio.ensure_future(self._run(self.attempt))
+        self._task = asyncio.ensure_future(self._give_back(self.attempt) if self.turn.draining else self._run(self.attempt))
+
+    def drain(self) -> None:
+        """Takes no more jobs from now on; the one at work goes on."""
+        self.turn.drain()
+        self.changed.set()
 
     def load(self, model: str) -> None:
         """Has the engine load a model; until that is done, or has failed, no job is asked for."""
@@ -84,9 +116,10 @@ class Runner:
         if attempt is None or attempt.stopped:
             return
         if (attempt.held.job_id, attempt.held.attempt) in [(one.job_id, one.attempt) for one in attempts]:
-            attempt.stopped = True
+            attempt.given_up.set()
             logs.info("The control plane ends an attempt.", job_id=attempt.held.job_id, attempt=attempt.held.attempt)
-            self._engine.cancel(attempt.key)
+            if attempt.at_engine:
+                self._engine.cancel(attempt.key)
 
     async def shutdown(self, seconds: float) -> None:
         """Ends the work at once, telling the control plane within ``seconds`` that the attempt may go elsewhere."""
@@ -94,21 +127,30 @@ class Runner:
         if task is not None and self.loading is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if attempt is None or task is None:
+        if attempt is None or task is None or task.done():
             return
         delivering = attempt.progress.phase == "uploading"
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         if not delivering and not attempt.stopped:
-            said = report_failure(
-                self._client, attempt.held, self._incarnation, "The agent was stopped in the middle of the job.", AGENT_STOPPED, True
-            )
+            said = report_failure(self._client, attempt.held, self._incarnation, STOPPED, AGENT_STOPPED, True)
             await asyncio.gather(asyncio.wait_for(said, seconds), return_exceptions=True)
+
+    async def _give_back(self, attempt: Attempt) -> None:
+        """Lets go of a lease that was given at the very moment when the agent began to drain."""
+        try:
+            await report_failure(self._client, attempt.held, self._incarnation, "The agent is stopping.", AGENT_STOPPED, True)
+        finally:
+            self._done()
 
     async def _load(self, model: str) -> None:
         try:
-            await self._engine.ensure_started()
-            await self._engine.load(model)
+            await self.turn.take(asyncio.Event())
+            try:
+                await self._engine.ensure_started()
+                await self._engine.load(model)
+            finally:
+                self.turn.leave()
             logs.info("A model is loaded.", model=model)
         except EngineFailure as failure:
             logs.warning("A model cannot be loaded.", model=model, reason=str(failure))
@@ -128,6 +170,7 @@ class Runner:
                 if kind in _NOT_HERE and self.cache is not None and self.cache.gone & self.in_use():
                     retry = True  # it was evicted or deleted on the way; another node may have it
                 logs.warning("An attempt failed.", job_id=held.job_id, attempt=held.attempt, kind=kind, reason=str(failure))
+                self._engine.tally.ended[QUEUE, kind] += 1
                 await report_failure(self._client, held, self._incarnation, str(failure), kind, retry)
                 return
             self._note(attempt, attempt.progress.step, attempt.progress.steps, "uploading")
@@ -139,6 +182,7 @@ class Runner:
                 await report_failure(self._client, held, self._incarnation, sentence, "disk", True)
                 return
             if await deliver(self._client, pending, lambda: attempt.stopped):
+                self._engine.tally.ended[QUEUE, "completed"] += 1
                 logs.info("An attempt is complete.", job_id=held.job_id, attempt=held.attempt)
         except asyncio.CancelledError:
             raise
@@ -149,9 +193,12 @@ class Runner:
             message = f"The agent failed with {type(error).__name__}."
             await report_failure(self._client, held, self._incarnation, message, "agent", True)
         finally:
-            self.attempt = None
-            self.changed.set()
-            self.idle.set()
+            self._done()
+
+    def _done(self) -> None:
+        self.attempt = None
+        self.changed.set()
+        self.idle.set()
 
     async def _work(self, attempt: Attempt) -> Output:
         lease = attempt.lease
@@ -161,15 +208,27 @@ class Runner:
         if lease.job_type not in JOB_TYPES:
             text = "This agent does not do jobs of type '{:.60}'; it does: {}.".format(lease.job_type, ", ".join(JOB_TYPES))
             raise EngineFailure(text, "unknown_job_type", False)
-        await self._engine.ensure_started()
-        if attempt.stopped:
+        self._note(attempt, 0, 0, "waiting")
+        if not await self.turn.take(attempt.given_up):
             raise EngineFailure("The job was cancelled before it began.", "cancelled", False)
+        try:
+            await self._engine.ensure_started()
+            if attempt.stopped:
+                raise EngineFailure("The job was cancelled before it began.", "cancelled", False)
 
-        def progress(step: int, steps: int, phase: str) -> None:
-            self._note(attempt, step, steps, phase)
+            def progress(step: int, steps: int, phase: str) -> None:
+                self._note(attempt, step, steps, phase)
 
-        return await self._engine.render(attempt.key, lease.payload, progress, lease.timeout_seconds)
+            def show(step: int, jpeg: bytes) -> None:
+                self._previews.offer(attempt.held, step, jpeg)
+
+            attempt.at_engine = True
+            return await self._engine.render(attempt.key, lease.payload, progress, lease.timeout_seconds, show)
+        finally:
+            attempt.at_engine = False
+            self.turn.leave()
 
     def _note(self, attempt: Attempt, step: int, steps: int, phase: str) -> None:
+        attempt.pace.note(step, steps, phase, time.monotonic())
         attempt.progress = Progress(job_id=attempt.held.job_id, attempt=attempt.held.attempt, step=step, steps=steps, phase=phase)
         self.changed.set()

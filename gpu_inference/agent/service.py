@@ -12,19 +12,38 @@ from gpu_inference.agent import authority, identity, logs
 from gpu_inference.agent.beats import BeatLoop
 from gpu_inference.agent.cache import ModelCache
 from gpu_inference.agent.client import ApiClient, Backoff, Rejected
+from gpu_inference.agent.desk import Desk
+from gpu_inference.agent.draining import Stopping, drain
 from gpu_inference.agent.engine_outcome import EngineFailure
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.fetching import Fetcher
 from gpu_inference.agent.files import lock_dir
+from gpu_inference.agent.http.front import Front
 from gpu_inference.agent.leases import LeaseLoop
+from gpu_inference.agent.memory_watch import MemoryWatch
 from gpu_inference.agent.runner import Runner
 from gpu_inference.agent.settings import REAL, Settings
 from gpu_inference.agent.share import Share
 from gpu_inference.agent.telemetry import Telemetry
+from gpu_inference.agent.turn import Turn
 from gpu_inference.agent.uploads import Outbox, deliver
 
 FAREWELL_SECONDS = 1.0
 _STABLE_SECONDS = 30.0
+
+
+class House:
+    """What lasts as long as the process, whoever it serves as."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.client = ApiClient(settings.url, settings.ca_file)
+        self.engine = EngineProcess(settings)
+        self.stopping = Stopping(settings.drain_seconds)
+        self.turn = Turn()
+        self.telemetry = Telemetry(settings.state_dir)
+        self.desk = Desk(self.engine, self.turn, settings.http_wait)
+        self.front = Front(self.engine, self.turn, self.desk, self.telemetry, settings.http_key)
 
 
 async def keep_engine(engine: EngineProcess, real: bool = True) -> None:
@@ -72,12 +91,13 @@ def _fetcher(
     return Fetcher(client, engine, cache, share, who.incarnation, runner.in_use, runner.changed.set), share
 
 
-async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, who: identity.Identity) -> None:
-    """Works as ``who`` until it is cancelled. Raises :class:`Rejected` where the credential is no longer accepted."""
+async def serve(house: House, who: identity.Identity) -> None:
+    """Works as ``who`` until it is cancelled or has drained. Raises :class:`Rejected` where the credential is no longer accepted."""
+    settings, client, engine, stopping = house.settings, house.client, house.engine, house.stopping
     outbox = Outbox(settings.state_dir)
-    runner = Runner(client, engine, outbox, who.incarnation)
-    telemetry = Telemetry(settings.state_dir)
+    runner = Runner(client, engine, outbox, who.incarnation, house.turn)
     fetcher, share = _fetcher(settings, client, engine, runner, who)
+    house.front.credential, house.desk.told, house.desk.left = who.credential, runner.changed.set, runner.left
     logs.info("The agent is up.", node_id=who.node_id, url=settings.url)
     keeper = asyncio.ensure_future(keep_engine(engine, settings.engine == REAL))
     loops = [keeper]
@@ -86,8 +106,11 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
         # What an earlier run finished goes first: the next beat ends its leases.
         late = [asyncio.ensure_future(deliver(client, pending)) for pending in outbox.waiting()]
         await asyncio.gather(*late)
-        loops.append(asyncio.ensure_future(BeatLoop(client, engine, runner, telemetry, who.incarnation, fetcher).run()))
-        loops.append(asyncio.ensure_future(LeaseLoop(client, engine, runner, who.incarnation, fetcher is not None).run()))
+        loops.append(asyncio.ensure_future(BeatLoop(client, engine, runner, house.telemetry, who.incarnation, fetcher).run()))
+        loops.append(asyncio.ensure_future(MemoryWatch(engine, house.turn, settings.memory_limit).run()))
+        leases = LeaseLoop(client, engine, runner, who.incarnation, fetcher is not None)
+        loops += [asyncio.ensure_future(leases.run()), asyncio.ensure_future(drain(stopping, runner, leases))]
+        stopping.can = True
         if fetcher is not None:
             loops.append(asyncio.ensure_future(fetcher.run()))
         await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
@@ -95,6 +118,7 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
             if task.done():
                 task.result()
     finally:
+        stopping.can = False
         for task in loops:
             task.cancel()
         for delivery in late:
@@ -104,16 +128,15 @@ async def serve(settings: Settings, client: ApiClient, engine: EngineProcess, wh
             share.close()
         await runner.shutdown(FAREWELL_SECONDS)
         await engine.kill()
-        telemetry.close()
 
 
-async def _work(settings: Settings, client: ApiClient, engine: EngineProcess) -> None:
+async def _work(house: House) -> None:
     rejected: Optional[identity.Identity] = None
-    await authority.trust(client, settings)
-    while True:
-        who = await identity.obtain(client, settings.state_dir, settings.read_token(), rejected)
+    await authority.trust(house.client, house.settings)
+    while not house.stopping.begun.is_set():
+        who = await identity.obtain(house.client, house.settings.state_dir, house.settings.read_token(), rejected)
         try:
-            await serve(settings, client, engine, who)
+            await serve(house, who)
         except Rejected as error:
             logs.warning("The credential is no longer accepted.", reason=str(error))
             rejected = who
@@ -124,24 +147,31 @@ def _already_stopping() -> None:
 
 
 async def run(settings: Settings) -> None:
-    """Runs the agent until SIGTERM or SIGINT. Raises what :func:`gpu_inference.agent.identity.obtain` and
-    :func:`gpu_inference.agent.files.lock_dir` raise.
+    """Runs the agent until it is stopped: by SIGTERM it drains, by SIGINT or a second signal it ends at once.
+
+    Raises what :func:`gpu_inference.agent.identity.obtain` and :func:`gpu_inference.agent.files.lock_dir` raise.
     """
     loop = asyncio.get_running_loop()
     with lock_dir(settings.state_dir):
-        client, engine = ApiClient(settings.url, settings.ca_file), EngineProcess(settings)
-        work = asyncio.ensure_future(_work(settings, client, engine))
+        house = House(settings)
+        if settings.http is not None:
+            house.front.open(settings.http)
+        work = asyncio.ensure_future(_work(house))
 
-        def stop() -> None:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, _already_stopping)
+        def stop(number: int) -> None:
+            if number == signal.SIGTERM and house.stopping.begin():
+                return
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(each, _already_stopping)
             work.cancel()
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, stop, number)
         try:
             await work
         except asyncio.CancelledError:
             logs.info("The agent stops.")
         finally:
-            await client.close()
+            house.front.close()
+            house.telemetry.close()
+            await house.client.close()

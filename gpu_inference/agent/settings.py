@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Mapping, Optional, Tuple
 from urllib.parse import urlsplit
@@ -15,6 +15,8 @@ PREFIX = "FLEET_AGENT_"
 PACKAGE = Path(gpu_inference.__file__).resolve().parent
 BUILTIN_MODELS = PACKAGE / "builtin"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+OFF = "off"
+LEAST_KEY, MOST_KEY = 16, 200
 REAL, SIMULATED = "real", "sim"
 ENGINES = (REAL, SIMULATED)
 BACKENDS = ("auto", "onnx", "torch", "tensorrt")
@@ -26,7 +28,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """See the README for what each does. Times in seconds, ``cache_limit`` in bytes; ``threads`` 0 is one a core.
+    """See the README for what each does. Times in seconds, ``cache_limit`` in bytes, ``memory_limit`` in MiB; ``threads`` 0 is one a core.
 
     ``sim_table`` and ``sim_factor`` (how many times slower than the table this node is) are of the simulated engine alone.
     """
@@ -44,12 +46,18 @@ class Settings:
     cache: Optional[Path] = None
     cache_limit: int = 50 * 2**30
     share: Optional[Tuple[str, int]] = None
+    http: Optional[Tuple[str, int]] = ("127.0.0.1", 8080)
+    http_key: str = field(default="", repr=False)
+    http_wait: float = 60.0
     sim_table: Optional[Path] = None
     sim_factor: float = 1.0
     start_timeout: float = 60.0
     load_timeout: float = 300.0
     step_timeout: float = 60.0
     cancel_timeout: float = 5.0
+    drain_seconds: float = 15.0
+    spare_models: int = 1
+    memory_limit: Optional[float] = None
 
     @property
     def cache_dir(self) -> Path:
@@ -82,7 +90,7 @@ def _number(name: str, text: str, low: float, high: float) -> float:
     return value
 
 
-def _share(text: str) -> Optional[Tuple[str, int]]:
+def _address(name: str, text: str, such_as: str) -> Optional[Tuple[str, int]]:
     if not text:
         return None
     host, colon, port = text.rpartition(":")
@@ -91,8 +99,21 @@ def _share(text: str) -> Optional[Tuple[str, int]]:
         if not colon or not 0 <= int(port) <= 65_535:
             raise ValueError
     except ValueError:
-        raise SettingsError(f"{PREFIX}SHARE must be an IP address and a port, such as 0.0.0.0:8081, and '{text:.60}' was given.") from None
+        raise SettingsError(f"{PREFIX}{name} must be an IP address and a port, such as {such_as}, and '{text:.60}' was given.") from None
     return str(address), int(port)
+
+
+def _key(path: str) -> str:
+    """The key in a file. Raises :class:`SettingsError` where there is none that could be one."""
+    if not path:
+        return ""
+    try:
+        key = _path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{PREFIX}HTTP_KEY_FILE {path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+    if not (LEAST_KEY <= len(key) <= MOST_KEY and key.isascii() and key.isprintable()) or " " in key:
+        raise SettingsError(f"{PREFIX}HTTP_KEY_FILE {path} must hold one key of {LEAST_KEY} to {MOST_KEY} letters, digits and signs.")
+    return key
 
 
 def _url(text: str) -> str:
@@ -119,7 +140,8 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
     backend = get("BACKEND", Settings.backend).lower()
     if backend not in BACKENDS:
         raise SettingsError("{}BACKEND must be one of {}, and '{:.60}' was given.".format(PREFIX, ", ".join(BACKENDS), backend))
-    cache = get("CACHE", "")
+    limit = get("MEMORY_LIMIT_GIB", "")
+    cache, http = get("CACHE", ""), get("HTTP", "127.0.0.1:8080").strip().lower()
     token_file, ca_file = get("TOKEN_FILE", ""), get("CA_FILE", "")
     models = tuple(_path(text) for text in get("MODELS", "").split(os.pathsep) if text)
     return Settings(
@@ -131,7 +153,10 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         models=models or Settings.models,
         cache=_path(cache) if cache else None,
         cache_limit=int(_number("CACHE_LIMIT_GIB", get("CACHE_LIMIT_GIB", "50"), 0, 1_000_000) * 2**30),
-        share=_share(get("SHARE", "").strip()),
+        share=_address("SHARE", get("SHARE", "").strip(), "0.0.0.0:8081"),
+        http=None if http == OFF else _address("HTTP", http, "127.0.0.1:8080"),
+        http_key=_key(get("HTTP_KEY_FILE", "")),
+        http_wait=_number("HTTP_WAIT", get("HTTP_WAIT", "60"), 0, 600),
         threads=int(_number("THREADS", get("THREADS", "0"), 0, 1024)),
         log=log,
         engine=engine,
@@ -142,4 +167,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         load_timeout=_number("LOAD_TIMEOUT", get("LOAD_TIMEOUT", "300"), 1, 36000),
         step_timeout=_number("STEP_TIMEOUT", get("STEP_TIMEOUT", "60"), 0.1, 3600),
         cancel_timeout=_number("CANCEL_TIMEOUT", get("CANCEL_TIMEOUT", "5"), 0.1, 600),
+        memory_limit=_number("MEMORY_LIMIT_GIB", limit, 0.05, 100_000) * 1024.0 if limit else None,
+        spare_models=int(_number("SPARE_MODELS", get("SPARE_MODELS", "1"), 0, 100)),
+        drain_seconds=_number("DRAIN_SECONDS", get("DRAIN_SECONDS", "15"), 0, 3600),
     )

@@ -61,13 +61,18 @@ class Telemetry:
     def __init__(self, disk: Path) -> None:
         self._disk = str(disk)
         self._gpu = find_gpu()
+        self._last: Optional[Metrics] = None
         psutil.cpu_percent(None)
+
+    def recent(self) -> Metrics:
+        """The figures that were read last, for others than the beats, whose processor load is that since the last reading."""
+        return self._last or self.metrics()
 
     def metrics(self) -> Metrics:
         """The node's figures now."""
         memory, disk = psutil.virtual_memory(), psutil.disk_usage(self._disk)
         gpu = self._gpu.figures() or GpuFigures()
-        return Metrics(
+        self._last = Metrics(
             cpu=psutil.cpu_percent(None),
             memory=memory.percent,
             memory_total_mib=round(memory.total / MIB, 1),
@@ -82,6 +87,7 @@ class Telemetry:
             free_contiguous_mib=gpu.free_contiguous_mib,
             throttled=gpu.throttled,
         )
+        return self._last
 
     def close(self) -> None:
         """Ends what was started to read figures."""

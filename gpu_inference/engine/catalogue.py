@@ -1,4 +1,4 @@
-"""The models and LoRAs that an engine can serve, and the model it has loaded."""
+"""The models and LoRAs that an engine can serve."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ from gpu_inference.engine.library import find
 from gpu_inference.engine.loras import Lora, choose, load_lora
 from gpu_inference.engine.manifest import ModelFolder, load_model_folder
 from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.shelf import Shelf
 from gpu_inference.protocol import LoraInfo, ModelInfo
 
 
 class Catalogue:
-    """Models by name, the first is the default, and LoRAs by name. One pipeline is held at a time."""
+    """Models by name, the first is the default, and LoRAs by name. What is loaded is on a shelf (:mod:`gpu_inference.engine.shelf`)."""
 
-    def __init__(self, paths: Sequence[Path], load: Callable[[ModelFolder], Pipeline], library: Optional[Path] = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        load: Callable[[ModelFolder], Pipeline],
+        library: Optional[Path] = None,
+        shelf: Optional[Shelf] = None,
+    ) -> None:
         """``paths`` are models or libraries of them. What is not sound is left out; ``problems`` says what and why.
 
-        ``library`` comes after them; it may be empty, and what is in it may change (:meth:`scan`).
+        ``library`` comes after them; it may be empty, and what is in it may change (:meth:`scan`). ``shelf`` keeps what is loaded; one
+        of a single place is made where none is given.
         """
         self.folders: Dict[str, ModelFolder] = {}
         self.loras: Dict[str, Lora] = {}
         self.problems: List[str] = []
-        self._load = load
-        self._pipeline: Optional[Pipeline] = None
+        self._shelf = shelf or Shelf(load)
         self._paths, self._library = paths, library
         self.scan()
 
@@ -51,8 +58,7 @@ class Catalogue:
                 self.problems.append(str(error))
             else:
                 self.loras.setdefault(lora.name, lora)
-        if self._pipeline is not None and self.folders.get(self._pipeline.folder.name) != self._pipeline.folder:
-            self.close()
+        self._shelf.keep(self.folders)
 
     def infos(self) -> List[ModelInfo]:
         """The models as the control plane is told of them."""
@@ -62,6 +68,7 @@ class Catalogue:
                 type=folder.manifest.type,
                 size_bytes=folder.size_bytes(),
                 native_size=folder.manifest.native_size,
+                needs_mib=round(self._shelf.needs(folder), 1),
                 fetched=self._fetched(folder.path),
             )
             for folder in self.folders.values()
@@ -77,18 +84,24 @@ class Catalogue:
     @property
     def loaded(self) -> Optional[str]:
         """The name of the loaded model."""
-        return None if self._pipeline is None else self._pipeline.folder.name
+        return None if self._shelf.current is None else self._shelf.current.folder.name
+
+    @property
+    def spare(self) -> List[str]:
+        """The names of the others that are loaded, too."""
+        return self._shelf.spare()
+
+    def is_warm(self, name: Optional[str]) -> bool:
+        """Whether the model ``name`` (None: the default) needs no loading."""
+        folder = self.folders.get(name or next(iter(self.folders), ""))
+        return folder is not None and self._shelf.has(folder)
 
     def pipeline(self, name: Optional[str]) -> Pipeline:
-        """The pipeline of the model ``name`` (None: the default), loaded if need be, the one before it freed.
+        """The pipeline of the model ``name`` (None: the default), loaded if need be; for which others may be let go.
 
         Raises :class:`UnknownModel`, or what loading raises.
         """
-        name = self._name(name)
-        if self._pipeline is None or self._pipeline.folder.name != name:
-            self.close()
-            self._pipeline = self._load(self.folders[name])
-        return self._pipeline
+        return self._shelf.get(self.folders[self._name(name)])
 
     def lora(self, name: Optional[str], model: Optional[str]) -> Optional[Lora]:
         """The LoRA ``name`` for the model ``model`` (None: the default).
@@ -105,8 +118,9 @@ class Catalogue:
             raise UnknownModel("The model '{:.100}' is not on this node; there are: {}.".format(name, ", ".join(self.folders)))
         return name
 
-    def close(self) -> None:
-        """Frees the loaded model."""
-        if self._pipeline is not None:
-            self._pipeline.close()
-            self._pipeline = None
+    def close(self, spares_only: bool = False) -> None:
+        """Frees what is loaded, or the spare ones alone."""
+        for name in self.spare if spares_only else []:
+            self._shelf.drop(name)
+        if not spares_only:
+            self._shelf.clear()

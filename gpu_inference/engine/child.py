@@ -1,4 +1,5 @@
-"""The engine child: ``python -m gpu_inference.engine.child --fd N --model FOLDER [--model FOLDER] [--library FOLDER] …``.
+"""The engine child: ``python -m gpu_inference.engine.child --fd N --model FOLDER [--model FOLDER] [--library FOLDER] [--threads N]
+[--backend NAME] [--spares N] [--memory MIB]``.
 
 Each folder is a model or a library of models and LoRAs (:mod:`gpu_inference.engine.library`); that of ``--library`` may be empty, or
 not be there, and is looked at again when the agent says so.
@@ -19,14 +20,18 @@ import threading
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
 
+from gpu_inference import free_memory, memory
 from gpu_inference.engine import wire
-from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, installed, usual_backend
+from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, gpu_present, installed, usual_backend
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import EngineError, OutOfMemory
+from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.parent import die_with_parent
 from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.preview import Previewer
 from gpu_inference.engine.request import parse_request
 from gpu_inference.engine.samplers import SAMPLERS
+from gpu_inference.engine.shelf import Shelf
 
 EXIT_OUT_OF_MEMORY = 70
 
@@ -88,22 +93,32 @@ class Child:
             "models": [info.model_dump() for info in self._catalogue.infos()],
             "problems": self._catalogue.problems,
             "loaded": self._catalogue.loaded,
+            "spare": self._catalogue.spare,
         }
 
     def _pipeline(self, job: str, name: Optional[str]) -> Pipeline:
-        before = self._catalogue.loaded
-        if before is None or (name is not None and name != before):
+        before = (self._catalogue.loaded, self._catalogue.spare)
+        if not self._catalogue.is_warm(name):
             self._send({"type": "phase", "job": job, "phase": "loading"})
-        pipeline = self._catalogue.pipeline(name)
-        if self._catalogue.loaded != before:
-            self._send({"type": "loaded", "job": job, "model": self._catalogue.loaded})
-        return pipeline
+        try:
+            return self._catalogue.pipeline(name)
+        finally:
+            if (self._catalogue.loaded, self._catalogue.spare) != before:
+                self._tell(job)
+
+    def _tell(self, job: str = "") -> None:
+        """Says what is loaded, now that this has changed."""
+        models = [info.model_dump() for info in self._catalogue.infos()]
+        self._send({"type": "loaded", "job": job, "model": self._catalogue.loaded, "spare": self._catalogue.spare, "models": models})
 
     def _serve(self, frame: wire.Frame) -> None:
         job = str(frame.message.get("job", ""))
         try:
             if frame.type == "load":
                 self._preload(job, frame.message.get("model"))
+            elif frame.type == "unload":
+                self._catalogue.close(spares_only=bool(frame.message.get("spares")))
+                self._tell()
             elif frame.type == "rescan":
                 self._catalogue.scan()
                 self._send({"type": "library", **self._library()})
@@ -132,7 +147,11 @@ class Child:
         def progress(step: int, steps: int, phase: str) -> None:
             self._send({"type": "progress", "job": job, "step": step, "steps": steps, "phase": phase})
 
-        rendered = pipeline.render(request, progress, lambda: job in self._cancelled, lora)
+        def show(step: int, jpeg: bytes) -> None:
+            self._send({"type": "preview", "job": job, "step": step}, jpeg)
+
+        preview = Previewer(request.preview_every, show) if request.preview_every else None
+        rendered = pipeline.render(request, progress, lambda: job in self._cancelled, lora, preview)
         self._send({"type": "result", "job": job, "result": rendered.result.model_dump()}, rendered.png)
 
     def _fail(self, job: str, error: EngineError) -> None:
@@ -150,11 +169,24 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--library", type=Path, default=None)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--backend", choices=[DEFAULT_BACKEND, *BACKENDS], default=DEFAULT_BACKEND)
+    parser.add_argument("--spares", type=int, default=0)
+    parser.add_argument("--memory", type=float, default=None, metavar="MIB", help="how much this process may have")
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    catalogue = Catalogue(options.model, lambda folder: Pipeline.load(folder, options.threads, options.backend), options.library)
+    on_gpu = gpu_present()
+
+    def room() -> memory.Room:
+        return memory.within(free_memory.room_of(on_gpu), options.memory, free_memory.held())
+
+    def taken() -> float:
+        return -free_memory.room_of(on_gpu).available if on_gpu else free_memory.held()
+
+    def load(folder: ModelFolder) -> Pipeline:
+        return Pipeline.load(folder, options.threads, options.backend)
+
+    catalogue = Catalogue(options.model, load, options.library, Shelf(load, options.spares, room, taken))
     try:
         return Child(socket.socket(fileno=options.fd), catalogue, options.backend).run()
     except (BrokenPipeError, ConnectionResetError):

@@ -55,6 +55,12 @@ class OutOfMemory(EngineError):
     kind = "out_of_memory"
 
 
+class NoRoom(EngineError):
+    """The model does not fit into the memory there is; the engine lives on, and another node may have more."""
+
+    kind = "no_room"
+
+
 class Cancelled(EngineError):
     """The work was cancelled between two steps."""
 

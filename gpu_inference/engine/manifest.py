@@ -104,6 +104,9 @@ class Manifest(_Part):
     guidance_limit: float = Field(default=30.0, ge=1, le=30)
     """More guidance than this makes the model's pictures worse; a request for more is served with this, and told so."""
 
+    preview_factors: Optional[List[List[float]]] = None
+    """Red, green and blue of each channel of the latents, and as one row more what is added; None is as SDXL's."""
+
     time_ids: List[str]
     tokenizer: TokenizerPart
     text_encoders: List[TextEncoderPart] = Field(min_length=1)

@@ -18,6 +18,7 @@ from gpu_inference.engine.errors import Cancelled, EngineError
 from gpu_inference.engine.loras import Applied, Lora
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.metadata import write_png
+from gpu_inference.engine.preview import Previewer
 from gpu_inference.engine.request import RenderRequest
 from gpu_inference.engine.samplers import create_sampler
 from gpu_inference.engine.schedule import NoiseSchedule
@@ -89,6 +90,7 @@ class Pipeline:
         progress: Progress = _ignore,
         cancelled: Callable[[], bool] = lambda: False,
         lora: Optional[Lora] = None,
+        preview: Optional[Previewer] = None,
     ) -> Rendered:
         """Makes the picture; ``lora`` is the one that the request names.
 
@@ -111,7 +113,7 @@ class Pipeline:
         )
         self.backend.adapt([] if lora is None else [Applied(lora, request.lora_strength)])
         self.backend.prepare([inputs])
-        latents = self._sample(request, plan, at)
+        latents = self._sample(request, plan, at, preview)
         at(request.steps, "decoding")
         picture = fit(to_picture(self.backend.decode(latents)), plan)
         at(request.steps, "saving")
@@ -136,7 +138,9 @@ class Pipeline:
         result.generation_time = round(time.perf_counter() - begun, 4)
         return Rendered(png, result)
 
-    def _sample(self, request: RenderRequest, plan: SizePlan, at: Callable[[int, str], None]) -> npt.NDArray[Any]:
+    def _sample(
+        self, request: RenderRequest, plan: SizePlan, at: Callable[[int, str], None], preview: Optional[Previewer] = None
+    ) -> npt.NDArray[Any]:
         factor = self._manifest.vae_scale_factor
         shape = (1, self._manifest.latent_channels, plan.native_height // factor, plan.native_width // factor)
         sampler = create_sampler(request.sampler, self._schedule, request.steps)
@@ -144,7 +148,12 @@ class Pipeline:
         calls = len(sampler.timesteps)
         for index in range(calls):
             at(index * request.steps // calls, "denoising")
-            prediction = self.backend.denoise(sampler.model_input(latents, index), float(sampler.timesteps[index]))
+            shown = sampler.model_input(latents, index)
+            prediction = self.backend.denoise(shown, float(sampler.timesteps[index]))
+            step = (index + 1) * request.steps // calls
+            if preview is not None and step < request.steps and preview.due(step):
+                estimate = self._schedule.clean(shown, prediction, float(sampler.timesteps[index]))
+                preview.show(step, estimate[0], self._manifest.preview_factors)
             fresh = noise.normal(request.seed, index + 1, shape) if sampler.needs_noise else None
             latents = sampler.step(latents, prediction, index, fresh)
         return latents

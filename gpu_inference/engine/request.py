@@ -25,6 +25,7 @@ _SHOWN_BITS = 128
 class RenderRequest:
     """A picture to make: sizes in pixels, ``seed`` 0 to 2^63 - 1. ``guidance_scale`` None is the model's own.
 
+    ``preview_every`` is after how many steps a small picture is shown, 0 for none.
     ``lora_strength`` counts only where ``lora`` is named; 0 makes the picture that there would be without it.
     """
 
@@ -39,6 +40,7 @@ class RenderRequest:
     sampler: str
     lora: Optional[str] = None
     lora_strength: float = DEFAULT_LORA_STRENGTH
+    preview_every: int = 0
 
 
 def _shown(value: Any) -> str:
@@ -98,4 +100,5 @@ def parse_request(payload: Dict[str, Any]) -> RenderRequest:
         sampler=check_sampler(_text(payload, "scheduler", 60) or DEFAULT_SAMPLER),
         lora=_text(payload, "lora", 200) or None,
         lora_strength=DEFAULT_LORA_STRENGTH if strength is None else strength,
+        preview_every=_whole(payload, "preview_every", 0, 0, MAX_STEPS),
     )

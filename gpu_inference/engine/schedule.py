@@ -80,6 +80,14 @@ class NoiseSchedule:
             return np.minimum(chosen, total - 1).astype(np.float32)
         return (np.arange(total, 0, -total / steps)[:steps].round() - 1).astype(np.float32)
 
+    def clean(self, shown: Array, prediction: Array, timestep: float) -> Array:
+        """What the model takes the picture to be, from what it was shown at a timestep and what it said."""
+        alpha = np.float32(np.interp(timestep, np.arange(self.train_timesteps), self.alphas_cumprod.astype(np.float64)))
+        signal, noise = np.sqrt(alpha), np.sqrt(np.float32(1) - alpha)
+        if self.prediction_type == "epsilon":
+            return np.asarray((shown - noise * prediction) / signal)
+        return np.asarray(signal * shown - noise * prediction)
+
     def sigmas_at(self, timesteps: Array) -> Array:
         """Float32 sigmas ``[len(timesteps) + 1]``, the last of them zero."""
         sigmas = np.interp(timesteps, np.arange(self.train_timesteps), self.sigmas.astype(np.float64))

@@ -127,6 +127,9 @@ class Sim:
                 if name is not None or self._loaded is None:
                     self._load(job, self._table.model(str(name or "")))
                     self._send({"type": "ready", "job": job})
+            elif frame.type == "unload":
+                self._loaded = None
+                self._send({"type": "loaded", "job": job, "model": None})
             elif frame.type == "render":
                 self._render(job, frame.message.get("payload") or {})
         except EngineError as error:

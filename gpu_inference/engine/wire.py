@@ -3,9 +3,10 @@
 A frame is two unsigned 32-bit big-endian lengths (of the JSON text and of the bytes), the JSON text in UTF-8, the bytes.
 This module imports nothing of the engine, so that both ends may use it.
 
-Agent to engine: ``render`` (job, payload), ``cancel`` (job), ``load`` (a model, or the default one), ``rescan`` (the library), ``stop``.
-Engine to agent: ``hello``, ``phase``, ``loaded``, ``ready`` (loaded as told), ``library`` (after a rescan), ``progress``, ``result``
-(with the PNG as bytes), ``error``.
+Agent to engine: ``render`` (job, payload), ``cancel`` (job), ``load`` (a model, or the default one), ``unload`` (all, or the spare ones),
+``rescan`` (the library), ``stop``.
+Engine to agent: ``hello``, ``phase``, ``loaded`` (what is loaded has changed), ``ready`` (loaded as told), ``library`` (after a rescan),
+``progress``, ``preview`` (with a JPEG), ``result`` (with the PNG as bytes), ``error``.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ RUN python3 -m venv --system-site-packages /opt/fleet/agent \
 COPY . /opt/fleet/source
 RUN /opt/fleet/agent/bin/pip install --no-cache-dir --no-deps /opt/fleet/source \
  && rm -rf /opt/fleet/source
-ENV FLEET_AGENT_STATE_DIR=/var/lib/fleet-agent
+# Docker gives a container ten seconds to end.
+ENV FLEET_AGENT_STATE_DIR=/var/lib/fleet-agent FLEET_AGENT_DRAIN_SECONDS=7
 VOLUME /var/lib/fleet-agent
 USER fleet-agent
 EXPOSE 8080

@@ -91,6 +91,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             "guidance_scale": numbers("from 0 to 30", -0.1, 30.1, 1e308, whole=False),
             "seed": numbers("from 0 to 9223372036854775807", -1, 2**63, 2**64, -(2**63)),
             "lora_strength": numbers("from -4 to 4", -4.1, 5, whole=False),
+            "preview_every": numbers("from 0 to 150", -1, 151),
             "count": numbers("from 1 to 16", 0, 17, -5),
             "priority": numbers("from -1000 to 1000", 1001, -1001),
             "model": texts(200),

@@ -105,7 +105,7 @@ def expected(row: str, caller: str, listener: str) -> int:
     if wanted == AGENT:
         if caller == "no key":
             return 401
-        if caller == "other agent" and row.split("/")[3] in ("uploads", "complete", "fail"):
+        if caller == "other agent" and row.split("/")[3] in ("uploads", "previews", "complete", "fail"):
             return 403  # the attempt is this agent's
         return PASSED if caller.endswith("agent") else 403
     if caller.endswith("agent"):
@@ -120,7 +120,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
     method, path = row.split(" ", 1)
     hold(place)
     lease, held = place.lease, {"incarnation": place.this_agent.incarnation, "job_id": place.lease["job_id"], "attempt": 7}
-    if row.startswith(("PUT /api/agents/uploads", "POST /api/agents/complete", "POST /api/agents/fail")):
+    if row.startswith(("PUT /api/agents/uploads", "PUT /api/agents/previews", "POST /api/agents/complete", "POST /api/agents/fail")):
         held["attempt"] = lease["attempt"]
     values = {
         "{node_id}": "this" if method == "GET" else "nope",
@@ -129,7 +129,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "{key_id}": "nope",
         "{cred_id}": "nope",
         "{version}/{path:path}": "0/nope.css",
-        "{job_id}": lease["job_id"] if "uploads" in path else str(uuid.UUID(int=1)),
+        "{job_id}": lease["job_id"] if "/agents/" in path else str(uuid.UUID(int=1)),
         "{attempt}": str(held["attempt"]),
         "{service_id}": "nope",
         "{container_id}": "nope",
@@ -179,6 +179,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "POST /api/agents/lease": {"json": {"incarnation": held["incarnation"], "request_id": "r", "want_job": False, "wait_seconds": 0}},
         "POST /api/agents/beat": {"json": {"incarnation": held["incarnation"]}},
         "PUT /api/agents/uploads/{job_id}/{attempt}": {"content": b"x", "headers": {"X-Content-SHA256": "0" * 64}},
+        "PUT /api/agents/previews/{job_id}/{attempt}": {"content": b"\xff\xd8\xff"},
         "POST /api/agents/complete": {"json": {**held, "sha256": "0" * 64}},
         "POST /api/agents/fail": {"json": {**held, "attempt": lease["attempt"], "error": "x", "incarnation": "another"}},
     }

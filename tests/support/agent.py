@@ -38,6 +38,7 @@ class FakeAgent:
         self.incarnation = uuid.uuid4().hex
         self.capabilities: dict[str, Any] = CAPABILITIES
         self.loaded_model: str | None = None
+        self.warm_models: list[str] = []
 
     @classmethod
     def enrol(cls, api: TestClient, hostname: str, machine_id: str | None = None, node_id: str | None = None) -> FakeAgent:
@@ -54,6 +55,7 @@ class FakeAgent:
         body = {
             "incarnation": self.incarnation, "request_id": request_id or uuid.uuid4().hex, "capabilities": self.capabilities,
             "wait_seconds": wait, "holding": list(holding), "want_job": want_job, "loaded_model": self.loaded_model,
+            "warm_models": self.warm_models,
         }  # fmt: skip
         answer = self.api.post("/api/agents/lease", headers=self.headers, json=body)
         assert answer.status_code == 200, answer.text
@@ -67,7 +69,13 @@ class FakeAgent:
 
     def beat(self, lease: dict[str, Any] | None = None, step: int = 0, steps: int = 20, **more: Any) -> list[dict[str, Any]]:
         holding = [{"job_id": lease["job_id"], "attempt": lease["attempt"], "step": step, "steps": steps}] if lease else []
-        body = {"incarnation": self.incarnation, "holding": holding, "loaded_model": self.loaded_model, **more}
+        body = {
+            "incarnation": self.incarnation,
+            "holding": holding,
+            "loaded_model": self.loaded_model,
+            "warm_models": self.warm_models,
+            **more,
+        }
         answer = self.api.post("/api/agents/beat", headers=self.headers, json=body)
         assert answer.status_code == 200, answer.text
         return answer.json()["stop"]

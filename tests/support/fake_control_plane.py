@@ -45,12 +45,15 @@ class FakeControlPlane:
         self.beats: list[dict[str, Any]] = []
         self.calls: list[tuple[str, str, str]] = []
         self.leases: list[dict[str, Any]] = []
+        self.previews: list[tuple[str, bytes]] = []
         self.uploads: dict[str, bytes] = {}
         self.enrolments: list[dict[str, Any]] = []
         self.credential = CREDENTIAL
         self.tokens = {TOKEN}
         self.interfere: Callable[[str, str], int | None] | None = None
+        self.grant_seconds = 0.0
         self.changed = threading.Condition()
+        self._polls: dict[str, int] = {}
         self._closing = False
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
@@ -160,6 +163,9 @@ class FakeControlPlane:
                 status, reply = forced, {"detail": "Interference."}
             elif path == "enrol":
                 status, reply = self._enrol(json.loads(body))
+            elif authorised and path.startswith("previews/"):
+                self.previews.append((path, body))
+                status, reply = 200, {}
             elif authorised and path.startswith("uploads/"):
                 status, reply = self._upload(path, body, handler.headers.get("X-Content-SHA256", ""))
             elif authorised:
@@ -193,12 +199,19 @@ class FakeControlPlane:
         self.leases.append(message)
         self._free_old(message["incarnation"])
         end = time.monotonic() + message["wait_seconds"]
+        mine = self._polls[message["incarnation"]] = self._polls.get(message["incarnation"], 0) + 1
+        self.changed.notify_all()
         while not self._closing:
             stop = self._stops(message["incarnation"])
-            job = self._next(message) if message["want_job"] else None
+            current = mine == self._polls[message["incarnation"]]  # a newer poll ends an older one
+            job = self._next(message) if message["want_job"] and current else None
+            if job is not None and self.grant_seconds:
+                due = time.monotonic() + self.grant_seconds
+                while time.monotonic() < due:
+                    self.changed.wait(0.05)
             if job is not None or stop:
                 return 200, {"lease": self._lease_of(job) if job else None, "stop": stop}
-            if time.monotonic() >= end:
+            if time.monotonic() >= end or not current:
                 break
             self.changed.wait(0.2)
         return 200, {"lease": None, "load": None, "stop": []}

@@ -63,7 +63,7 @@ class SimFleet:
     def start_agent(self, name: str) -> None:
         env = {
             "FLEET_AGENT_URL": self.agent_urls[name], "FLEET_AGENT_STATE_DIR": str(self.folder / name), "FLEET_AGENT_ENGINE": "sim",
-            "FLEET_AGENT_SIM_TABLE": str(self.table), **self.agent_env,
+            "FLEET_AGENT_SIM_TABLE": str(self.table), "FLEET_AGENT_HTTP": "off", **self.agent_env,
         }  # fmt: skip
         self.agents[name] = self._spawn(name, ["gpu_inference.agent", "run"], env)
 

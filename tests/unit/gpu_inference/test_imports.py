@@ -13,8 +13,8 @@ HEAVY = ("numpy", "onnxruntime", "tokenizers", "PIL", "torch")
 def test_the_agent_imports_no_engine() -> None:
     script = (
         "import sys, pkgutil, importlib, gpu_inference.agent as agent\n"
-        "for module in pkgutil.iter_modules(agent.__path__):\n"
-        "    if module.name != '__main__': importlib.import_module('gpu_inference.agent.' + module.name)\n"
+        "for module in pkgutil.walk_packages(agent.__path__, 'gpu_inference.agent.'):\n"
+        "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
         "print(sorted(name for name in sys.modules if name.startswith('gpu_inference.engine')))\n"
     )

@@ -35,6 +35,7 @@ class AgentProcess:
             "FLEET_AGENT_TOKEN_FILE": str(self.token),
             "FLEET_AGENT_MODELS": os.pathsep.join(map(str, models)),
             "FLEET_AGENT_THREADS": "1",
+            "FLEET_AGENT_HTTP": "off",
             **{f"FLEET_AGENT_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self._pids: set[int] = set()

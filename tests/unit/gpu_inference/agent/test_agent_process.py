@@ -251,17 +251,6 @@ def test_an_unknown_job_type_and_a_job_that_lasts_too_long(plane: FakeControlPla
     plane.finished(plane.submit("j3", steps=1))
 
 
-def test_stopping_gives_the_job_back(plane: FakeControlPlane, agent_of: Make, slow_model: Path) -> None:
-    agent = agent_of(slow_model)
-    job = plane.submit("j1", model="slow", steps=150)
-    plane.wait(lambda: step_of(job) >= 1)
-    before = time.monotonic()
-    assert agent.stop() == 0
-    assert time.monotonic() - before < 3
-    assert job.failures[0]["kind"] == "agent_stopped"
-    assert job.failures[0]["retry"] is True
-
-
 def test_secrets_are_in_no_log_and_not_in_the_engine(plane: FakeControlPlane, agent_of: Make, tiny_model: Path) -> None:
     agent = agent_of(tiny_model, log="debug")
     plane.finished(plane.submit("j1"))

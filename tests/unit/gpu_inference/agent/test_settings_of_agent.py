@@ -44,6 +44,10 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         ("THREADS", "many", "THREADS must be a number from 0 to 1024, and 'many' was given"),
         ("THREADS", "nan", "THREADS must be"),
         ("STEP_TIMEOUT", "0", "STEP_TIMEOUT must be"),
+        ("HTTP", "localhost:8080", "HTTP must be an IP address and a port, such as 127.0.0.1:8080"),
+        ("HTTP", "127.0.0.1", "HTTP must be an IP address and a port"),
+        ("HTTP_KEY_FILE", "/nowhere/key", "HTTP_KEY_FILE /nowhere/key cannot be read"),
+        ("DRAIN_SECONDS", "-1", "DRAIN_SECONDS must be a number from 0 to 3600"),
         ("LOG", "loud", "LOG must be one of debug, info, warning, error"),
     ],
 )
@@ -51,6 +55,21 @@ def test_a_wrong_value_is_named(name: str, value: str, sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence) as caught:
         load_settings({"FLEET_AGENT_" + name: value})
     assert "password@" not in str(caught.value)
+
+
+def test_the_agents_own_http(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    assert load_settings({}).http == ("127.0.0.1", 8080)
+    assert load_settings({"FLEET_AGENT_HTTP": "OFF"}).http is None
+    assert load_settings({"FLEET_AGENT_HTTP": "[::]:80"}).http == ("::", 80)
+    file.write_text("0123456789abcdef\n")
+    settings = load_settings({"FLEET_AGENT_HTTP_KEY_FILE": str(file)})
+    assert settings.http_key == "0123456789abcdef"
+    assert settings.http_key not in repr(settings)
+    for bad in ("short", "with a space in it", "\u00e9" * 20, ""):
+        file.write_text(bad)
+        with pytest.raises(SettingsError, match="must hold one key of 16 to 200"):
+            load_settings({"FLEET_AGENT_HTTP_KEY_FILE": str(file)})
 
 
 def test_a_token_file_that_is_not_there_is_no_token(tmp_path: Path) -> None:

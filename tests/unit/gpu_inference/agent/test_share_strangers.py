@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gpu_inference.agent import share as module
 from gpu_inference.agent.cache import ModelCache
-from gpu_inference.agent.share import CONNECTIONS, Share
+from gpu_inference.agent.http import server as module
+from gpu_inference.agent.http.server import CONNECTIONS
+from gpu_inference.agent.share import Share
 from gpu_inference.protocol import ticket_of
 
 HEAD = b"GET /files/" + b"0" * 64 + b" HTTP/1.1\r\n"

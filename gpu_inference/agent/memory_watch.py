@@ -1,0 +1,60 @@
+"""Watches the engine's memory: ends an engine before the kernel would end something, and has an idle one let go where memory is short."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Callable, Optional
+
+from gpu_inference import free_memory, memory
+from gpu_inference.agent import logs
+from gpu_inference.agent.engine_outcome import EngineFailure
+from gpu_inference.agent.engine_process import EngineProcess
+from gpu_inference.agent.turn import Turn
+
+LOOK_SECONDS = 0.2
+SHORT_SECONDS = 2.0
+"""So long memory must be short before an idle engine lets go."""
+
+
+class MemoryWatch:
+    """Runs until it is cancelled. ``limit`` is what the engine may have, in MiB; None is what the machine has."""
+
+    def __init__(
+        self,
+        engine: EngineProcess,
+        turn: Turn,
+        limit: Optional[float],
+        room: Callable[[], memory.Room] = free_memory.room,
+    ) -> None:
+        self._engine = engine
+        self._turn = turn
+        self._limit = limit
+        self._room = room
+        self._short_since: Optional[float] = None
+
+    async def run(self) -> None:
+        """Looks, five times a second."""
+        while True:
+            self.look(time.monotonic())
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def look(self, now: float) -> None:
+        """Looks once; ``now`` is of a clock that never runs backwards."""
+        pid = self._engine.pid
+        if pid is None:
+            return
+        room = self._room()
+        why = memory.why_too_much(free_memory.held(pid), room, self._limit)
+        if why is not None:
+            self._engine.condemn(EngineFailure(why, "out_of_memory"))
+        elif not memory.is_short(room) or self._turn.taken or self._engine.loaded_model is None:
+            self._short_since = None
+        elif self._short_since is None:
+            self._short_since = now
+        elif now - self._short_since >= SHORT_SECONDS:
+            self._short_since = None
+            spares = bool(self._engine.spare_models)
+            models = self._engine.spare_models if spares else [self._engine.loaded_model]
+            logs.warning("Memory is short: what is loaded is let go.", models=models, free_mib=round(room.available))
+            self._engine.unload(spares_only=spares)

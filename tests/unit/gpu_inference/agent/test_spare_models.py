@@ -1,0 +1,36 @@
+"""Spare models of a real engine behind a real agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.fake_control_plane import FakeControlPlane
+from tests.support.sim_fleet import free_port
+
+Make = Callable[..., Any]
+
+
+def rendered(plane: FakeControlPlane, *models: str) -> None:
+    for number, model in enumerate(models):
+        plane.finished(plane.submit(f"{model}{number}", model=model, steps=2))
+
+
+def test_going_back_to_a_spare_model_loads_nothing(plane: FakeControlPlane, agent_of: Make, tiny_model: Path, slow_model: Path) -> None:
+    port = free_port()
+    agent_of(tiny_model, slow_model, spare_models=1, http=f"127.0.0.1:{port}")
+    rendered(plane, "tiny", "slow", "tiny", "slow")
+    plane.wait(lambda: plane.beats[-1]["loaded_model"] == "slow")
+    assert plane.beats[-1]["warm_models"] == ["tiny"]
+    figures = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    assert "fleet_agent_model_loads_total 2.0" in figures, "four changes, two loads"
+
+
+def test_without_spares_there_is_one(plane: FakeControlPlane, agent_of: Make, tiny_model: Path, slow_model: Path) -> None:
+    agent_of(tiny_model, slow_model, spare_models=0)
+    rendered(plane, "tiny", "slow")
+    plane.wait(lambda: plane.beats[-1]["loaded_model"] == "slow")
+    assert plane.beats[-1]["warm_models"] == []
