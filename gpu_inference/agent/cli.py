@@ -85,7 +85,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if options.model is not None:
         settings = dataclasses.replace(settings, models=(options.model,))
     try:
-        error_text = render_file(options, settings.models[0])
+        error_text = render_file(options, settings.models)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     if error_text:
