@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: fleet_node_drain
 short_description: Have the control plane give a node no more jobs, and wait until it has none
 description:
-  - Asks the command C(fleet) of a machine that reaches the control plane. Run it on the controller, or on the manager, where no key is needed.
+  - Asks the command C(fleet) of a machine that reaches the control plane: the controller, or the manager, where no key is needed.
   - A node that somebody put into maintenance stays there; O(state=working) gives jobs again only to one that this module drained.
 author:
   - Fleet Commander maintainers
@@ -27,7 +27,8 @@ options:
     type: int
     default: 600
   required:
-    description: Whether it is a failure that the control plane cannot be asked. Otherwise it is a warning; an agent gives its job back when it stops.
+    description:
+      - Whether it is a failure that the control plane cannot be asked. Otherwise it is a warning, as an agent that stops gives its job back.
     type: bool
     default: false
   program:
@@ -56,7 +57,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 status:
-  description: V(drained), V(working), V(maintenance) where somebody else keeps it from work, V(unknown) to the control plane, or V(not asked).
+  description: V(drained), V(working), V(maintenance) by somebody else, V(unknown) to the control plane, or V(not asked).
   returned: success
   type: str
   sample: drained

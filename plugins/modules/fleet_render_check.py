@@ -9,7 +9,7 @@ module: fleet_render_check
 short_description: Make a picture with what is installed on a node, and see that it is one
 description:
   - Runs C(fleet-worker render) as the agent's user and with the agent's settings, in a folder that is removed.
-  - Fails where no picture comes of it, where it has another size, or shows nothing. Nothing is changed, and nothing is asked of the control plane.
+  - Fails where no picture comes of it, where it has another size, or shows nothing. Nothing is changed; the control plane is not asked.
   - In check mode no picture is made.
 author:
   - Fleet Commander maintainers

@@ -27,8 +27,8 @@ options:
     required: true
   system_modules:
     description:
-      - Modules that come with the operating system and from no wheel, such as JetPack's C(tensorrt). Those that are there are linked into the
-        environment; the rest of the system's modules stays out of it.
+      - Modules that come with the operating system and from no wheel, such as JetPack's C(tensorrt).
+      - Those that are there are linked into the environment; the rest of the system's modules stays out of it.
     type: list
     elements: str
     default: []
