@@ -28,7 +28,8 @@ options:
     default: 600
   required:
     description:
-      - Whether it is a failure that the control plane cannot be asked. Otherwise it is a warning, as an agent that stops gives its job back.
+      - Whether it is a failure that the control plane cannot be asked.
+      - Otherwise it is a warning, as an agent that stops gives its job back.
     type: bool
     default: false
   program:
