@@ -36,6 +36,7 @@ from fleet_api.cli import (
     tls,
     up,
     vault,
+    vision,
     webhook_secret,
 )
 from fleet_api.version import __version__
@@ -43,7 +44,7 @@ from fleet_api.version import __version__
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
 ORDER = (
-    "up", "serve", "status", "generate", "jobs", "outputs", "models", "nodes", "drain", "vault", "scan", "join", "import", "exec",
+    "up", "serve", "status", "generate", "jobs", "outputs", "models", "vision", "nodes", "drain", "vault", "scan", "join", "import", "exec",
     "services", "clusters", "build", "catalogue", "deploy", "registry", "storage", "backup", "export",
     "doctor", "run", "retire", "operations", "schedule",
     "keys", "webhook-secret", "enrol", "tls", "audit", "simulate", "lab",
@@ -91,6 +92,7 @@ app.command("clusters", epilog=services.CLUSTER_EXAMPLES)(services.clusters)
 app.add_typer(outputs.app, name="outputs")
 app.add_typer(models.app, name="models", epilog=models.EXAMPLES)
 app.add_typer(vault.app, name="vault")
+app.add_typer(vision.app, name="vision")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhook_secret.app, name="webhook-secret")
 app.add_typer(tls.app, name="tls")

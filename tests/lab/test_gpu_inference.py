@@ -1,4 +1,4 @@
-"""Three nodes become vision nodes by the playbook; jobs of three kinds go where their model is, while a node is killed and one is changed; the way back."""
+"""Three nodes become vision nodes by the playbook; jobs go where their model is, while a node is killed or all are changed; the way back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_sixty_jobs_stay_with_their_model_while_a_node_is_killed(vision: Vision)
     tries = sorted((each["started_at"], each["node_id"], job["model"]) for job in jobs for each in job["history"])
     changes = {name: models_changed([model for _, node, model in tries if node == name]) for name in made}
     print(f"pictures {dict(made)}, changes of model {changes}; at random some {len(tries) * 4 // 9}")
-    assert sum(changes.values()) <= 9, changes
+    assert sum(changes.values()) <= 6, changes
     with vision.manager.client() as api:
         assert ok(api.get("/api/vision/gallery"))["total"] == 3 * EACH
 
@@ -136,7 +137,7 @@ def test_sixty_jobs_stay_with_their_model_while_a_node_is_killed(vision: Vision)
 
 def models_changed(models: list[str]) -> int:
     """Return how often a node changed its model, the first one aside."""
-    return sum(before != after for before, after in zip(models, models[1:], strict=False))
+    return sum(before != after for before, after in pairwise(models))
 
 
 def test_a_change_waits_for_the_node_s_work(vision: Vision) -> None:
@@ -157,9 +158,13 @@ def test_a_change_waits_for_the_node_s_work(vision: Vision) -> None:
 
 
 def test_a_node_that_fails_calls_the_waves_after_it_off(vision: Vision) -> None:
+    first = vision.nodes[0]
+    first.shell("echo '# R35 (release), REVISION: 1.0, GCID: 1, BOARD: t186ref, EABI: aarch64, DATE: x' > /etc/nv_tegra_release")
+    assert "This Jetson runs L4T 35.1.0 (JetPack 5.0.2), and an engine needs L4T 35.2 (JetPack 5.1) or later" in vision.fails().text
+    first.shell("rm /etc/nv_tegra_release")
     said = vision.fails(gpu_inference_models=["/srv/none"])
     assert "gpu_inference_models names /srv/none, and there is no such folder on this node" in said.text
-    assert list(said.counts) == [vision.nodes[0].name]
+    assert list(said.counts) == [first.name]
 
 
 def test_from_a_wheelhouse_nothing_is_fetched(vision: Vision, tmp_path: Path) -> None:
@@ -174,11 +179,16 @@ def test_from_a_wheelhouse_nothing_is_fetched(vision: Vision, tmp_path: Path) ->
     (tmp_path / numpy.name).rename(numpy)
     assert set(vision.play().values()) == {0}, "the same bundle as by the index"
     assert len(list((tmp_path / "cache").glob("engine-*.tar"))) == 1
-    (vision.nodes[0].name, vision.plays.variables.pop("node_agent_bundle_cache"))
+    vision.plays.variables.pop("node_agent_bundle_cache")
 
 
 def test_without_its_engine_a_node_is_as_it_was_onboarded(vision: Vision) -> None:
-    assert all(vision.play("gpu_inference_remove").values())
+    """By the command, and so by the control plane, which needs no key for itself."""
+    with vision.manager.client() as api:
+        for node in vision.nodes:
+            body = {"ip": node.ip, "credential_id": vision.manager.credential(node)}
+            ok(api.patch(f"/api/nodes/{node.name}", json=body))
+    vision.manager.fleet("vision", "uninstall", *(node.name for node in vision.nodes))
     for node in vision.nodes:
         assert differences(vision.onboarded[node.name], snapshot(node)) == []
     assert set(vision.play("gpu_inference_remove").values()) == {0}
@@ -187,7 +197,7 @@ def test_without_its_engine_a_node_is_as_it_was_onboarded(vision: Vision) -> Non
 
 
 def test_retired_with_an_engine_it_leaves_nothing(vision: Vision) -> None:
-    assert all(vision.play().values())
-    assert all(vision.play("retire").values())
-    for node in vision.nodes:
-        assert differences(vision.found[node.name], snapshot(node)) == []
+    node = vision.nodes[1]
+    for playbook in ("gpu_inference", "retire"):
+        assert vision.plays.play(playbook, "--limit", node.name).changed(node) > 0
+    assert differences(vision.found[node.name], snapshot(node)) == []
