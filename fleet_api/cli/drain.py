@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fleet_api.cli import exit_codes
-from fleet_api.cli.common import Json, Url, calling, fail, print_json, say
-from fleet_api.cli.local import settings_of, with_database
-from fleet_api.client import NOT_FOUND, UNAUTHORIZED, FleetClient, FleetClientError, Whereabouts
-
-if TYPE_CHECKING:
-    from fleet_api.settings import Settings
+from fleet_api.cli.common import Json, Url, fail, print_json, say
+from fleet_api.cli.reaching import reaching
+from fleet_api.client import NOT_FOUND, FleetClient, FleetClientError
 
 EXAMPLES = "Examples: fleet drain agx0; fleet drain agx0 --seconds 3600; fleet drain agx0 --back"
 MAINTENANCE, DRAINED = "maintenance", "drained"
@@ -35,7 +30,7 @@ def drain(
 
     On the control plane's own machine no key is needed.
     """
-    with _reaching(url, seconds) as client:
+    with reaching(url, "fleet drain", seconds) as client:
         found = _back(client, node_id) if back else _drain(client, node_id, seconds)
     if as_json:
         print_json(found)
@@ -81,36 +76,3 @@ def _labels(client: FleetClient, node_id: str) -> dict[str, Any] | None:
         if error.status == NOT_FOUND:
             return None
         raise
-
-
-@contextmanager
-def _reaching(url: str | None, seconds: float) -> Iterator[FleetClient]:
-    """Give a client; one without a key, on the control plane's own data folder, gets one for as long as this takes."""
-    settings = settings_of(None)
-    with calling(url) as client:
-        try:
-            client.status()
-        except FleetClientError as error:
-            own = Whereabouts.find(None, None, None)
-            if error.status != UNAUTHORIZED or client.url != own.url or own.key or not settings.database.exists():
-                raise
-        else:
-            yield client
-            return
-    with _passing_key(settings, seconds) as key, calling(None, key) as client:
-        yield client
-
-
-@contextmanager
-def _passing_key(settings: Settings, seconds: float) -> Iterator[str]:
-    from fleet_api.access import keys
-    from fleet_api.access.callers import Role
-    from fleet_api.kit.clock import SystemClock
-
-    name, lifetime = f"drain-{time.time_ns()}", seconds + 120
-    row = "fleet drain"
-    made, key = with_database(settings, lambda db: keys.create_key(db, SystemClock(), name, Role.ADMIN, lifetime), row, lambda _: name)
-    try:
-        yield key
-    finally:
-        with_database(settings, lambda db: keys.forget_key(db, made.id), row, lambda _: name)

@@ -7,5 +7,5 @@ from __future__ import annotations
 
 import os
 
-# ONNX Runtime's builds of late report each session to their maker, and keep an id of the machine in the home for it.
+# ONNX Runtime's builds for Linux, such as 1.31, report sessions to their maker, and keep an id of the machine in the home for it.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -122,7 +122,9 @@ def install(bundle: str, folder: str, digest: str, system_modules: list[str]) ->
         wheels = os.path.join(unpacked, "wheels")
         needed = os.path.join(unpacked, "requirements.txt")
         _run([*pip, "--require-hashes", "--find-links", wheels, "-r", needed], "The wheels do not fit this machine")
-        _run([*pip, *glob.glob(os.path.join(unpacked, "own", "*.whl"))], "Fleet Commander's own wheels do not fit this machine")
+        own = os.path.join(unpacked, "own")  # by their names, as pip would note the way to a file, which is another one each time
+        names = sorted(name.split("-")[0] for name in os.listdir(own))
+        _run([*pip, "--find-links", own, *names], "Fleet Commander's own wheels do not fit this machine")
     for path, target in links(place, system_modules).items():
         os.symlink(target, path)
     link = os.path.join(folder, ".current")

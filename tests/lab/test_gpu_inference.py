@@ -1,4 +1,4 @@
-"""Three nodes become vision nodes by the playbook; jobs go where their model is, while a node is killed or all are changed; the way back."""
+"""Three nodes become vision nodes by the playbook; jobs go where their model is, while a node is killed or all change; the way back."""
 
 from __future__ import annotations
 
@@ -92,8 +92,12 @@ def vision(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_the_playbook_makes_vision_nodes(vision: Vision) -> None:
     assert all(vision.play("gpu_inference", "--check").values())
     assert {name: about["models"] for name, about in vision.manager.nodes().items()} == {node.name: [] for node in vision.nodes}
+    vision.plays.variables["gpu_inference_load"] = "fleet-shapes-pastel"
     assert all(changed > 3 for changed in vision.play().values())
     assert set(vision.play().values()) == {0}
+    del vision.plays.variables["gpu_inference_load"]
+    with vision.manager.client() as api:
+        assert len(ok(api.get("/api/vision/models/loaded"))["models"]["fleet-shapes-pastel"]) == 3
     for about in until(lambda: (known := vision.manager.nodes()) and all(each["models"] for each in known.values()) and known).values():
         assert about["models"] == ["fleet-shapes", "fleet-shapes-pastel"]
         assert "maintenance" not in about["labels"]

@@ -44,7 +44,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
         def reaching(*_: object) -> Iterator[Fake]:
             yield fake
 
-        monkeypatch.setattr(drain, "_reaching", reaching)
+        monkeypatch.setattr(drain, "reaching", reaching)
         done = CliRunner().invoke(app, ["drain", *words, "--json"])
         return json.loads(done.stdout) if done.exit_code == 0 else (done.exit_code, done.stderr)
 
