@@ -170,6 +170,15 @@ def test_a_node_that_fails_calls_the_waves_after_it_off(vision: Vision) -> None:
     assert "gpu_inference_models names /srv/none, and there is no such folder on this node" in said.text
     assert list(said.counts) == [first.name]
 
+    said = vision.fails(gpu_inference_environment={"FLEET_AGENT_LOG": "loud"}, gpu_inference_check_seconds=3)
+    assert "The engine is not up: the agent does not run; see journalctl -u fleet-agent on the node." in said.text
+    assert list(said.counts) == [first.name]
+    assert {name: about["labels"].get("maintenance") for name, about in vision.manager.nodes().items()} == {
+        node.name: "drained" if node is first else None for node in vision.nodes
+    }
+    assert vision.plays.play("gpu_inference", "--limit", first.name).changed(first) > 0
+    assert "maintenance" not in vision.manager.nodes()[first.name]["labels"]
+
 
 def test_from_a_wheelhouse_nothing_is_fetched(vision: Vision, tmp_path: Path) -> None:
     wheelhouse = tmp_path / "wheels"
