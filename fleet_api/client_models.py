@@ -54,6 +54,11 @@ class ModelCalls:
         """Return a job with its tries and, in words, why it waits or went where it did."""
         return self._json("GET", f"/api/queue/jobs/{path(job_id)}", params={"explain": True})
 
+    def at_work(self: _Calls, node_id: str) -> str | None:
+        """Return the job that a node holds, or None."""
+        nodes = self._json("GET", "/api/vision/nodes")["nodes"]
+        return next((str(node["current_job"]) for node in nodes if node["node_id"] == node_id and node["current_job"]), None)
+
     def maintenance(self: _Calls, node_id: str, on: bool) -> dict[str, Any]:
         """Have a node given no more jobs, or given jobs again; its other labels stay."""
         labels = self._json("GET", f"/api/nodes/{path(node_id)}")["labels"]

@@ -30,6 +30,10 @@ class NodeCalls:
         """Register a machine."""
         return self._json("POST", "/api/nodes", json=fields)
 
+    def node(self: _Calls, node_id: str) -> dict[str, Any]:
+        """Return a node with all that is known of it."""
+        return self._json("GET", f"/api/nodes/{path(node_id)}")
+
     def change_node(self: _Calls, node_id: str, **fields: Any) -> dict[str, Any]:
         """Change a node."""
         return self._json("PATCH", f"/api/nodes/{path(node_id)}", json=fields)

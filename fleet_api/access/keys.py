@@ -68,6 +68,11 @@ async def revoke_key(db: Database, clock: Clock, key_id: str) -> ApiKey:
     return await db.write(change)
 
 
+async def forget_key(db: Database, key_id: str) -> None:
+    """Remove a key that was made for one command; nothing of it stays but the audit's rows."""
+    await db.write(lambda connection: repository.remove_key(connection, key_id))
+
+
 def csrf_token(session: str) -> str:
     """Return what a signed-in browser's changing requests must send along; it tells nothing about the session."""
     return fingerprint("csrf " + session)

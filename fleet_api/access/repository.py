@@ -75,6 +75,12 @@ def revoke_key(db: Connection, key_id: str, now: float) -> bool:
     return bool(changed.rowcount == 1)
 
 
+def remove_key(db: Connection, key_id: str) -> None:
+    """Delete a key and its sessions."""
+    db.execute(delete(sessions).where(sessions.c.key_id == key_id))
+    db.execute(delete(keys).where(keys.c.id == key_id))
+
+
 def note_use(db: Connection, used: Mapping[str, tuple[float, str]]) -> None:
     """Note when, and from where, keys were last used."""
     for key_id, (at, address) in used.items():

@@ -49,10 +49,10 @@ def fail(sentence: str, code: int) -> NoReturn:
 
 
 @contextmanager
-def calling(url: str | None) -> Iterator[FleetClient]:
+def calling(url: str | None, key: str | None = None) -> Iterator[FleetClient]:
     """Give a client, and turn what goes wrong into a sentence and an exit code."""
     try:
-        with FleetClient(url) as client:
+        with FleetClient(url, key=key) if key else FleetClient(url) as client:
             yield client
     except FleetUnreachable as error:
         fail(str(error), exit_codes.UNREACHABLE)

@@ -11,6 +11,7 @@ from fleet_api.cli import (
     audit,
     backup,
     build,
+    drain,
     enrol,
     execute,
     exit_codes,
@@ -35,6 +36,7 @@ from fleet_api.cli import (
     tls,
     up,
     vault,
+    vision,
     webhook_secret,
 )
 from fleet_api.version import __version__
@@ -42,7 +44,7 @@ from fleet_api.version import __version__
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
 ORDER = (
-    "up", "serve", "status", "generate", "jobs", "outputs", "models", "nodes", "vault", "scan", "join", "import", "exec",
+    "up", "serve", "status", "generate", "jobs", "outputs", "models", "vision", "nodes", "drain", "vault", "scan", "join", "import", "exec",
     "services", "clusters", "build", "catalogue", "deploy", "registry", "storage", "backup", "export",
     "doctor", "run", "retire", "operations", "schedule",
     "keys", "webhook-secret", "enrol", "tls", "audit", "simulate", "lab",
@@ -69,6 +71,7 @@ app.command("serve", epilog="Example: fleet serve")(up.serve)
 app.command("generate", epilog=generate.EXAMPLES)(generate.generate)
 app.command("jobs", epilog=jobs.EXAMPLES)(jobs.jobs)
 app.command("nodes", epilog=nodes.EXAMPLES)(nodes.nodes)
+app.command("drain", epilog=drain.EXAMPLES)(drain.drain)
 app.command("join", epilog=join.EXAMPLES)(join.join)
 app.command("import", epilog=import_inventory.EXAMPLES)(import_inventory.import_inventory)
 app.command("operations", epilog=operations.EXAMPLES)(operations.operations)
@@ -89,6 +92,7 @@ app.command("clusters", epilog=services.CLUSTER_EXAMPLES)(services.clusters)
 app.add_typer(outputs.app, name="outputs")
 app.add_typer(models.app, name="models", epilog=models.EXAMPLES)
 app.add_typer(vault.app, name="vault")
+app.add_typer(vision.app, name="vision")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhook_secret.app, name="webhook-secret")
 app.add_typer(tls.app, name="tls")

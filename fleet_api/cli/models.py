@@ -8,8 +8,10 @@ import typer
 
 from fleet_api.cli import model_import, model_store
 from fleet_api.cli.common import Json, Url, calling, print_json, print_table, say
+from fleet_api.cli.reaching import reaching
 
 EXAMPLES = "Examples: fleet models; fleet models --load agx0 fleet-shapes; fleet models upload night.safetensors --lora --base sdxl-base"
+LOAD_SECONDS = 30.0
 SAID = {"loaded": "it was loaded already", "loading": "it is loaded now", "waiting": "it is loaded after the node's job"}
 
 
@@ -28,7 +30,7 @@ def models(
     """Show the models of the fleet and the nodes that have them loaded; upload, delete and find models of the store."""
     if context.invoked_subcommand is not None:
         return
-    with calling(url) as client:
+    with reaching(url, "fleet models --load", LOAD_SECONDS) if load else calling(url) as client:
         switched = client.load_model(*load) if load else None
         found = [] if load else client.models()
     if as_json:

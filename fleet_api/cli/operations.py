@@ -58,24 +58,25 @@ def operations(
 
 
 def run(
-    kind: Annotated[str, typer.Argument(help="A playbook for nodes: site, doctor or retire")], nodes: Nodes = None, cluster: Cluster = None,
-    check: Check = False, wait: Wait = True, url: Url = None, as_json: Json = False,
+    kind: Annotated[str, typer.Argument(help="A playbook for nodes: site, doctor, gpu_inference, gpu_inference_remove or retire")],
+    nodes: Nodes = None, cluster: Cluster = None, check: Check = False, wait: Wait = True, url: Url = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run a playbook on nodes."""
-    _start(kind, nodes, cluster, check, wait, url, as_json)
+    start(kind, nodes, cluster, check, wait, url, as_json)
 
 
 def retire(nodes: Nodes = None, check: Check = False, wait: Wait = True, url: Url = None, as_json: Json = False) -> None:
     """Take nodes out of the fleet and leave each machine as it was found."""
-    _start("retire", nodes, None, check, wait, url, as_json)
+    start("retire", nodes, None, check, wait, url, as_json)
 
 
 def doctor(nodes: Nodes = None, cluster: Cluster = None, wait: Wait = True, url: Url = None, as_json: Json = False) -> None:
     """Examine nodes: is all that was installed there, and does it work?"""
-    _start("doctor", nodes, cluster, False, wait, url, as_json)
+    start("doctor", nodes, cluster, False, wait, url, as_json)
 
 
-def _start(kind: str, nodes: list[str] | None, cluster: str | None, check: bool, wait: bool, url: str | None, as_json: bool) -> None:
+def start(kind: str, nodes: list[str] | None, cluster: str | None, check: bool, wait: bool, url: str | None, as_json: bool) -> None:
+    """Start a playbook on nodes and, with ``wait``, show it until it ends."""
     with calling(url) as client:
         row = client.start_operation(kind, nodes or None, cluster, check)
         if wait:

@@ -25,6 +25,8 @@ from fleet_api.settings import Settings
 PLAYBOOKS = {
     "doctor": "Examine",
     "site": "Bring to its described state",
+    "gpu_inference": "Give an engine to",
+    "gpu_inference_remove": "Take the engine from",
     "retire": "Retire",
 }
 """Playbooks that run on nodes, and how an operation of each is called."""

@@ -110,4 +110,4 @@ def _work(options: argparse.Namespace, settings: Settings) -> str:
 
     if options.model is not None:
         settings = dataclasses.replace(settings, models=(options.model,))
-    return render_file(options, settings.models[0])
+    return render_file(options, settings.models)

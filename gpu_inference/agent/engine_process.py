@@ -64,6 +64,9 @@ class EngineProcess:
         self.hello: Optional[Hello] = None
         self.loaded_model: Optional[str] = None
         self.spare_models: List[str] = []
+        self.absent = False
+        """Whether this node has no engine at all, and what it had before is not to be counted on."""
+
         self._up = asyncio.Event()
         self._rescanned = asyncio.Event()
         self.ended = asyncio.Event()

@@ -18,10 +18,13 @@ WITHDRAWN_SECONDS = 1.0
 
 
 def capabilities(engine: EngineProcess, fetches: bool = False) -> Optional[Capabilities]:
-    """What the node can serve, by the engine's own word; None before its first. ``fetches``: and fetch from the store."""
+    """What the node can serve, by the engine's own word; None before its first, nothing at all where there is none to come.
+
+    ``fetches``: and fetch from the store.
+    """
     hello = engine.hello
     if hello is None:
-        return None
+        return Capabilities() if engine.absent else None
     return Capabilities(
         job_types=list(JOB_TYPES),
         models=hello.models,

@@ -52,6 +52,7 @@ async def keep_engine(engine: EngineProcess, real: bool = True) -> None:
     On a node without the packages of a ``real`` engine there is none; a simulated one needs none of them.
     """
     if real and importlib.util.find_spec("numpy") is None:
+        engine.absent = True
         logs.info("No engine is installed on this node: it takes no jobs.")
         await asyncio.Event().wait()
     backoff = Backoff(0.2, 30.0)

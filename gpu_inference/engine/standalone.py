@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Sequence
 
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import BadRequest, EngineError
@@ -50,10 +50,10 @@ def _show(step: int, steps: int, phase: str) -> None:
     print(f"\r{phase:10} {step}/{steps} ", end="", file=sys.stderr, flush=True)
 
 
-def _render(options: argparse.Namespace, model: Path, progress: Progress) -> Rendered:
-    """The picture, by the model ``model`` or, where that is a library, by the one of ``--like`` or the first."""
+def _render(options: argparse.Namespace, models: Sequence[Path], progress: Progress) -> Rendered:
+    """The picture, by the one of ``models``, or of the models in them, that ``--like`` names, or by the first."""
     payload = payload_of(options)
-    catalogue = Catalogue([model], lambda folder: Pipeline.load(folder, options.threads))
+    catalogue = Catalogue(models, lambda folder: Pipeline.load(folder, options.threads))
     if payload.get("model") not in catalogue.folders:
         payload["model"] = None
     request = parse_request(payload)
@@ -61,11 +61,11 @@ def _render(options: argparse.Namespace, model: Path, progress: Progress) -> Ren
     return catalogue.pipeline(request.model).render(request, progress, lora=lora)
 
 
-def render_file(options: argparse.Namespace, model: Path) -> str:
+def render_file(options: argparse.Namespace, models: Sequence[Path]) -> str:
     """Renders to ``options.output``; returns an error's sentence, or an empty text."""
     progress = _show if sys.stderr.isatty() else (lambda _step, _steps, _phase: None)
     try:
-        rendered = _render(options, model, progress)
+        rendered = _render(options, models, progress)
         options.output.write_bytes(rendered.png)
     except EngineError as error:
         return str(error)

@@ -1,5 +1,5 @@
 # Copyright: Fleet Commander contributors. Apache-2.0.
-"""A bundle: all that the agent, or the control plane, is installed from, as one tar file, so that the machine needs no internet.
+"""A bundle: all that the agent, its engine or the control plane is installed from, as one tar file, so that no internet is needed.
 
 Made on the controller, once a kind of machine.
 """
@@ -21,8 +21,10 @@ from fnmatch import fnmatch
 from typing import Iterator
 
 # From NVIDIA's and Debian's oldest C library that each meets: Ubuntu 20.04 for an agent, Debian 12 for a control plane.
+_OF_NODES = ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28", "manylinux_2_31")
 GLIBC = {
-    "agent": ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28", "manylinux_2_31"),
+    "agent": _OF_NODES,
+    "engine": _OF_NODES,
     "control_plane": (
         "manylinux2014",
         "manylinux_2_17",
@@ -34,8 +36,9 @@ GLIBC = {
     ),
 }
 LAYOUT = 1  # of the file; another one is another bundle
-KEPT = {"agent": 8, "control_plane": 2}  # of 20 and 160 MB
-OLDEST = {"agent": (3, 8), "control_plane": (3, 11)}
+KEPT = {"agent": 8, "engine": 4, "control_plane": 2}  # of 20, 80 and 160 MB
+OLDEST = {"agent": (3, 8), "engine": (3, 8), "control_plane": (3, 11)}
+LOCKS = {"agent": "gpu_inference/requirements-agent{}.lock", "engine": "gpu_inference/requirements{}.lock"}
 LEFT_OUT = ("__pycache__", "build", "dist", "*.egg-info", "training", ".*", "tests", "benchmarks", "docs", "node_modules")
 SHIPPED = ("fleet_api", "gpu_inference", "inventory", "meta", "playbooks", "plugins", "roles")
 
@@ -50,9 +53,7 @@ def lock_of(product: str, root: str, python_version: str) -> str:
     if numbers < OLDEST[product]:
         least = ".".join(str(number) for number in OLDEST[product])
         raise BundleFailed(f"This machine has Python {python_version}, and {least} or later is needed; upgrade its operating system.")
-    name = "requirements/runtime.lock"
-    if product == "agent":
-        name = "gpu_inference/requirements-agent{}.lock".format("-py38" if numbers < (3, 10) else "")
+    name = LOCKS.get(product, "requirements/runtime.lock").format("-py38" if numbers < (3, 10) else "")
     path = os.path.join(root, name)
     try:
         with open(path, encoding="utf-8") as file:
@@ -105,8 +106,13 @@ def digest_of(needed: str, packages: list[str], python_version: str, machine: st
     return digest.hexdigest()[:16]
 
 
-def make(cache: str, product: str, digest: str, needed: str, root: str, python_version: str, machine: str) -> str:
-    """Return the path of the bundle in ``cache``, made if it is not there. Raises BundleFailed and OSError."""
+def make(
+    cache: str, product: str, digest: str, needed: str, root: str, python_version: str, machine: str, wheelhouse: str | None = None
+) -> str:
+    """Return the path of the bundle in ``cache``, made if it is not there. Raises BundleFailed and OSError.
+
+    With ``wheelhouse``, a folder of wheels, no package index is asked.
+    """
     os.makedirs(cache, mode=0o755, exist_ok=True)
     path = os.path.join(cache, f"{product}-{digest}.tar")
     with _alone(cache):
@@ -117,7 +123,7 @@ def make(cache: str, product: str, digest: str, needed: str, root: str, python_v
         try:
             with open(os.path.join(folder, "requirements.txt"), "w", encoding="utf-8") as file:
                 file.write(needed)
-            _download(folder, os.path.join(cache, "wheels"), GLIBC[product], python_version, machine)
+            _download(folder, os.path.join(cache, "wheels"), GLIBC[product], python_version, machine, wheelhouse)
             os.mkdir(os.path.join(folder, "own"))
             _wheel("fleet-worker", os.path.join(root, "gpu_inference"), os.path.join(folder, "own"))
             if product == "control_plane":
@@ -138,16 +144,46 @@ def _prune(cache: str, product: str) -> None:
         os.unlink(path)
 
 
-def _download(folder: str, kept: str, glibc: tuple[str, ...], python_version: str, machine: str) -> None:
+def _download(folder: str, kept: str, glibc: tuple[str, ...], python_version: str, machine: str, wheelhouse: str | None = None) -> None:
     platforms = [word for libc in glibc for word in ("--platform", f"{libc}_{machine}")]
+    needed = os.path.join(folder, "requirements.txt")
+    sources, what, advice = [], "The wheels cannot be fetched", "check that the controller reaches its package index"
+    if wheelhouse:
+        with open(needed, encoding="utf-8") as file:
+            lacking = missing(file.read(), [wheelhouse, kept])
+        if lacking:
+            raise BundleFailed(
+                "The wheelhouse {} lacks {} for Python {} on {}; bring the wheels there with 'pip download'.".format(
+                    wheelhouse, ", ".join(lacking), python_version, machine
+                )
+            )
+        sources = ["--no-index", "--find-links", wheelhouse]
+        what, advice = f"The wheelhouse {wheelhouse} does not serve", f"it wants wheels for Python {python_version} on {machine}"
     _pip(
         ["download", "--no-deps", "--only-binary", ":all:", "--python-version", python_version, "--implementation", "cp", *platforms,
-         "--require-hashes", "--find-links", kept, "-r", os.path.join(folder, "requirements.txt"), "-d", os.path.join(folder, "wheels")],
-        "The wheels cannot be fetched",
+         "--require-hashes", *sources, "--find-links", kept, "-r", needed, "-d", os.path.join(folder, "wheels")],
+        what, advice,
     )  # fmt: skip
     os.makedirs(kept, exist_ok=True)
     for name in os.listdir(os.path.join(folder, "wheels")):
         shutil.copy2(os.path.join(folder, "wheels", name), kept)
+
+
+def missing(needed: str, folders: list[str]) -> list[str]:
+    """Return which pins, such as ``numpy==2.4.6``, have no wheel of that name and version in any of ``folders``."""
+    from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+    from packaging.version import Version
+
+    there = set()
+    for folder in folders:
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            try:
+                found = parse_wheel_filename(name)
+            except InvalidWheelFilename:
+                continue
+            there.add((found[0], found[1]))
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", needed, re.M)
+    return [f"{name}=={version}" for name, version in pins if (canonicalize_name(name), Version(version)) not in there]
 
 
 def _wheel(name: str, source: str, folder: str) -> None:
@@ -158,7 +194,8 @@ def _wheel(name: str, source: str, folder: str) -> None:
     with tempfile.TemporaryDirectory(prefix="fleet-wheel-") as copy:
         place = os.path.join(copy, os.path.basename(os.path.realpath(source)))
         shutil.copytree(source, place, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        _pip(["wheel", "--no-deps", "--no-build-isolation", "-w", folder, place], f"The wheel of {name} cannot be made")
+        words = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, place]
+        _pip(words, f"The wheel of {name} cannot be made", "check that setuptools is installed on the controller")
 
 
 def _pack_installed(name: str, folder: str) -> None:
@@ -179,7 +216,7 @@ def _pack_installed(name: str, folder: str) -> None:
                 wheel.write(str(file.locate()), str(file))
 
 
-def _pip(words: list[str], what: str) -> None:
+def _pip(words: list[str], what: str, advice: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *words],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
@@ -187,7 +224,7 @@ def _pip(words: list[str], what: str) -> None:
     if done.returncode:
         errors = [line[len("ERROR: ") :] for line in done.stdout.splitlines() if line.startswith("ERROR: ")]
         last = (errors or done.stdout.strip().splitlines() or ["pip gave no reason"])[0]
-        raise BundleFailed(f"{what}: {last[:300].rstrip('.')}; check that the controller reaches its package index.")
+        raise BundleFailed(f"{what}: {last[:300].rstrip('.')}; {advice}.")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ RESERVED = ("jetpack", "heartbeats", "all", "nodes", "ungrouped", "manager")  # 
 LONGEST = 48
 OWN = (
     "fleet_operation", "fleet_control_plane_url", "fleet_enrolment_token", "fleet_enrolment_renew", "fleet_enrolment_manager",
-    "fleet_status", "fleet_cluster", "fleet_labels", "fleet_facts", "fleet_serial", "fleet_registry",
+    "fleet_status", "fleet_cluster", "fleet_labels", "fleet_facts", "fleet_serial", "fleet_registry", "fleet_wheelhouse",
 )  # fmt: skip
 
 # They run programs on the controller, or send what is meant for the node elsewhere.

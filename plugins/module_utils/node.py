@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ import subprocess
 from typing import Any
 
 from ansible_collections.fleet.commander.plugins.module_utils import jetson
+from ansible_collections.fleet.commander.plugins.module_utils.accounts import group_exists
 
 DEVICE_TREES = ("/etc/fleet-lab/device-tree", "/proc/device-tree")  # a lab's node cannot write the second
 AGENT_FOLDER = "/opt/fleet/agent"
@@ -47,6 +49,7 @@ def look(device_tree: str | None = None) -> dict[str, Any]:
         "compute_capability": capability,
         "power_mode": jetson.power_mode_of(output("nvpmodel", "-q")) if is_jetson else None,
         "gpus": gpus(soc),
+        "gpu_groups": [name for name in ("video", "render") if group_exists(name)],
         "memory_mib": memory_mib(read("/proc/meminfo")),
         "cpus": os.cpu_count(),
         "disks": disks(read("/proc/mounts")),
@@ -214,12 +217,13 @@ def time_service() -> str | None:
 
 
 def agent(folder: str = AGENT_FOLDER, state: str = AGENT_STATE) -> dict[str, Any]:
-    """Return which agent is installed, and as which node it is enrolled. Needs root."""
+    """Return which agent is installed, whether with an engine, and as which node it is enrolled. Needs root."""
     try:
         node_id = json.loads(read(os.path.join(state, "identity.json")))["node_id"]
     except (ValueError, KeyError, TypeError):
         node_id = None
     link = os.path.join(folder, "current")
     bundle = os.path.basename(os.readlink(link)) if os.path.islink(link) else None
+    engine = bool(glob.glob(os.path.join(link, "lib", "python3*", "site-packages", "numpy")))  # by which the agent itself tells
     running = output("systemctl", "is-active", "fleet-agent").strip() == "active"
-    return {"bundle": bundle, "enrolled": node_id is not None, "node_id": node_id, "running": running}
+    return {"bundle": bundle, "engine": engine, "enrolled": node_id is not None, "node_id": node_id, "running": running}

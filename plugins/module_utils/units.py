@@ -84,6 +84,8 @@ def wanted_of(now: dict[str, Any], enabled: bool | None, active: bool | None, ma
 
 def systemctl(verb: str, name: str) -> None:
     """Run ``systemctl``. Raises UnitFailed with the unit's last word."""
+    if verb == "restart":  # systemd does not tell that a drop-in is the first of its folder, and so not yet known
+        _run("daemon-reload")
     done = _run(verb, name)
     if done.returncode:
         said = subprocess.run(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fleet_bundle
-short_description: Make the file that an agent or a control plane is installed from
+short_description: Make the file that an agent, its engine or a control plane is installed from
 description:
   - Runs on the controller. Fetches the wheels for one kind of machine, by hash, and puts them and the wheels of our own in one file.
   - Each kind of machine costs the controller one fetch; a file that is there is used again. Nothing on a node is changed.
@@ -14,9 +14,9 @@ author:
   - Fleet Commander maintainers
 options:
   product:
-    description: What is to be installed.
+    description: What is to be installed; V(engine) is the agent with what its engine needs.
     type: str
-    choices: [agent, control_plane]
+    choices: [agent, engine, control_plane]
     default: agent
   python_version:
     description: The machine's Python.
@@ -34,6 +34,9 @@ options:
     description: Where the files are kept.
     type: path
     required: true
+  wheelhouse:
+    description: A folder of wheels on the controller. With it no package index is asked.
+    type: path
 extends_documentation_fragment:
   - fleet.commander.attributes
 """
@@ -72,11 +75,12 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "product": {"type": "str", "choices": ["agent", "control_plane"], "default": "agent"},
+            "product": {"type": "str", "choices": ["agent", "engine", "control_plane"], "default": "agent"},
             "python_version": {"type": "str", "required": True},
             "machine": {"type": "str", "required": True},
             "root": {"type": "path", "required": True},
             "cache": {"type": "path", "required": True},
+            "wheelhouse": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -87,8 +91,10 @@ def main() -> None:
         digest = bundle.digest_of(needed, _packages(product, root), python_version, machine)
         path = os.path.join(given["cache"], f"{product}-{digest}.tar")
         there = os.path.exists(path)
+        if given["wheelhouse"] and not os.path.isdir(given["wheelhouse"]):
+            raise bundle.BundleFailed("The wheelhouse {} is no folder on the controller.".format(given["wheelhouse"]))
         if not module.check_mode:
-            bundle.make(given["cache"], product, digest, needed, root, python_version, machine)
+            bundle.make(given["cache"], product, digest, needed, root, python_version, machine, given["wheelhouse"])
     except bundle.BundleFailed as error:
         module.fail_json(msg=str(error))
     except OSError as error:
@@ -98,7 +104,7 @@ def main() -> None:
 
 
 def _packages(product: str, root: str) -> list[str]:
-    names = ["gpu_inference"] if product == "agent" else list(bundle.SHIPPED)
+    names = list(bundle.SHIPPED) if product == "control_plane" else ["gpu_inference"]
     return [_package(name, os.path.join(root, name)) for name in names]
 
 

@@ -81,6 +81,11 @@ node:
       type: list
       elements: dict
       sample: [{name: Orin, uuid: null, memory_mib: null}]
+    gpu_groups:
+      description: Those of the groups that may open a GPU's devices which there are.
+      type: list
+      elements: str
+      sample: [video, render]
     memory_mib:
       description: Memory.
       type: int
@@ -149,7 +154,7 @@ node:
     agent:
       description: What is known of the agent of Fleet Commander.
       type: dict
-      sample: {bundle: 9f2c11d4a0b37e55, enrolled: true, node_id: agx0, running: true}
+      sample: {bundle: 9f2c11d4a0b37e55, engine: false, enrolled: true, node_id: agx0, running: true}
 """
 
 from ansible.module_utils.basic import AnsibleModule

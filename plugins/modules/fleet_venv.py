@@ -25,6 +25,13 @@ options:
     description: The bundle on the node; it is removed once it is installed.
     type: path
     required: true
+  system_modules:
+    description:
+      - Modules that come with the operating system and from no wheel, such as JetPack's C(tensorrt).
+      - Those that are there are linked into the environment; the rest of the system's modules stays out of it.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - fleet.commander.attributes
 """
@@ -65,24 +72,44 @@ def main() -> None:
             "folder": {"type": "path", "default": "/opt/fleet/agent"},
             "digest": {"type": "str", "required": True},
             "bundle": {"type": "path", "required": True},
+            "system_modules": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     given = module.params
     current = os.path.join(given["folder"], "current")
     before = os.readlink(current) if os.path.islink(current) else ""
-    changed = before != given["digest"]
+    other = before != given["digest"]
+    lacking = {} if other else links(current, given["system_modules"])
+    changed = other or bool(lacking)
     if changed and not module.check_mode:
         try:
-            install(given["bundle"], given["folder"], given["digest"])
+            if other:
+                install(given["bundle"], given["folder"], given["digest"], given["system_modules"])
+            for path, target in lacking.items():
+                os.symlink(target, path)
         except InstallFailed as error:
             module.fail_json(msg=str(error))
         except (OSError, tarfile.TarError) as error:
             module.fail_json(msg=f"The bundle cannot be installed: {error}; check the node's disk and run it again.")
-    module.exit_json(changed=changed, digest=given["digest"], diff={"before": f"{before}\n", "after": "{}\n".format(given["digest"])})
+    after = "".join(f"{line}\n" for line in (given["digest"], *sorted(lacking.values())))
+    module.exit_json(changed=changed, digest=given["digest"], diff={"before": f"{before}\n", "after": after})
 
 
-def install(bundle: str, folder: str, digest: str) -> None:
+def links(place: str, names: list[str], system: str = "/usr/lib") -> dict[str, str]:
+    """Return which of the system's modules an environment lacks: where the link goes, and where it leads."""
+    found = {}
+    for packages in glob.glob(os.path.join(place, "lib", "python3*", "site-packages")):
+        python = os.path.basename(os.path.dirname(packages))
+        for name in names:
+            there = [os.path.join(system, each, "dist-packages", name) for each in (python, "python3")]
+            target = next(filter(os.path.exists, there), None)
+            if target is not None and not os.path.lexists(os.path.join(packages, name)):
+                found[os.path.join(packages, name)] = target
+    return found
+
+
+def install(bundle: str, folder: str, digest: str, system_modules: list[str]) -> None:
     """Install a bundle and switch to it. Raises InstallFailed, OSError and TarError."""
     place = os.path.join(folder, digest)
     shutil.rmtree(place, ignore_errors=True)
@@ -95,7 +122,11 @@ def install(bundle: str, folder: str, digest: str) -> None:
         wheels = os.path.join(unpacked, "wheels")
         needed = os.path.join(unpacked, "requirements.txt")
         _run([*pip, "--require-hashes", "--find-links", wheels, "-r", needed], "The wheels do not fit this machine")
-        _run([*pip, *glob.glob(os.path.join(unpacked, "own", "*.whl"))], "Fleet Commander's own wheels do not fit this machine")
+        own = os.path.join(unpacked, "own")  # by their names, as pip would note the way to a file, which is another one each time
+        names = sorted(name.split("-")[0] for name in os.listdir(own))
+        _run([*pip, "--find-links", own, *names], "Fleet Commander's own wheels do not fit this machine")
+    for path, target in links(place, system_modules).items():
+        os.symlink(target, path)
     link = os.path.join(folder, ".current")
     if os.path.lexists(link):
         os.unlink(link)

@@ -284,6 +284,9 @@ def test_plays_on_nodes(bench: Bench) -> None:
     assert bench.ended(again["id"])["state"] == "succeeded"
     assert list(bench.plays.seen[-1].hosts) == ["agx1"]
     assert bench.node("agx1")["status"] == "online"
+    for kind, title in (("gpu_inference", "Give an engine to agx0"), ("gpu_inference_remove", "Take the engine from agx0")):
+        row = bench.api.post("/api/operations", json={"kind": kind, "node_ids": ["agx0"]}).json()
+        assert (bench.ended(row["id"])["state"], row["title"], bench.plays.seen[-1].playbook) == ("succeeded", title, kind)
     retiring = bench.api.post("/api/nodes/agx0/retire").json()
     assert bench.ended(retiring["operation_id"])["state"] == "succeeded"
     assert bench.node("agx0")["status"] == "retired"

@@ -21,7 +21,7 @@ from tests.support.lab import Node
 from tests.support.snapshot import differences, snapshot
 
 FLEET = [sys.executable, "-m", "fleet_api"]
-WITH_CONTROL_PLANE = ("node_agent", "site")
+WITH_CONTROL_PLANE = ("node_agent", "gpu_inference", "site")
 WITH_ENGINE = ("image_build", "swarm_manager")
 READY_SECONDS = 60
 

@@ -1,0 +1,164 @@
+#!/usr/bin/python
+# Copyright: Fleet Commander contributors. Apache-2.0.
+"""A picture made on the node itself."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: fleet_render_check
+short_description: Make a picture with what is installed on a node, and see that it is one
+description:
+  - Runs C(fleet-worker render) as the agent's user and with the agent's settings, in a folder that is removed.
+  - Fails where no picture comes of it, where it has another size, or shows nothing. Nothing is changed; the control plane is not asked.
+  - In check mode no picture is made.
+author:
+  - Fleet Commander maintainers
+options:
+  program:
+    description: The worker's command.
+    type: path
+    default: /opt/fleet/agent/current/bin/fleet-worker
+  user:
+    description: As whom.
+    type: str
+    default: fleet-agent
+  groups:
+    description: Groups that the agent's unit has beside the user's own.
+    type: list
+    elements: str
+    default: []
+  settings:
+    description: Files with the agent's settings, the later ones win; those that are not there are left out.
+    type: list
+    elements: path
+    default: [/etc/fleet/agent.env, /etc/fleet/engine.env]
+  prompt:
+    description: What to show.
+    type: str
+    default: a red circle on blue
+  size:
+    description: Width and height in pixels.
+    type: str
+    default: 256x256
+  steps:
+    description: Steps of the sampler.
+    type: int
+    default: 4
+  seconds:
+    description: How long it may take, with the model's loading.
+    type: int
+    default: 300
+extends_documentation_fragment:
+  - fleet.commander.attributes.info
+"""
+
+EXAMPLES = r"""
+- name: Make a picture
+  fleet.commander.fleet_render_check:
+    size: 512x512
+"""
+
+RETURN = r"""
+picture:
+  description: What came of it; null in check mode.
+  returned: success
+  type: dict
+  sample: {width: 256, height: 256, bytes: 48123, seconds: 2.4}
+"""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fleet.commander.plugins.module_utils.node import PATH
+from ansible_collections.fleet.commander.plugins.module_utils.png import NoPicture, size_of
+
+
+class RenderFailed(Exception):
+    """No picture was made; the text is a sentence."""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "program": {"type": "path", "default": "/opt/fleet/agent/current/bin/fleet-worker"},
+            "user": {"type": "str", "default": "fleet-agent"},
+            "groups": {"type": "list", "elements": "str", "default": []},
+            "settings": {"type": "list", "elements": "path", "default": ["/etc/fleet/agent.env", "/etc/fleet/engine.env"]},
+            "prompt": {"type": "str", "default": "a red circle on blue"},
+            "size": {"type": "str", "default": "256x256"},
+            "steps": {"type": "int", "default": 4},
+            "seconds": {"type": "int", "default": 300},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    if not re.fullmatch(r"\d{2,4}x\d{2,4}", given["size"]):
+        module.fail_json(msg="fleet_render_check: size must be WIDTHxHEIGHT in pixels, such as 512x512; it is '{}'.".format(given["size"]))
+    if module.check_mode:
+        module.exit_json(changed=False, picture=None)
+    try:
+        module.exit_json(changed=False, picture=rendered(given))
+    except (RenderFailed, NoPicture) as error:
+        module.fail_json(msg=f"This node made no picture: {error}")
+    except KeyError:
+        module.fail_json(msg="There is no user {} on this node; install the agent first.".format(given["user"]))
+    except OSError as error:
+        module.fail_json(msg="This node made no picture: {}: {}.".format(error.filename or given["program"], error.strerror))
+
+
+def rendered(given: dict[str, Any]) -> dict[str, Any]:
+    """Make the picture and return what it is like. Raises RenderFailed, NoPicture, KeyError and OSError."""
+    account = pwd.getpwnam(given["user"])
+    folder = tempfile.mkdtemp(prefix="fleet-render-")
+    try:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        path = os.path.join(folder, "picture.png")
+        words = ["runuser", "-u", given["user"], *(word for group in given["groups"] for word in ("-G", group)), "--", given["program"]]
+        words += ["render", given["prompt"], "--size", given["size"], "--steps", str(given["steps"]), "-o", path]
+        environment = {"PATH": PATH, "HOME": account.pw_dir, "TMPDIR": folder, "LANG": "C.UTF-8", **_settings(given["settings"])}
+        begun = time.monotonic()
+        try:
+            done = subprocess.run(
+                words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                timeout=given["seconds"], check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise RenderFailed("it took longer than {} s.".format(given["seconds"])) from None
+        took = time.monotonic() - begun
+        if done.returncode:
+            said = done.stdout.decode("utf-8", "replace").strip().splitlines() or [f"it ended with code {done.returncode}"]
+            raise RenderFailed("{}.".format(said[-1][-400:].rstrip(".")))
+        with open(path, "rb") as file:
+            content = file.read()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    width, height = size_of(content)
+    if f"{width}x{height}" != given["size"].lower():
+        raise RenderFailed("it has {} x {} pixels, and {} were asked for.".format(width, height, given["size"]))
+    return {"width": width, "height": height, "bytes": len(content), "seconds": round(took, 2)}
+
+
+def _settings(paths: list[str]) -> dict[str, str]:
+    """Return the agent's settings of some files, as systemd reads them; no other variable is passed on."""
+    found = {}
+    for path in paths:
+        if not os.path.exists(path):
+            continue
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip() for line in file if line.startswith("FLEET_AGENT_") and "=" in line]
+        for line in lines:
+            name, value = line.split("=", 1)
+            found[name] = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
+    return found
+
+
+if __name__ == "__main__":
+    main()
