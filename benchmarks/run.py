@@ -76,9 +76,11 @@ def main() -> None:
     else:
         print("first paint: left out, as playwright or Chromium is not installed\n")
     if importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers"):
-        from benchmarks import pipeline_vs_diffusers
+        from benchmarks import pipeline_vs_diffusers, sdxl_cpu
 
         found["pipeline"] = pipeline_vs_diffusers.report()
+        print()
+        found["sdxl_cpu"] = sdxl_cpu.report()
     else:
         print("seconds per picture beside diffusers: left out, as torch is not installed; 'make test-parity' installs it")
     RESULTS.mkdir(exist_ok=True)

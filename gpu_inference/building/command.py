@@ -31,12 +31,13 @@ def _build(model: str, models: Sequence[Path]) -> str:
     from gpu_inference.engine.backends.cudart import Cuda
     from gpu_inference.engine.catalogue import Catalogue
     from gpu_inference.engine.errors import EngineError
+    from gpu_inference.engine.pipeline import Pipeline
 
     def progress(done: int, total: int, what: str) -> None:
         print(f"{done}/{total} {what}", file=sys.stderr, flush=True)
 
     given = Path(model)
-    catalogue = Catalogue([given] if given.is_dir() else list(models), lambda _folder: _nothing())
+    catalogue = Catalogue([given] if given.is_dir() else list(models), Pipeline.load)
     folder = next(iter(catalogue.folders.values()), None) if given.is_dir() else catalogue.folders.get(model)
     if folder is None:
         return "There is no model '{:.100}' here; there are: {}.".format(model, ", ".join(catalogue.folders) or "none")
@@ -56,10 +57,6 @@ def _build(model: str, models: Sequence[Path]) -> str:
     return ""
 
 
-def _nothing() -> None:
-    raise RuntimeError("Nothing is loaded to build engines.")
-
-
 def run(options: argparse.Namespace, models: Sequence[Path]) -> str:
     """Does it; returns an error's sentence, or an empty text."""
     from gpu_inference.building.plans import default_store
@@ -75,7 +72,7 @@ def run(options: argparse.Namespace, models: Sequence[Path]) -> str:
     for said in found:
         size = int(said.get("size", 0)) / 2**20
         words = [str(said.get(name, "?")) for name in ("model", "network", "architecture", "tensorrt")]
-        print("{:24} {:16} {:7} {:12} {:8,.0f} MiB".format(*words, size))
+        print("{:24} {:16} {:7} {:12}".format(*words), f"{size:8,.0f} MiB")
     if not found:
         print(f"No engines yet in {store.folder}; build them with: fleet-worker engines build MODEL")
     return ""

@@ -224,7 +224,7 @@ class GraphOps:
 
     def named(self, x: str, name: str) -> str:
         cast = "Identity" if self._precision == "float32" else "Cast"
-        attributes = {} if cast == "Identity" else {"to": TensorProto.FLOAT}
+        attributes: Dict[str, Any] = {} if cast == "Identity" else {"to": TensorProto.FLOAT}
         self._nodes.append(helper.make_node(cast, [x], [name], name=name, **attributes))
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, self._shapes[name]))
         return name

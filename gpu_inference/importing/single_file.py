@@ -194,10 +194,10 @@ class SingleFile:
         }
         if name in fixed:
             return self._read(prefix + fixed[name])
-        found = _LAYER.fullmatch(name)
-        if found is None:
+        layered = _LAYER.fullmatch(name)
+        if layered is None:
             return None
-        layer, module, part = found.groups()
+        layer, module, part = layered.groups()
         stem = f"{prefix}transformer.resblocks.{layer}."
         if module in _PARTS:  # one matrix holds all three
             joined = self._read(f"{stem}attn.in_proj_{part}")

@@ -108,7 +108,7 @@ class WeightsFile:
             raise RuntimeError("The file of weights is not open.")
         unit = _PAGE if value.nbytes >= _LARGE else _WORD
         gap = -self._end % unit
-        for block in (b"\0" * gap, memoryview(value).cast("B")):
+        for block in (b"\0" * gap, value.tobytes()):
             self._stream.write(block)
             self._digest.update(block)
         stored = Stored(self._end + gap, value, transposed)

@@ -39,6 +39,7 @@ LAYOUT = 1  # of the file; another one is another bundle
 KEPT = {"agent": 8, "engine": 4, "control_plane": 2}  # of 20, 80 and 160 MB
 OLDEST = {"agent": (3, 8), "engine": (3, 8), "control_plane": (3, 11)}
 LOCKS = {"agent": "gpu_inference/requirements-agent{}.lock", "engine": "gpu_inference/requirements{}.lock"}
+ADDED = {"control_plane": "requirements/vocabulary.lock"}  # data of packages whose own needs are not wanted
 LEFT_OUT = ("__pycache__", "build", "dist", "*.egg-info", "training", ".*", "tests", "benchmarks", "docs", "node_modules")
 SHIPPED = ("fleet_api", "gpu_inference", "inventory", "meta", "playbooks", "plugins", "roles")
 
@@ -54,7 +55,10 @@ def lock_of(product: str, root: str, python_version: str) -> str:
         least = ".".join(str(number) for number in OLDEST[product])
         raise BundleFailed(f"This machine has Python {python_version}, and {least} or later is needed; upgrade its operating system.")
     name = LOCKS.get(product, "requirements/runtime.lock").format("-py38" if numbers < (3, 10) else "")
-    path = os.path.join(root, name)
+    return "".join(_text(os.path.join(root, each)) for each in (name, ADDED.get(product)) if each)
+
+
+def _text(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
