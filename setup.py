@@ -13,7 +13,8 @@ PLACE = Path("ansible_collections") / "fleet" / "commander"
 # As galaxy.yml has it for the tarball.
 FILES = (
     "ansible.cfg", "galaxy.yml", "README.md", "LICENSE", "meta/runtime.yml", "playbooks/**/*.yml", "plugins/**/*.py", "roles/**/*.yml",
-    "roles/**/*.j2", "roles/**/*.md", "inventory/*.yml", "inventory/sample/**/*.yml", "gpu_inference/*.lock", "requirements/runtime.lock", "requirements/vocabulary.lock",
+    "roles/**/*.j2", "roles/**/*.md", "inventory/*.yml", "inventory/sample/**/*.yml", "gpu_inference/*.lock",
+    "requirements/runtime.lock", "requirements/vocabulary.lock",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gpu_inference.engine.loras import load_lora
+from gpu_inference.engine.loras import Applied, load_lora
 from gpu_inference.engine.manifest import load_model_folder
 from gpu_inference.engine.pipeline import Pipeline
 from gpu_inference.engine.request import DEFAULT_LORA_STRENGTH, parse_request
@@ -23,8 +23,7 @@ class Renderer:
 
     def __init__(self, folder: Path, threads: int = 0, lora: Path | None = None, strength: float = DEFAULT_LORA_STRENGTH) -> None:
         self._pipeline = Pipeline.load(load_model_folder(folder), threads)
-        self._lora = load_lora(lora) if lora is not None else None
-        self._strength = strength
+        self._loras = [Applied(load_lora(lora), strength)] if lora is not None else []
 
     def render(
         self,
@@ -41,6 +40,6 @@ class Renderer:
     def _one(self, text: str, seed: int, size: tuple[int, int], steps: int, guidance: float, sampler: str) -> npt.NDArray[np.uint8]:
         width, height = size
         asked = {"prompt": text, "seed": seed, "width": width, "height": height, "steps": steps, "guidance_scale": guidance}
-        made = self._pipeline.render(parse_request({**asked, "scheduler": sampler, "lora_strength": self._strength}), lora=self._lora)
+        made = self._pipeline.render(parse_request({**asked, "scheduler": sampler}), loras=self._loras)
         with Image.open(io.BytesIO(made.png)) as picture:
             return np.asarray(picture.convert("RGB"))

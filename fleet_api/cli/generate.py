@@ -16,7 +16,8 @@ from fleet_api.client import FleetClient, FleetClientError, FleetUnreachable
 EXAMPLES = (
     "Examples: fleet generate 'a red circle on a blue background' -o out.png; "
     "fleet generate 'a white star on a black background' --seed 7 --width 512 --height 512; "
-    "fleet generate 'a white star on a pink background' --lora night"
+    "fleet generate 'a white star on a pink background' --lora night; "
+    "fleet generate 'a lighthouse' --model sdxl-base --lora ink:0.6 --lora film:0.3"
 )
 
 
@@ -31,8 +32,11 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Same seed, same picture  [default: random]")] = None,
     model: Annotated[str | None, typer.Option(help="Model name  [default: the fleet's default model]")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Sampler  [default: euler]")] = None,
-    lora: Annotated[str | None, typer.Option(help="A LoRA of the model  [default: none]")] = None,
-    lora_strength: Annotated[float | None, typer.Option(help="How strongly, -4 to 4  [default: 0.8]")] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(help="A LoRA of the model: night, or night:0.5; may be given again", show_default=False),
+    ] = None,
+    lora_strength: Annotated[float | None, typer.Option(help="Of those without their own, -4 to 4  [default: 0.8]")] = None,
     priority: Annotated[int | None, typer.Option(help="Higher goes first  [default: 0]")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file")] = False,
     url: Url = None,
@@ -42,9 +46,10 @@ def generate(
     if output is not None:
         _check_output(output, force)
     with calling(url) as client:
+        first, *more = _loras(lora or [], lora_strength) or [{}]
         job = client.generate(
             prompt, negative_prompt=negative, width=width, height=height, steps=steps, guidance_scale=guidance, seed=seed, model=model,
-            scheduler=scheduler, priority=priority, lora=lora, lora_strength=lora_strength,
+            scheduler=scheduler, priority=priority, lora=first.get("name"), lora_strength=first.get("strength"), loras=more or None,
         )  # fmt: skip
         try:
             ended = _follow(client, job["job_id"], quiet=as_json)
@@ -70,6 +75,19 @@ def generate(
     say(f"{path}: seed {result['seed']}, {result['generation_time']:.2f} s on {result['node_id']}")
     for warning in result.get("warnings", []):
         say(f"  note: {warning}")
+
+
+def _loras(words: list[str], usual: float | None) -> list[dict[str, Any]]:
+    """Return names and strengths; a strength follows its name after a colon, which no name has."""
+    found = []
+    for word in words:
+        name, colon, strength = word.partition(":")
+        try:
+            value = float(strength) if colon else usual
+        except ValueError:
+            fail(f"--lora {word}: a strength is a number, as in {name}:0.5.", exit_codes.USAGE)
+        found.append({"name": name, **({} if value is None else {"strength": value})})
+    return found
 
 
 def _check_output(path: Path, force: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import structlog
 
+from fleet_api.jobs.images import lora_names
 from fleet_api.jobs.models import Job
 from fleet_api.kit.clock import Clock
 from fleet_api.nodes.live import LiveNode
@@ -90,7 +91,7 @@ class Crew:
         worker.free_at = now + delay + self.costs.seconds(node.id, shape_of(job.model, job.payload)) * node.slowed
         if job.model not in (None, node.loaded_model):
             worker.model, worker.loaded_at = job.model, now + delay
-        worker.lora = job.payload.get("lora")
+        worker.applied = lora_names(job.payload)
 
     def ran(self, node: LiveNode, job: Job, seconds: float) -> None:
         """A job of the node was completed; it took so long, loading not counted. What heat added is not learnt: it passes."""

@@ -28,7 +28,8 @@ class Doors:
         """Return the jobs of a picture request, one a picture. Raises NotFound and InvalidValue for names that are not known."""
         model = self._catalogue.resolve(body.model)
         scheduler = self._catalogue.scheduler(body.scheduler)
-        self._catalogue.check_lora(body.lora, model)
+        for name in (body.lora, *(each.name for each in body.loras)):
+            self._catalogue.check_lora(name, model)
         count, priority = 1, 0
         if isinstance(body, VisionGenerateBody):
             count, priority = body.count, body.priority

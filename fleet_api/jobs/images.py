@@ -23,6 +23,14 @@ Guidance = Annotated[
 Seed = Annotated[Integer, Field(ge=0, le=SEED_LIMIT - 1, description="Same seed, same picture; random if left out", examples=[42])]
 Name = Annotated[Text, Field(min_length=1, max_length=200)]
 MAX_COUNT = 16
+MAX_LORAS = 8
+
+
+class LoraUse(RequestBody):
+    """One of several LoRAs."""
+
+    name: Name = Field(description="A name of GET /api/vision/loras", examples=["night"])
+    strength: Annotated[Number, Field(ge=-4, le=4, examples=[0.8])] = 0.8
 
 
 class ImageBody(RequestBody):
@@ -38,6 +46,9 @@ class ImageBody(RequestBody):
     model: Name | None = Field(None, description="A name of GET /api/vision/models/available; the default model if left out")
     lora: Name | None = Field(None, description="A name of GET /api/vision/loras")
     lora_strength: Annotated[Number, Field(ge=-4, le=4)] = 0.8
+    loras: Annotated[list[LoraUse], Field(max_length=MAX_LORAS)] = Field(
+        [], description=f"More LoRAs, up to {MAX_LORAS}, applied together with `lora`", examples=[[]]
+    )
     scheduler: Name | None = Field(None, description="A name of GET /api/vision/schedulers", examples=["euler"])
     preview_every: Annotated[Integer, Field(ge=0, le=150)] = Field(
         0,
@@ -61,6 +72,13 @@ class VisionGenerateBody(ImageBody):
     count: Annotated[Integer, Field(ge=1, le=MAX_COUNT, description="How many pictures", examples=[1])] = 1
 
 
+def lora_names(payload: dict[str, Any]) -> tuple[str, ...]:
+    """Return the LoRAs that a job wants, in the order of their names."""
+    more = payload.get("loras")
+    names = {each.get("name") for each in more if isinstance(each, dict)} if isinstance(more, list) else set()
+    return tuple(sorted(name for name in {*names, payload.get("lora")} if isinstance(name, str) and name))
+
+
 def payload_of(body: ImageBody, model: str, scheduler: str, offset: int = 0) -> dict[str, Any]:
     """Return what the node is told. ``offset`` is added to the seed.
 
@@ -70,6 +88,8 @@ def payload_of(body: ImageBody, model: str, scheduler: str, offset: int = 0) -> 
     named: dict[str, Any] = {"guidance_scale": body.guidance_scale} if "guidance_scale" in body.model_fields_set else {}
     if body.lora is not None:
         named |= {"lora": body.lora, "lora_strength": body.lora_strength}
+    if body.loras:
+        named["loras"] = [{"name": each.name, "strength": each.strength} for each in body.loras]
     if body.preview_every:
         named |= {"preview_every": body.preview_every}
     return {

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sortedcontainers import SortedDict
 
 from fleet_api.jobs.backoff import LONGEST_SECONDS
+from fleet_api.jobs.images import lora_names
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.states import JobType
 from fleet_api.kit.clock import Clock
@@ -22,7 +23,7 @@ from fleet_api.scheduling.types import WaitingJob
 from fleet_api.scheduling.waiting import WaitingQueue
 
 Key = tuple[int, bool, int]
-Need = tuple[str, str | None, str | None, str | None, str | None, str | None]
+Need = tuple[str, str | None, str | None, str | None, tuple[str, ...], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,14 @@ def waiting_of(job: Job, since: float = 0.0, work: float = 1.0) -> WaitingJob:
     """Return the job as the scheduler sees it."""
     picture = job.payload if job.job_type == JobType.IMAGE_GEN else {}
     return WaitingJob(
-        job.id, job.job_type, job.model, job.priority, job.cluster, job.avoid, picture.get("scheduler"), picture.get("lora"),
+        job.id, job.job_type, job.model, job.priority, job.cluster, job.avoid, picture.get("scheduler"), lora_names(picture),
         job.target_node, job.caller, (not job.front, job.seq), since, work,
     )  # fmt: skip
 
 
 def need_of(job: WaitingJob) -> Need:
     """Return what a worker must have for the job."""
-    return (job.job_type, job.model, job.cluster, job.sampler, job.lora, job.node)
+    return (job.job_type, job.model, job.cluster, job.sampler, job.loras, job.node)
 
 
 class QueueIndex:

@@ -26,10 +26,10 @@ def needs(queue: WaitingQueue, usable: frozenset[Key]) -> Iterator[Need]:
     """Yield what waiting jobs want of the store, the most urgent first."""
     for tier in queue.tiers():
         for key, group in tier.groups.items():
-            for sampler, lora, jobs in group.lanes():
-                wanted = frozenset(each for each in ((CHECKPOINT, key.model or ""), (LORA, lora or "")) if each in usable)
+            for sampler, loras, jobs in group.lanes():
+                wanted = frozenset(each for each in ((CHECKPOINT, key.model or ""), *((LORA, name) for name in loras)) if each in usable)
                 if wanted:
-                    job = WaitingJob("", key.job_type, key.model, cluster=key.cluster, node=key.node, sampler=sampler, lora=lora)
+                    job = WaitingJob("", key.job_type, key.model, cluster=key.cluster, node=key.node, sampler=sampler, loras=loras)
                     yield Need(job, wanted, jobs)
 
 

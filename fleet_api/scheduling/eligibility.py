@@ -9,7 +9,7 @@ from fleet_api.scheduling.types import Skills, WaitingJob, Worker
 
 def can_serve(job: WaitingJob, worker: Worker) -> bool:
     """Return whether the worker has what the job needs."""
-    return serves_group(worker, job.job_type, job.model, job.cluster, job.node) and serves_lane(worker, job.sampler, job.lora)
+    return serves_group(worker, job.job_type, job.model, job.cluster, job.node) and serves_lane(worker, job.sampler, job.loras)
 
 
 def serves_group(worker: Worker, job_type: str, model: str | None, cluster: str | None, node: str | None) -> bool:
@@ -22,9 +22,9 @@ def serves_group(worker: Worker, job_type: str, model: str | None, cluster: str 
     )
 
 
-def serves_lane(worker: Worker, sampler: str | None, lora: str | None) -> bool:
-    """Return whether the worker has the sampler and the LoRA."""
-    return (sampler is None or sampler in worker.skills.samplers) and (lora is None or lora in worker.skills.loras)
+def serves_lane(worker: Worker, sampler: str | None, loras: tuple[str, ...]) -> bool:
+    """Return whether the worker has the sampler and all the LoRAs."""
+    return (sampler is None or sampler in worker.skills.samplers) and (not loras or worker.skills.loras.issuperset(loras))
 
 
 def could_serve(job: WaitingJob, worker: Worker) -> bool:
@@ -61,7 +61,8 @@ def why_impossible(job: WaitingJob, workers: Iterable[Worker]) -> str | None:
             return f"No enrolled node that serves {job.job_type} is in the cluster {job.cluster!r}."
     able = [worker for worker in able if job.model is None or job.model in worker.skills.models]
     if any(job.sampler is None or job.sampler in worker.skills.samplers for worker in able):
-        return f"No enrolled node that has the model {job.model!r} has the LoRA {job.lora!r}."
+        wanted = ", ".join(repr(name) for name in job.loras)
+        return f"No enrolled node that has the model {job.model!r} has the LoRA{'s' if len(job.loras) > 1 else ''} {wanted}."
     if able:
         return f"No enrolled node that has the model {job.model!r} serves the sampler {job.sampler!r}."
     place = (

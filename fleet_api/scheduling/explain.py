@@ -23,7 +23,7 @@ def explain(queue: WaitingQueue, job: WaitingJob, workers: Sequence[Worker], now
     if not able:
         coming = [worker.node_id for worker in workers if could_serve(job, worker)]
         more = f" and {len(coming) - NAMED} more" if len(coming) > NAMED else ""
-        what = f"the model {job.model!r}" + (f" with the LoRA {job.lora!r}" if job.lora else "")
+        what = f"the model {job.model!r}" + (f" with the LoRA {', '.join(map(repr, job.loras))}" if job.loras else "")
         return f"No node has {what} yet; it is fetched from the model store by one of {', '.join(coming[:NAMED])}{more}."
     barred = [worker for worker in able if worker.barred is not None]
     there = [worker for worker in able if worker.barred is None]

@@ -18,7 +18,7 @@ from fleet_api.scheduling.types import Order, WaitingJob, Worker
 Rank = tuple[bool, float, int]
 """Where a job is in its row: (not in front, due, age)."""
 
-LaneKey = tuple[str | None, str | None]
+LaneKey = tuple[str | None, tuple[str, ...]]
 
 
 class GroupKey(NamedTuple):
@@ -61,7 +61,7 @@ class Group:
         if job.avoid is not None:
             self.refused[job.id] = job
         self._by_age[job.order] = job
-        lane = self._lanes.setdefault((job.sampler, job.lora), {})
+        lane = self._lanes.setdefault((job.sampler, job.loras), {})
         row = lane.get(job.caller)
         if row is None:  # not setdefault: making an empty SortedDict costs more than all the rest
             row = lane[job.caller] = SortedDict()
@@ -74,13 +74,13 @@ class Group:
         rank = self._ranks.pop(job.id)
         self.refused.pop(job.id, None)
         del self._by_age[job.order]
-        lane = self._lanes[job.sampler, job.lora]
+        lane = self._lanes[job.sampler, job.loras]
         row = lane[job.caller]
         del row[rank]
         if not row:
             del lane[job.caller]
             if not lane:
-                del self._lanes[job.sampler, job.lora]
+                del self._lanes[job.sampler, job.loras]
         self.work = self.work - job.work if self._ranks else 0.0
         self.since = self.since - job.since if self._ranks else 0.0
 
@@ -91,7 +91,7 @@ class Group:
 
     def serves(self, worker: Worker) -> bool:
         """Return whether the worker could serve a job of the group: no model is loaded for a LoRA that is not there yet."""
-        return serves_group(worker, *self.key) and any(serves_lane(worker, sampler, lora) for sampler, lora in self._lanes)
+        return serves_group(worker, *self.key) and any(serves_lane(worker, sampler, loras) for sampler, loras in self._lanes)
 
     def rank(self, job: WaitingJob) -> Rank:
         """Return where a job that is there stands; lower comes first."""
@@ -104,14 +104,14 @@ class Group:
     def best(self, worker: Worker, served: Callable[[str], float], taken: Container[str] = (), avoiding: bool = True) -> WaitingJob | None:
         """Return the job that the worker should take next, or None.
 
-        First comes the caller who had least of the fleet lately (``served``), then the LoRA that is applied already, then the rank.
+        First comes the caller who had least of the fleet lately (``served``), then the LoRAs that are applied already, then the rank.
         Jobs that are ``taken`` are passed over, and those that failed on this node unless ``avoiding`` is off.
         """
         best: tuple[bool, float, bool, Rank] | None = None
         found: WaitingJob | None = None
         alone = len(self._lanes) == 1
-        for (sampler, lora), lane in self._lanes.items():
-            if not serves_lane(worker, sampler, lora):
+        for (sampler, loras), lane in self._lanes.items():
+            if not serves_lane(worker, sampler, loras):
                 continue
             for caller, row in lane.items():
                 job: WaitingJob | None = next(
@@ -121,15 +121,15 @@ class Group:
                     continue
                 if alone and len(lane) == 1:
                     return job
-                key = (job.order[0], served(caller), lora != worker.lora, self._ranks[job.id])
+                key = (job.order[0], served(caller), loras != worker.applied, self._ranks[job.id])
                 if best is None or key < best:
                     best, found = key, job
         return found
 
-    def lanes(self) -> Iterator[tuple[str | None, str | None, int]]:
-        """Yield sampler, LoRA and number of the jobs of each lane."""
-        for (sampler, lora), lane in self._lanes.items():
-            yield sampler, lora, sum(len(row) for row in lane.values())
+    def lanes(self) -> Iterator[tuple[str | None, tuple[str, ...], int]]:
+        """Yield sampler, LoRAs and number of the jobs of each lane."""
+        for (sampler, loras), lane in self._lanes.items():
+            yield sampler, loras, sum(len(row) for row in lane.values())
 
     def jobs(self) -> Iterator[WaitingJob]:
         """Yield the jobs by age."""

@@ -107,7 +107,7 @@ class Outlook:
         """Note that a node leaves its model and will have another after ``delay`` seconds."""
         before = worker.model
         self._workers[before].remove(worker)
-        worker.model, worker.idle, worker.loading, worker.free_at, worker.lora = model, False, True, self.now + delay, None
+        worker.model, worker.idle, worker.loading, worker.free_at, worker.applied = model, False, True, self.now + delay, ()
         self._workers.setdefault(model, []).append(worker)
         for key in (*self._queue.wanting(before), *self._queue.wanting(model)):
             self._forget(key)

@@ -23,7 +23,7 @@ class WaitingJob:
     cluster: str | None = None
     avoid: str | None = None
     sampler: str | None = None
-    lora: str | None = None
+    loras: tuple[str, ...] = ()
     node: str | None = None
     caller: str = ""
     order: Order = (True, 0)
@@ -53,6 +53,8 @@ def _unit(model: str | None) -> float:
 class Worker:
     """A node as the scheduler sees it.
 
+    ``applied`` are the LoRAs that change ``model`` now.
+
     ``idle`` asks for work now; else ``free_at`` is when it is expected to, by the clock of the queue. ``loading`` says that what it
     does until then is load ``model``. ``switch`` gives the seconds to load a model, ``speed`` how fast the node is with it. ``loads``
     says that it can be told to load a model without a job; ``instant`` that it need not load any; ``to_come`` is what it has not and
@@ -64,7 +66,7 @@ class Worker:
     node_id: str
     skills: Skills = field(default_factory=Skills)
     model: str | None = None
-    lora: str | None = None
+    applied: tuple[str, ...] = ()
     cluster: str | None = None
     idle: bool = True
     free_at: float = 0.0

@@ -85,6 +85,8 @@ class Runner:
         if self.attempt is not None:
             payload = self.attempt.lease.payload
             names += [("checkpoint", payload.get("model")), ("lora", payload.get("lora"))]
+            more = payload.get("loras")
+            names += [("lora", each.get("name")) for each in (more if isinstance(more, list) else []) if isinstance(each, dict)]
         return {(kind, name) for kind, name in names if isinstance(name, str)}
 
     def start(self, lease: Lease) -> None:

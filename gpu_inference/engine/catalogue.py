@@ -7,9 +7,10 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 from gpu_inference.engine.errors import LoraError, ModelError, UnknownModel
 from gpu_inference.engine.library import find
-from gpu_inference.engine.loras import Lora, choose, load_lora
+from gpu_inference.engine.loras import Applied, Lora, choose, load_lora
 from gpu_inference.engine.manifest import ModelFolder, load_model_folder
 from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.request import RenderRequest
 from gpu_inference.engine.shelf import Shelf
 from gpu_inference.protocol import LoraInfo, ModelInfo
 
@@ -102,6 +103,11 @@ class Catalogue:
         Raises :class:`UnknownModel`, or what loading raises.
         """
         return self._shelf.get(self.folders[self._name(name)])
+
+    def applied(self, request: RenderRequest) -> List[Applied]:
+        """The LoRAs that a request names, for its model. Raises as :meth:`lora`."""
+        found = [(self.lora(name, request.model), strength) for name, strength in request.loras]
+        return [Applied(lora, strength) for lora, strength in found if lora is not None]
 
     def lora(self, name: Optional[str], model: Optional[str]) -> Optional[Lora]:
         """The LoRA ``name`` for the model ``model`` (None: the default).

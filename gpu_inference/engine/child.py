@@ -141,7 +141,7 @@ class Child:
 
     def _render(self, job: str, payload: Dict[str, Any]) -> None:
         request = parse_request(payload)
-        lora = self._catalogue.lora(request.lora, request.model)
+        loras = self._catalogue.applied(request)
         pipeline = self._pipeline(job, request.model)
 
         def progress(step: int, steps: int, phase: str) -> None:
@@ -151,7 +151,7 @@ class Child:
             self._send({"type": "preview", "job": job, "step": step}, jpeg)
 
         preview = Previewer(request.preview_every, show) if request.preview_every else None
-        rendered = pipeline.render(request, progress, lambda: job in self._cancelled, lora, preview)
+        rendered = pipeline.render(request, progress, lambda: job in self._cancelled, loras, preview)
         self._send({"type": "result", "job": job, "result": rendered.result.model_dump()}, rendered.png)
 
     def _fail(self, job: str, error: EngineError) -> None:

@@ -40,7 +40,10 @@ def _quoted(text: str) -> str:
 
 
 def _lora(data: Dict[str, Any]) -> str:
-    return _quoted(f"{data['lora']} {data['lora_strength']:g}") if data.get("lora") else ""
+    if not data.get("lora"):
+        return ""
+    more = [f"{each['name']} {each['strength']:g}" for each in data.get("loras", [])]
+    return _quoted(", ".join([f"{data['lora']} {data['lora_strength']:g}", *more]))
 
 
 def parameters_text(data: Dict[str, Any]) -> str:

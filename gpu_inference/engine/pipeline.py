@@ -15,7 +15,7 @@ from gpu_inference.engine import conditioning, noise
 from gpu_inference.engine.backends import DEFAULT_BACKEND, open_backend
 from gpu_inference.engine.backends.base import Backend
 from gpu_inference.engine.errors import Cancelled, EngineError
-from gpu_inference.engine.loras import Applied, Lora
+from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.metadata import write_png
 from gpu_inference.engine.preview import Previewer
@@ -89,10 +89,10 @@ class Pipeline:
         request: RenderRequest,
         progress: Progress = _ignore,
         cancelled: Callable[[], bool] = lambda: False,
-        lora: Optional[Lora] = None,
+        loras: Sequence[Applied] = (),
         preview: Optional[Previewer] = None,
     ) -> Rendered:
-        """Makes the picture; ``lora`` is the one that the request names.
+        """Makes the picture; ``loras`` are those that the request names.
 
         ``cancelled`` is asked before every call of the model and every phase; a step of several calls is told at each of
         them. Raises :class:`Cancelled`, or another :class:`EngineError` with a sentence.
@@ -111,7 +111,7 @@ class Pipeline:
         inputs, dropped, unknown = conditioning.build(
             self._manifest, self._tokenizer, request.prompt, request.negative_prompt, guidance, plan
         )
-        self.backend.adapt([] if lora is None else [Applied(lora, request.lora_strength)])
+        self.backend.adapt(loras)
         self.backend.prepare([inputs])
         latents = self._sample(request, plan, at, preview)
         at(request.steps, "decoding")
@@ -134,7 +134,7 @@ class Pipeline:
                 *_vocabulary_warning(unknown),
             ],
         )
-        png = write_png(picture, self._metadata(request, result, guidance, inputs.guidance_rescale, lora))
+        png = write_png(picture, self._metadata(request, result, guidance, inputs.guidance_rescale, loras))
         result.generation_time = round(time.perf_counter() - begun, 4)
         return Rendered(png, result)
 
@@ -159,10 +159,10 @@ class Pipeline:
         return latents
 
     def _metadata(
-        self, request: RenderRequest, result: ImageResult, guidance: float, rescale: float, lora: Optional[Lora]
+        self, request: RenderRequest, result: ImageResult, guidance: float, rescale: float, loras: Sequence[Applied]
     ) -> Dict[str, Any]:
         return {
-            **({} if lora is None else {"lora": lora.name, "lora_strength": request.lora_strength}),
+            **_named(loras),
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
             "width": result.width,
@@ -182,6 +182,14 @@ class Pipeline:
             "backend": self.backend.name,
             "version": __version__,
         }
+
+
+def _named(loras: Sequence[Applied]) -> Dict[str, Any]:
+    """LoRAs as a payload names them: the first alone, the others in a list."""
+    if not loras:
+        return {}
+    more = [{"name": each.lora.name, "strength": each.strength} for each in loras[1:]]
+    return {"lora": loras[0].lora.name, "lora_strength": loras[0].strength, **({"loras": more} if more else {})}
 
 
 def _warnings(dropped: int, max_length: int, plan: SizePlan) -> List[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from gpu_inference.engine.errors import BadRequest
 from gpu_inference.engine.noise import MAX_SEED
@@ -18,6 +18,7 @@ DEFAULT_SIDE = 1024
 DEFAULT_STEPS = 20
 MAX_LORA_STRENGTH = 4.0
 DEFAULT_LORA_STRENGTH = 0.8
+MAX_LORAS = 8
 _SHOWN_BITS = 128
 
 
@@ -26,7 +27,8 @@ class RenderRequest:
     """A picture to make: sizes in pixels, ``seed`` 0 to 2^63 - 1. ``guidance_scale`` None is the model's own.
 
     ``preview_every`` is after how many steps a small picture is shown, 0 for none.
-    ``lora_strength`` counts only where ``lora`` is named; 0 makes the picture that there would be without it.
+    ``lora_strength`` counts only where ``lora`` is named; 0 makes the picture that there would be without it. ``more_loras`` are
+    names and strengths of others, applied with it.
     """
 
     prompt: str
@@ -40,7 +42,13 @@ class RenderRequest:
     sampler: str
     lora: Optional[str] = None
     lora_strength: float = DEFAULT_LORA_STRENGTH
+    more_loras: Tuple[Tuple[str, float], ...] = ()
     preview_every: int = 0
+
+    @property
+    def loras(self) -> List[Tuple[str, float]]:
+        """The names and strengths of all LoRAs."""
+        return [*([(self.lora, self.lora_strength)] if self.lora is not None else []), *self.more_loras]
 
 
 def _shown(value: Any) -> str:
@@ -82,6 +90,22 @@ def _text(payload: Dict[str, Any], name: str, high: int) -> str:
     return value
 
 
+def _loras(payload: Dict[str, Any]) -> Tuple[Tuple[str, float], ...]:
+    value = payload.get("loras")
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > MAX_LORAS or not all(isinstance(each, dict) for each in value):
+        expected = f"a list of up to {MAX_LORAS} objects of name and strength"
+        raise BadRequest(f"The value of loras must be {expected}, and {_shown(value)} was given.")
+    found = []
+    for each in value:
+        name, strength = _text(each, "name", 200), _number(each, "strength", -MAX_LORA_STRENGTH, MAX_LORA_STRENGTH)
+        if not name:
+            raise BadRequest("Each of the loras needs a name.")
+        found.append((name, DEFAULT_LORA_STRENGTH if strength is None else strength))
+    return tuple(found)
+
+
 def parse_request(payload: Dict[str, Any]) -> RenderRequest:
     """The request in ``payload``; fields that are not known are ignored, a missing seed is drawn.
 
@@ -100,5 +124,6 @@ def parse_request(payload: Dict[str, Any]) -> RenderRequest:
         sampler=check_sampler(_text(payload, "scheduler", 60) or DEFAULT_SAMPLER),
         lora=_text(payload, "lora", 200) or None,
         lora_strength=DEFAULT_LORA_STRENGTH if strength is None else strength,
+        more_loras=_loras(payload),
         preview_every=_whole(payload, "preview_every", 0, 0, MAX_STEPS),
     )

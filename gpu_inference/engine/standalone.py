@@ -13,7 +13,10 @@ from gpu_inference.engine.metadata import read_metadata
 from gpu_inference.engine.pipeline import Pipeline, Progress, Rendered
 from gpu_inference.engine.request import parse_request
 
-_TAKEN = ("prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "seed", "scheduler", "model", "lora", "lora_strength")
+_TAKEN = (
+    "prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "seed", "scheduler", "model", "lora", "lora_strength",
+    "loras",
+)  # fmt: skip
 
 
 def payload_of(options: argparse.Namespace) -> Dict[str, Any]:
@@ -57,8 +60,8 @@ def _render(options: argparse.Namespace, models: Sequence[Path], progress: Progr
     if payload.get("model") not in catalogue.folders:
         payload["model"] = None
     request = parse_request(payload)
-    lora = catalogue.lora(request.lora, request.model)
-    return catalogue.pipeline(request.model).render(request, progress, lora=lora)
+    loras = catalogue.applied(request)
+    return catalogue.pipeline(request.model).render(request, progress, loras=loras)
 
 
 def render_file(options: argparse.Namespace, models: Sequence[Path]) -> str:

@@ -37,8 +37,7 @@ def catalogue() -> Iterator[Catalogue]:
 
 def draw(catalogue: Catalogue, prompt: str, **changes: Any) -> Picture:
     request = parse_request({"prompt": prompt, "width": 128, "height": 128, "steps": 8, "seed": 5, **changes})
-    lora = catalogue.lora(request.lora, request.model)
-    made = catalogue.pipeline(request.model).render(request, lora=lora)
+    made = catalogue.pipeline(request.model).render(request, loras=catalogue.applied(request))
     return np.asarray(Image.open(io.BytesIO(made.png)).convert("RGB"))
 
 

@@ -234,7 +234,8 @@ def test_a_job_of_a_cluster_goes_to_one_of_its_nodes() -> None:
 
 def test_a_job_goes_where_its_sampler_and_lora_are() -> None:
     bare = worker("a", "A", skills=Skills(frozenset({KIND}), frozenset("A")))
-    for job in (WaitingJob("1", KIND, "A", sampler="euler", order=(True, 0)), WaitingJob("1", KIND, "A", lora="style", order=(True, 0))):
+    for more in ({"sampler": "euler"}, {"loras": ("style",)}):
+        job = WaitingJob("1", KIND, "A", order=(True, 0), **more)
         assert given_to(queue_of(job), [bare]) == {}
         assert given_to(queue_of(job), [bare, worker("b", "A")]) == {"b": "1"}
 

@@ -201,8 +201,7 @@ def test_pictures_with_and_without(library: Path) -> None:
 
     def png(**changes: Any) -> bytes:
         request = parse_request({"prompt": "a red circle", "width": 64, "height": 64, "steps": 3, "seed": 3, **changes})
-        lora = catalogue.lora(request.lora, request.model)
-        return catalogue.pipeline(request.model).render(request, lora=lora).png
+        return catalogue.pipeline(request.model).render(request, loras=catalogue.applied(request)).png
 
     plain, other = png(), png(model="other")
     changed = png(lora="night")
