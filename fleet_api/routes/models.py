@@ -33,6 +33,15 @@ async def loras(fleet: Fleet) -> LoraList:
     return LoraList(loras=fleet.catalogue.available_loras())
 
 
+@router.post("/models/scan", summary="Look into the buckets", responses=documented(503))
+async def scan_models(fleet: Fleet) -> Scanned:
+    """Find what was put straight into `fleet-models` and `fleet-loras` (or taken out), and list it with its checksum.
+
+    A model is a folder of its name with an engine's `manifest.json`, or with one .safetensors file. It is also looked every minute.
+    """
+    return await fleet.model_scanner.scan()
+
+
 @router.delete("/models/{name}", summary="Delete a model", responses=documented(404, 409, 503))
 async def delete_model(fleet: Fleet, name: ModelName) -> Deleted:
     """Delete a model from the store; nodes drop their copies. One that came with the agents' own software stays."""
@@ -45,15 +54,6 @@ async def delete_lora(fleet: Fleet, name: LoraName) -> Deleted:
     """Delete a LoRA from the store; nodes drop their copies. One that came with the agents' own software stays."""
     await fleet.catalogue.delete(LORA, name)
     return Deleted(deleted=1)
-
-
-@router.post("/models/scan", summary="Look into the buckets", responses=documented(503))
-async def scan_models(fleet: Fleet) -> Scanned:
-    """Find what was put straight into `fleet-models` and `fleet-loras` (or taken out), and list it with its checksum.
-
-    A model is a folder of its name with an engine's `manifest.json`, or with one .safetensors file. It is also looked every minute.
-    """
-    return await fleet.model_scanner.scan()
 
 
 @router.post("/models/{name}/import", status_code=201, summary="Import a checkpoint", responses=documented(400, 404, 409, 429, 503))
