@@ -105,7 +105,7 @@ def _work(options: argparse.Namespace, settings: Settings) -> str:
     if options.command == "import":
         return importing.run(options)
     if options.command == "engines":
-        return building.run(options, settings.models)
+        return building.run(options, settings)
     from gpu_inference.engine.standalone import render_file
 
     if options.model is not None:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from gpu_inference.agent import logs, oom
 from gpu_inference.agent.cache import library_of
 from gpu_inference.agent.engine_outcome import EngineFailure, Hello, Output, death_sentence
-from gpu_inference.agent.settings import PACKAGE, PREFIX, SIMULATED, Settings
+from gpu_inference.agent.settings import PACKAGE, PLANS_SETTING, PREFIX, SIMULATED, Settings
 from gpu_inference.agent.tally import Tally
 from gpu_inference.engine import wire
 
@@ -96,6 +96,7 @@ class EngineProcess:
     async def _start(self) -> None:
         ours, theirs = socket.socketpair()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        environment.setdefault(PLANS_SETTING, str(self._settings.plans_dir))
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,

@@ -19,6 +19,7 @@ OFF = "off"
 LEAST_KEY, MOST_KEY = 16, 200
 REAL, SIMULATED = "real", "sim"
 ENGINES = (REAL, SIMULATED)
+PLANS_SETTING = "FLEET_ENGINE_PLANS"
 BACKENDS = ("auto", "onnx", "torch", "tensorrt")
 
 
@@ -63,6 +64,11 @@ class Settings:
     def cache_dir(self) -> Path:
         """Folder of the stored models that were fetched."""
         return self.cache or self.state_dir / "cache"
+
+    @property
+    def plans_dir(self) -> Path:
+        """Folder of the engines of TensorRT that were built on this node."""
+        return self.state_dir / "plans"
 
     def read_token(self) -> str:
         """The enrolment token, or an empty text. Raises :class:`SettingsError` where its file cannot be read."""

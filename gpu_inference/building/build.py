@@ -115,14 +115,15 @@ def build_engines(
     parts: List[NetworkPart] = [*manifest.text_encoders, manifest.unet, manifest.vae_decoder]
     if manifest.networks is None or any(part.tensorrt is None for part in parts):
         raise BackendError(f"The model '{folder.name}' has no graphs for TensorRT; import it again.")
+    paths = [store.path(folder, part, cuda.architecture(), release) for part in parts]
     built = 0
     for done, part in enumerate(parts):
         progress(done, len(parts), part.network)
-        path = store.path(folder, part, cuda.architecture(), release)
+        path = paths[done]
         if path.is_file():
             continue
         plan = build_plan(folder, part, cuda, store.pictures, cancelled)
-        store.keep(path, plan, identity(folder, part, cuda.architecture(), release, store.pictures))
+        store.keep(path, plan, identity(folder, part, cuda.architecture(), release, store.pictures), paths)
         built += 1
     progress(len(parts), len(parts), "done")
     return built

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
-from typing import Sequence
+
+from gpu_inference.agent.cache import library_of
+from gpu_inference.agent.settings import PLANS_SETTING, Settings
 
 EXAMPLES = """examples:
   fleet-worker engines build models/sdxl-base
@@ -25,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove.add_argument("model", help="a model's name")
 
 
-def _build(model: str, models: Sequence[Path]) -> str:
+def _build(model: str, settings: Settings) -> str:
     from gpu_inference.building.build import build_engines
     from gpu_inference.building.plans import default_store
     from gpu_inference.engine.backends.cudart import Cuda
@@ -37,7 +40,7 @@ def _build(model: str, models: Sequence[Path]) -> str:
         print(f"{done}/{total} {what}", file=sys.stderr, flush=True)
 
     given = Path(model)
-    catalogue = Catalogue([given] if given.is_dir() else list(models), Pipeline.load)
+    catalogue = Catalogue([given] if given.is_dir() else list(settings.models), Pipeline.load, library_of(settings.cache_dir))
     folder = next(iter(catalogue.folders.values()), None) if given.is_dir() else catalogue.folders.get(model)
     if folder is None:
         return "There is no model '{:.100}' here; there are: {}.".format(model, ", ".join(catalogue.folders) or "none")
@@ -57,12 +60,13 @@ def _build(model: str, models: Sequence[Path]) -> str:
     return ""
 
 
-def run(options: argparse.Namespace, models: Sequence[Path]) -> str:
+def run(options: argparse.Namespace, settings: Settings) -> str:
     """Does it; returns an error's sentence, or an empty text."""
+    os.environ.setdefault(PLANS_SETTING, str(settings.plans_dir))
     from gpu_inference.building.plans import default_store
 
     if options.action == "build":
-        return _build(options.model, models)
+        return _build(options.model, settings)
     store = default_store()
     if options.action == "remove":
         count = store.remove(options.model)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from gpu_inference.building.profiles import profiles
 from gpu_inference.engine.errors import BackendError
@@ -61,13 +62,17 @@ class PlanStore:
                 f"No engine of TensorRT {release} for {architecture} was built of the model '{folder.name}' yet;"
                 f" build it with 'fleet-worker engines build {folder.name}'."
             )
-        os.utime(str(path))
+        with suppress(OSError):  # somebody else's file; it then counts as used when it was built
+            os.utime(str(path))
         return path
 
-    def keep(self, path: Path, plan: bytes, said: Dict[str, Any]) -> None:
-        """Writes an engine, whole or not at all, and what it is beside it; others make room for it. Raises :class:`OSError`."""
+    def keep(self, path: Path, plan: bytes, said: Dict[str, Any], pinned: Sequence[Path] = ()) -> None:
+        """Writes an engine, whole or not at all, and what it is beside it; others, but those ``pinned``, make room for it.
+
+        Raises :class:`OSError`.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._make_room(len(plan))
+        self._make_room(len(plan), pinned)
         part = path.with_suffix(".part")
         try:
             with part.open("wb") as stream:
@@ -100,7 +105,7 @@ class PlanStore:
                 count += 1
         return count
 
-    def _make_room(self, size: int) -> None:
+    def _make_room(self, size: int, pinned: Sequence[Path]) -> None:
         if not self.limit:
             return
         there = sorted(self.folder.glob("*" + SUFFIX), key=lambda path: path.stat().st_mtime)
@@ -108,6 +113,8 @@ class PlanStore:
         for path in there:
             if held + size <= self.limit:
                 return
+            if path in pinned:
+                continue
             held -= path.stat().st_size
             self._unlink(path)
 

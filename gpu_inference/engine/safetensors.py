@@ -46,6 +46,8 @@ class Safetensors:
     path: Path
     metadata: Dict[str, str]
     tensors: Dict[str, Tensor]
+    stamp: Tuple[int, int, int] = (0, 0, 0)
+    """Inode, size and time of change of the file, by which it is told from another one of its name."""
 
     def read(self, name: str) -> Array:
         """A tensor as float32. Raises as :meth:`read_exact`."""
@@ -111,7 +113,8 @@ def _tensor(name: str, entry: Any, start: int, size: int, types: Mapping[str, in
 
 def open_safetensors(path: Path, types: Mapping[str, int] = FLOATS) -> Safetensors:
     """Reads and checks the header; a tensor may be of ``types``. Raises :class:`SafetensorsError`, or :class:`OSError`."""
-    size = path.stat().st_size
+    status = path.stat()
+    size = status.st_size
     with path.open("rb") as stream:
         first = stream.read(_LENGTH.size)
         length = _LENGTH.unpack(first)[0] if len(first) == _LENGTH.size else MAX_HEADER + 1
@@ -128,4 +131,5 @@ def open_safetensors(path: Path, types: Mapping[str, int] = FLOATS) -> Safetenso
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise SafetensorsError("its metadata is not text")
     start = _LENGTH.size + length
-    return Safetensors(path, metadata, {name: _tensor(name, entry, start, size, types) for name, entry in header.items()})
+    tensors = {name: _tensor(name, entry, start, size, types) for name, entry in header.items()}
+    return Safetensors(path, metadata, tensors, (status.st_ino, size, status.st_mtime_ns))

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=["fp16", "fp32"], default="fp16", help="how weights are stored (default: fp16)")
     parser.add_argument("--vae-fp16-safe", action="store_true", help="the VAE is one that was corrected for half precision")
     parser.add_argument("--prediction", choices=["epsilon", "v_prediction"], default=None, help="where the file does not tell")
+    parser.add_argument("--zero-terminal-snr", action="store_true", default=None, help="it was trained to the end of the noise (ztsnr)")
     parser.add_argument("--steps", type=int, default=None, help="steps that it is made for (default: by its kind)")
     parser.add_argument(
         "--native-size", type=int, default=None, metavar="PIXELS", help="side of its square (default: 1024, or the folder's)"
@@ -50,7 +51,8 @@ def run(options: argparse.Namespace) -> str:
         if value is not None and not low <= value <= high:
             return f"--{name} must be {low} to {high}, and {value} was given."
     wishes = Wishes(
-        precision=options.precision, vae_half=options.vae_fp16_safe, prediction_type=options.prediction, steps=options.steps,
+        precision=options.precision, vae_half=options.vae_fp16_safe, prediction_type=options.prediction,
+        zero_terminal_snr=options.zero_terminal_snr, steps=options.steps,
         native_size=options.native_size, license=options.license[:200], tokenizer=options.tokenizer,
     )  # fmt: skip
 

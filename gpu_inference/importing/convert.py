@@ -36,6 +36,7 @@ class Wishes:
     """Whether the decoder may compute in fp16: SDXL's first one gives values too large for it, corrected ones do not."""
 
     prediction_type: Optional[str] = None
+    zero_terminal_snr: Optional[bool] = None
     steps: Optional[int] = None
     native_size: Optional[int] = None
     license: str = ""
@@ -99,6 +100,8 @@ def _write(source: Source, name: str, folder: Path, wishes: Wishes, progress: Pr
 def _manifest(source: Source, name: str, parts: Dict[str, Any], end: int, wishes: Wishes) -> Dict[str, Any]:
     networks, facts = source.networks, source.facts
     facts.prediction_type = wishes.prediction_type or facts.prediction_type
+    if wishes.zero_terminal_snr is not None:
+        facts.zero_terminal_snr = wishes.zero_terminal_snr
     facts.native_size = wishes.native_size or facts.native_size
     factor = 2 ** (len(networks.vae_decoder.widths) - 1)
     said = usage.figures(facts, networks.unet.time_ids, factor * 2 ** (len(networks.unet.widths) - 1))
@@ -130,7 +133,7 @@ def import_model(path: Path, name: str, target: Path, wishes: Optional[Wishes] =
     Raises :class:`CannotImport` with one sentence; nothing is left then.
     """
     if target.exists():
-        raise CannotImport(f"There is a folder {target} already.")
+        raise CannotImport(f"There is a folder {target.name} already.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".importing-", dir=str(target.parent)))
@@ -142,7 +145,10 @@ def import_model(path: Path, name: str, target: Path, wishes: Optional[Wishes] =
         folder.chmod(0o755)
         os.rename(str(folder), str(target))
     except OSError as error:
-        raise CannotImport(f"The model cannot be written to {target} ({error.strerror}).") from error
+        raise CannotImport(f"The model cannot be written to {target.name} ({error.strerror}).") from error
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # of what lies in the file, whatever it is
+        said = " ".join(str(error).split())[:200].replace(str(folder), "")
+        raise CannotImport(f"{path.name} is not laid out as SDXL is ({said}).") from error
     except ModelError as error:
         raise CannotImport(str(error)) from error
     finally:

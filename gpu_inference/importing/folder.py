@@ -125,9 +125,12 @@ class DiffusersFolder:
     def _facts(self, index: Dict[str, Any]) -> Facts:
         said = _json(self._path / "scheduler" / "scheduler_config.json")
         vae = self._configs[DECODER]
+        if str(said.get("_class_name", "")).startswith("EDM") or vae.get("latents_mean"):
+            raise CannotImport(f"The folder {self._path.name} holds a model trained in the way of EDM, which is not imported.")
+        spacing = said.get("timestep_spacing")
         return Facts(
             prediction_type=said.get("prediction_type"), zero_terminal_snr=bool(said.get("rescale_betas_zero_snr", False)),
-            timestep_spacing=said.get("timestep_spacing"), steps_offset=said.get("steps_offset"),
+            timestep_spacing=spacing if spacing in ("leading", "trailing") else None, steps_offset=said.get("steps_offset"),
             beta_start=said.get("beta_start", 0.00085), beta_end=said.get("beta_end", 0.012),
             beta_schedule=said.get("beta_schedule", "scaled_linear"), train_timesteps=said.get("num_train_timesteps", 1000),
             scaling_factor=vae.get("scaling_factor", 0.13025),

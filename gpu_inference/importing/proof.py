@@ -27,6 +27,7 @@ def prove(folder: ModelFolder) -> None:
         results = backend.denoise(latents, 500.0), backend.decode(latents)
         backend.close()
     except EngineError as error:
-        raise CannotImport(f"The checkpoint's networks do not fit together: {error}") from error
+        said = str(error).replace(f"{folder.path}/", "")
+        raise CannotImport(f"The checkpoint's networks do not fit together: {said}") from error
     if not all(np.isfinite(result).all() for result in results):
         raise CannotImport("The checkpoint's networks give values that are not numbers.")

@@ -38,6 +38,7 @@ _STRANGERS = (
     ("cond_stage_model.model.", "a checkpoint of Stable Diffusion 2"),
     ("lora_", "a LoRA; upload it with --lora"),
     ("control_model.", "a ControlNet"),
+    ("edm_", "a checkpoint trained in the way of EDM"),
 )
 
 
@@ -45,7 +46,7 @@ def _open(path: Path) -> Safetensors:
     try:
         file = open_safetensors(path, ALL)
     except OSError as error:
-        raise CannotImport(f"The file {path} cannot be read ({error.strerror}).") from error
+        raise CannotImport(f"The file {path.name} cannot be read ({error.strerror}).") from error
     except SafetensorsError as error:
         raise CannotImport(f"The file {path.name} is no sound safetensors file: {error}.") from error
     for prefix, what in _STRANGERS:
@@ -160,7 +161,7 @@ class SingleFile:
             facts.prediction_type = "v_prediction"
         elif said in ("epsilon", "eps"):
             facts.prediction_type = "epsilon"
-        facts.zero_terminal_snr = True if "ztsnr" in self._file.tensors else None
+        facts.zero_terminal_snr = "ztsnr" in self._file.tensors
         facts.pads = [None if name == ENCODERS[0] else 0 for name in self.encoders]
         return facts
 
@@ -210,9 +211,13 @@ class SingleFile:
         try:
             value = self._file.read_exact(key)
             scale = key[: -len("weight")] + "scale_weight"
-            return value * self._file.read(scale) if key.endswith(".weight") and scale in self._file.tensors else value
+            if not key.endswith(".weight") or scale not in self._file.tensors:
+                return value
+            if self._file.tensors[scale].shape not in ((), (1,)):
+                raise CannotImport(f"The file {self._path.name} has a scale '{scale:.100}' that is more than one number.")
+            return value * self._file.read(scale).reshape(())
         except OSError as error:
-            raise CannotImport(f"The file {self._path} cannot be read ({error.strerror}).") from error
+            raise CannotImport(f"The file {self._path.name} cannot be read ({error.strerror}).") from error
         except SafetensorsError as error:
             raise CannotImport(f"The file {self._path.name} cannot be imported: {error}.") from error
 

@@ -34,6 +34,7 @@ KINDS = (
     Kind("lightning", 4, 1.0, 2.0),
     Kind("turbo", 4, 1.0, 2.5),
     Kind("hyper", 8, 1.0, 2.0),
+    Kind("hypersd", 8, 1.0, 2.0),
     Kind("lcm", 6, 1.0, 2.0),
     Kind("dmd2", 4, 1.0, 2.0),
 )
@@ -46,7 +47,7 @@ def kind_of(hints: str) -> Optional[Kind]:
     """The family that names and metadata tell of, its steps those that they name, as in ``lightning_8step``."""
     words = re.split(r"[^a-z0-9]+", hints)
     for kind in KINDS:
-        if any(word.startswith(kind.word) for word in words):
+        if kind.word in words or f"sdxl{kind.word}" in words:
             steps = _STEPS.search(hints)
             return kind._replace(steps=int(steps.group(1))) if steps is not None and int(steps.group(1)) > 0 else kind
     return None
@@ -65,7 +66,7 @@ def figures(facts: Facts, time_ids: int, multiple: int) -> Dict[str, Any]:
     """The manifest's keys that say how the model is used; ``multiple`` is what its sides must be multiples of, in pixels."""
     kind = kind_of(facts.hints)
     prediction = facts.prediction_type or "epsilon"
-    zero = prediction == "v_prediction" if facts.zero_terminal_snr is None else facts.zero_terminal_snr
+    zero = bool(facts.zero_terminal_snr)
     distilled_or_zero = kind is not None or zero
     return {
         "prediction_type": prediction,

@@ -99,6 +99,9 @@ class Front:
             try:
                 getattr(self, "_" + path[1:])(handler)
             except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError, RuntimeError):
+                if handler.answered:  # the caller takes nothing of it any more
+                    handler.close_connection = True
+                    return
                 handler.answer_json(503, {"detail": "The agent is stopping, or too busy to answer."}, {"Retry-After": "5"})
 
     def _may_enter(self, handler: Handler) -> bool:
@@ -184,7 +187,7 @@ class Front:
                 return work.result(_LOOK_SECONDS)
             except concurrent.futures.TimeoutError:
                 if work.done():
-                    raise
+                    return work.result()
             if _gone(handler.connection):
                 self._loop.call_soon_threadsafe(self._desk.cancel, order)
 

@@ -23,6 +23,7 @@ BODY_SECONDS = 10.0
 SILENT_SECONDS = 20.0
 """So long a caller may take nothing of what is sent."""
 
+_PIECE = 64 * 1024
 Address = Tuple[str, int]
 
 
@@ -43,18 +44,21 @@ class _Received(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Reads what is there. Raises :class:`socket.timeout` where it is late; what is too large ends early."""
+        """Reads what is there. Raises :class:`socket.timeout` where it is late or too large.
+
+        A head that is cut off must not be taken for a whole one: what says who calls may be in the rest.
+        """
         seconds = self._due - time.monotonic()
-        if seconds <= 0:
-            raise socket.timeout("The request is late.")
+        if seconds <= 0 or not self._left:
+            raise socket.timeout("The request is late, or too large.")
         self._connection.settimeout(seconds)
-        count = self._connection.recv_into(buffer, min(len(buffer), self._left)) if self._left else 0
+        count = self._connection.recv_into(buffer, min(len(buffer), self._left))
         self._left -= count
         return count
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection; a subclass has ``do_GET`` and its like."""
+    """One connection; a subclass has ``do_GET`` and its like. ``answered`` says whether an answer was begun."""
 
     protocol_version = "HTTP/1.1"
     server_version = "fleet-worker"
@@ -73,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         """Each request has a head of its own."""
         self._received.grant(HEAD_SECONDS, HEAD_BYTES)
+        self.answered = False
         super().handle_one_request()
 
     def body(self, count: int) -> Optional[bytes]:
@@ -87,6 +92,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, content: bytes, kind: str, headers: Optional[Dict[str, str]] = None) -> None:
         """Sends a whole answer."""
         self.connection.settimeout(SILENT_SECONDS)
+        self.answered = True
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -94,7 +100,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            for begin in range(0, len(content), _PIECE):  # each has its own time
+                self.wfile.write(content[begin : begin + _PIECE])
 
     def answer_json(self, status: int, content: Any, headers: Optional[Dict[str, str]] = None) -> None:
         """Sends a whole answer as JSON."""

@@ -41,6 +41,8 @@ class NetworkBackend:
         parts = (*self._manifest.text_encoders, self._manifest.unet, self._manifest.vae_decoder)
         self._parts: Dict[str, NetworkPart] = {part.network: part for part in parts}
         self._applied: Optional[Tuple[Applied, ...]] = ()
+        self._touched: Tuple[Applied, ...] = ()
+        """The LoRAs of which there may be something in the weights: those that are applied, and those of a change that failed."""
         self._kept: OrderedDict[bytes, Encoded] = OrderedDict()
         self._prepared = False
         self._pictures, self._branches = 1, 1
@@ -83,20 +85,24 @@ class NetworkBackend:
         strangers = after - set(self._parts)
         if strangers:
             raise LoraError(f"The LoRA '{wanted[0].lora.name}' changes a {min(strangers)}, which the model '{self._folder.name}' has not.")
-        before = set(self._parts) if self._applied is None else {network for each in self._applied for network in networks_of(each)}
+        before = {network for each in self._touched for network in networks_of(each)}
         weighed = {
             network: self._weigh(self._parts[network], [each for each in wanted if network in networks_of(each)])
             for network in sorted(before | after)
         }
-        self._applied, self._prepared = None, False
+        self._applied, self._prepared, self._touched = None, False, (*self._touched, *wanted)
         self._kept.clear()
         for network, change in weighed.items():
             self._use(self._parts[network], change)
-        self._applied = wanted
+        self._applied = self._touched = wanted
 
     def _applied_to(self, part: NetworkPart) -> List[Applied]:
         """The LoRAs that change a network now."""
         return [each for each in self._applied or () if part.network in networks_of(each)]
+
+    def _touching(self, part: NetworkPart) -> List[Applied]:
+        """The LoRAs of which there may be something in a network's weights."""
+        return [each for each in self._touched if part.network in networks_of(each)]
 
     def prepare(self, conditionings: Sequence[Conditioning]) -> None:
         """See :class:`gpu_inference.engine.backends.base.Backend`."""

@@ -14,7 +14,7 @@ from gpu_inference.building.plans import PlanStore, default_store
 from gpu_inference.engine.backends.cudart import Cuda
 from gpu_inference.engine.backends.networks import NetworkBackend
 from gpu_inference.engine.backends.tensorrt_plan import Plan, bindings
-from gpu_inference.engine.errors import LoraError, OutOfMemory
+from gpu_inference.engine.errors import LoraError, NoRoom
 from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder, NetworkPart, TextEncoderPart
 from gpu_inference.engine.weights import changed_weights, load_weight_map, places_of, stored_weights
@@ -31,7 +31,7 @@ class TensorRTBackend(NetworkBackend):
     device = "cuda"
 
     def __init__(self, folder: ModelFolder, threads: int = 0, store: Optional[PlanStore] = None, cuda: Optional[Cuda] = None) -> None:
-        """Raises :class:`gpu_inference.engine.errors.BackendError` where an engine was not built yet, and :class:`OutOfMemory`."""
+        """Raises :class:`gpu_inference.engine.errors.BackendError` where an engine was not built yet, and :class:`NoRoom`."""
         super().__init__(folder)
         trt = bindings()
         self._cuda = cuda or Cuda()
@@ -55,19 +55,21 @@ class TensorRTBackend(NetworkBackend):
         free, _ = self._cuda.memory()
         if plans + _RESERVE > free:
             needed, there = ((value + 2**20 - 1) // 2**20 for value in (plans + _RESERVE, free))
-            raise OutOfMemory(f"The model '{self._folder.name}' needs {needed} MiB of the device's memory, of which {there} MiB are free.")
+            raise NoRoom(f"The model '{self._folder.name}' needs {needed} MiB of the device's memory, of which {there} MiB are free.")
 
     def _weigh(self, part: NetworkPart, applied: Sequence[Applied]) -> Dict[str, Array]:
         if part.weights is None:
             raise LoraError(f"The model '{self._folder.name}' takes no LoRA: it has no map of its weights.")
         known = load_weight_map(self._folder.file(part.weights))
         file = self._folder.file(known.data or part.file)
-        before = self._applied_to(part)
+        before = self._touching(part)
         weights = {
             **stored_weights(file, known, places_of(before, part.network, known)),
             **changed_weights(file, known, part.network, applied),
         }
-        return {known.weights[module].initializer: value for module, value in weights.items()}
+        named = {known.weights[module].initializer: value for module, value in weights.items()}
+        self._plans[part.network].check_refit(named)
+        return named
 
     def _use(self, part: NetworkPart, weighed: Dict[str, Array]) -> None:
         if weighed:

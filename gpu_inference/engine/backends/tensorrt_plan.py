@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -172,15 +172,19 @@ class Plan:
         if not self._context.execute_async_v3(self._cuda.stream):
             raise BackendError("TensorRT failed to run an engine.")
 
-    def refit(self, weights: Mapping[str, Array]) -> None:
-        """Replaces weights by their initialisers' names. Raises :class:`LoraError` where the engine cannot."""
-        if not self._engine.refittable:
+    def check_refit(self, names: Iterable[str]) -> None:
+        """Raises :class:`LoraError` where weights of these initialisers cannot be replaced."""
+        names = sorted(names)
+        if names and not self._engine.refittable:
             raise LoraError("The engine was built without refitting, so that no LoRA can be applied to it.")
-        refitter = self._trt.Refitter(self._engine, self._logger)
-        known = set(refitter.get_all_weights())
-        lacking = sorted(set(weights) - known)
+        known = set(self._trt.Refitter(self._engine, self._logger).get_all_weights()) if names else set()
+        lacking = [name for name in names if name not in known]
         if lacking:
             raise LoraError(f"The engine has joined the weight '{lacking[0]:.100}' with others, so that no LoRA can change it.")
+
+    def refit(self, weights: Mapping[str, Array]) -> None:
+        """Replaces weights by their initialisers' names. Raises :class:`LoraError` where the engine cannot."""
+        refitter = self._trt.Refitter(self._engine, self._logger)
         kept: List[Array] = []
         for name, value in weights.items():
             kept.append(np.ascontiguousarray(value))  # as long as the refitter reads it

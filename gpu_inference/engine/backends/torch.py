@@ -28,6 +28,9 @@ from gpu_inference.engine.network.vae import decoder
 from gpu_inference.engine.weights import changed_weights, load_weight_map, places_of, stored_weights
 
 Array = npt.NDArray[Any]
+_TORCH_OUT_OF_MEMORY: Any = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
+"""Its name before torch 2.5."""
+
 _PEAK_TENSORS = 3
 """So many tensors of the second finest width are there at once, at the picture's full size, where the decoder takes the most memory."""
 
@@ -44,7 +47,7 @@ def _own_errors() -> Iterator[None]:
         yield
     except EngineError:
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (_TORCH_OUT_OF_MEMORY, MemoryError) as error:
         raise OutOfMemory("The device ran out of memory.") from error
     except Exception as error:
         raise BackendError("torch failed: {}".format(" ".join(str(error).split())[:300])) from error
@@ -98,7 +101,7 @@ class TorchBackend(NetworkBackend):
         """The weights to put in, as they are stored: those that LoRAs change, and as they were those that the ones before changed."""
         known = load_weight_map(self._folder.file(part.weights or ""))
         file = self._folder.file(known.data or part.file)
-        before = self._applied_to(part)
+        before = self._touching(part)
         return {
             **stored_weights(file, known, places_of(before, part.network, known)),
             **changed_weights(file, known, part.network, applied),

@@ -35,9 +35,9 @@ class UNetConfig(_Config):
 class TextEncoderConfig(_Config):
     """``projected`` says whether it gives a pooled text, by a projection of the token at the prompt's end."""
 
-    vocabulary: int = Field(ge=3)
-    length: int = Field(default=77, ge=3)
-    width: int = Field(ge=1)
+    vocabulary: int = Field(ge=3, le=10_000_000)
+    length: int = Field(default=77, ge=3, le=4096)
+    width: int = Field(ge=1, le=65_536)
     layers: int = Field(ge=2, le=128)
     heads: int = Field(ge=1)
     activation: Literal["gelu", "quick_gelu"]
