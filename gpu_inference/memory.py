@@ -10,6 +10,9 @@ GIB_OF_MIB = 1024.0
 LOAD_FACTOR = 1.5
 """Memory of a loaded model to the size of its files, before it was measured: ONNX Runtime takes 1.02 to 1.5 (page 39 of the decisions)."""
 
+IMPORTED_FACTOR = 1.1
+"""The same for an imported model, whose weights are computed with as they are stored, or stay in their file."""
+
 PIXEL_BYTES = 1536.0
 """What a picture takes while it is made, for each of its pixels: the widest layers of SDXL's decoder in fp32."""
 
@@ -30,9 +33,9 @@ class Room(NamedTuple):
     available: float
 
 
-def needed(size_bytes: float, native_size: int, measured: Optional[float] = None) -> float:
-    """What a model takes, loaded and at work; ``measured`` is what loading it took here before."""
-    loaded = size_bytes / MIB * LOAD_FACTOR if measured is None else measured
+def needed(size_bytes: float, native_size: int, measured: Optional[float] = None, factor: float = LOAD_FACTOR) -> float:
+    """What a model takes, loaded and at work; ``measured`` is what loading it took here before, ``factor`` what is supposed until then."""
+    loaded = size_bytes / MIB * factor if measured is None else measured
     return loaded + native_size * native_size * PIXEL_BYTES / MIB
 
 

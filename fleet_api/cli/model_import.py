@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def import_(
     name: Annotated[str | None, typer.Option(help="How jobs will name the model", show_default="the file's name")] = None,
     precision: Annotated[str, typer.Option(help="How weights are stored: fp16 or fp32")] = "fp16",
     prediction: Annotated[str | None, typer.Option(help="epsilon or v_prediction", show_default="what the file says")] = None,
+    zero_terminal_snr: Annotated[bool, typer.Option("--zero-terminal-snr", help="It was trained to the end of the noise (ztsnr)")] = False,
     steps: Annotated[int | None, typer.Option(help="Steps that it is made for", show_default="by its kind")] = None,
     native_size: Annotated[int | None, typer.Option(help="Side of its square in pixels", show_default="1024")] = None,
     license_: Annotated[str | None, typer.Option("--license", help="What is said of its license", show_default=False)] = None,
@@ -48,10 +50,23 @@ def import_(
     target = name or (file.stem if local else "")
     if not target:
         fail("Say with --name how the model is to be called; the checkpoint in the store has its name already.", exit_codes.USAGE)
-    source = checkpoint if not local else send_file(file, target + ENDING, url, as_json)["name"]
+    source = target + ENDING if local else checkpoint
+    if local and not _is_stored(file, source, url):
+        send_file(file, source, url, as_json)
     with calling(url) as client:
         operation = client.import_model(
-            source, target, precision=precision, prediction=prediction, steps=steps, native_size=native_size, license=license_,
-            vae_fp16_safe=vae_fp16_safe, keep_source=keep_source,
+            source, target, precision=precision, prediction=prediction,
+            zero_terminal_snr=zero_terminal_snr, steps=steps, native_size=native_size, license=license_,
+            vae_fp16_safe=vae_fp16_safe, keep_source=keep_source or not local,
         )  # fmt: skip
         follow(client, [operation["id"]], as_json)
+
+
+def _is_stored(file: Path, name: str, url: str | None) -> bool:
+    """Say whether an earlier try has stored this very file already."""
+    with calling(url) as client:
+        found = next((each for each in client.models() if each["name"] == name and each["stored"]), None)
+    if found is None or found["size_bytes"] != file.stat().st_size:
+        return False
+    with file.open("rb") as stream:
+        return bool(hashlib.file_digest(stream, "sha256").hexdigest() == found["sha256"])

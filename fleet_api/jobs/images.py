@@ -90,6 +90,8 @@ def payload_of(body: ImageBody, model: str, scheduler: str, offset: int = 0) -> 
         named |= {"lora": body.lora, "lora_strength": body.lora_strength}
     if body.loras:
         named["loras"] = [{"name": each.name, "strength": each.strength} for each in body.loras]
+    if "steps" not in body.model_fields_set:
+        named["steps_default"] = True  # a model that was made for another number takes that
     if body.preview_every:
         named |= {"preview_every": body.preview_every}
     return {

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,11 @@ from fleet_api.operations.work import OperationFailed, Work
 from fleet_api.storage.service import Storage
 
 KIND = "model_import"
-ROOM = 2.5
-"""So many times the checkpoint's bytes are wanted free: its copy, and the model folder, which may be as large again in fp32."""
+ROOM = {"fp16": 3.5, "fp32": 5.5}
+"""So many times the checkpoint's bytes are wanted free: its copy, the model folder, and the store's copy of that where it is on this disk.
+
+Checkpoints are mostly of 16 bits a number.
+"""
 
 GRACE_SECONDS = 3.0
 _COPIED, _CONVERTED = 20.0, 70.0
@@ -49,6 +52,7 @@ class ModelImports:
         self._storage = storage
         self._models = models
         self._operations = operations
+        self._one = asyncio.Lock()
         operations.kinds.add(self)
 
     def sweep(self) -> None:
@@ -81,55 +85,62 @@ class ModelImports:
     async def run(self, work: Work) -> None:
         """See :class:`fleet_api.operations.kinds.Kind`."""
         folder = self._folder / work.id
-        stopped = False
-
-        def going() -> None:
-            if stopped:
-                raise OperationFailed("It was stopped.")
-
+        stop = threading.Event()
         try:
-            await self._run(work, folder, going)
+            work.step("waiting for another import", 0.0)
+            async with self._one:  # each wants much of the disk
+                await self._run(work, folder, stop)
         except FleetError as error:
             raise work.failed(error) from error
         except OSError as error:
             raise OperationFailed(f"The model could not be written ({error.strerror}); check the disk of the control plane.") from error
         finally:
-            stopped = True
+            stop.set()
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
 
-    async def _run(self, work: Work, folder: Path, going: Callable[[], None]) -> None:
+    async def _run(self, work: Work, folder: Path, stop: threading.Event) -> None:
         request = work.request
         row = self._models.find(CHECKPOINT, request["source"])
         if row is None:
             raise OperationFailed(f"The model {request['source']!r} is not in the store any more.")
         checkpoint = folder / row.files[0]["name"]
         work.step("copying", 1.0)
-        await asyncio.to_thread(_make_room, folder, row.size)
+        await asyncio.to_thread(_make_room, folder, row.size * ROOM[request["precision"]])
         store, bucket, key, _ = await self._models.place_of(CHECKPOINT, row.name, checkpoint.name)
-        await asyncio.to_thread(_copy, store, bucket, key, checkpoint, row.files[0]["sha256"], going)
+        await asyncio.to_thread(_copy, store, bucket, key, checkpoint, row.files[0]["sha256"], stop)
         work.step("converting", _COPIED)
         await _convert(work, checkpoint, folder / "model", request)
         made = _row_of(request["name"], folder / "model", row, self._clock.now())
         work.step("storing", _CONVERTED)
-        await self._models.add_folder(made, folder / "model", going)
+        await self._models.add_folder(made, folder / "model")
         work.result.update({"name": made.name, "size": made.size, "sha256": made.sha256})
         if not request["keep_source"]:
-            await self._models.delete(CHECKPOINT, row.name)
+            await self._forget(work, row)
         work.tell("done", f"{made.name}: {made.size:,} bytes; nodes fetch it when it is asked for.")
 
+    async def _forget(self, work: Work, row: StoredModel) -> None:
+        """Delete the checkpoint, unless another one has its name by now; the model is there whatever comes of it."""
+        if self._models.find(CHECKPOINT, row.name) is not row:
+            return
+        try:
+            await self._models.delete(CHECKPOINT, row.name)
+        except FleetError as error:
+            work.tell("note", f"The checkpoint {row.name} stays in the store: {error.detail}")
 
-def _make_room(folder: Path, size: int) -> None:
+
+def _make_room(folder: Path, needed: float) -> None:
     folder.mkdir(parents=True, mode=0o700)
-    free, needed = shutil.disk_usage(folder).free, int(size * ROOM)
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise OperationFailed(f"Importing needs {needed / 2**30:.1f} GiB of the control plane's disk, and {free / 2**30:.1f} GiB are free.")
 
 
-def _copy(store: Any, bucket: str, key: str, target: Path, sha256: str, going: Callable[[], None]) -> None:
+def _copy(store: Any, bucket: str, key: str, target: Path, sha256: str, stop: threading.Event) -> None:
     digest = hashlib.sha256()
     with store.open(bucket, key) as chunks, target.open("wb") as file:
         for chunk in chunks:
-            going()
+            if stop.is_set():
+                return
             digest.update(chunk)
             file.write(chunk)
     if digest.hexdigest() != sha256:
@@ -139,6 +150,8 @@ def _copy(store: Any, bucket: str, key: str, target: Path, sha256: str, going: C
 def _command(checkpoint: Path, target: Path, request: dict[str, Any]) -> list[str]:
     words = [sys.executable, "-m", "gpu_inference", "import", str(checkpoint), "--out", str(target), "--name", request["name"], "--lines"]
     words += ["--precision", request["precision"]]
+    if request["zero_terminal_snr"]:
+        words.append("--zero-terminal-snr")
     for option in ("prediction", "steps", "native_size", "license"):
         if request[option]:
             words.append(f"--{option.replace('_', '-')}={request[option]}")

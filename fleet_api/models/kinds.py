@@ -16,6 +16,9 @@ SUFFIX = ".safetensors"
 INDEX = "fleet.json"
 """The object beside a model's files that says what they are; the engines' own manifest is ``manifest.json``."""
 
+UNFINISHED = "unfinished.txt"
+"""The object that is there while the files of a model are put beside it."""
+
 NAME_RULE = "must be letters, digits, spaces and ._+@()=-, begin with a letter, digit or _, and not end with a dot or a space"
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9 ._+@()=-]{0,148}[A-Za-z0-9_+@()=-])?")
 

@@ -14,7 +14,7 @@ from fleet_api.adapters.object_store.types import BucketMissing, ObjectMissing, 
 from fleet_api.errors import FleetError, InvalidValue
 from fleet_api.kit.clock import Clock
 from fleet_api.models.judging import ENGINE_MANIFEST, MAX_MANIFEST, lone_file, manifest_digests, of_folder, of_safetensors
-from fleet_api.models.kinds import BUCKETS, CHECKPOINT, INDEX, LORA, NAME_RULE, SUFFIX, digest_of, is_name
+from fleet_api.models.kinds import BUCKETS, CHECKPOINT, INDEX, LORA, NAME_RULE, SUFFIX, UNFINISHED, digest_of, is_name
 from fleet_api.models.models import StoredModel
 from fleet_api.models.safetensors import check
 from fleet_api.models.schemas import Refused, Scanned
@@ -128,6 +128,8 @@ def _read(store: ObjectStore, kind: str, name: str, files: Files, now: float) ->
     """Return the row of a folder, its checksums computed. Raises InvalidValue with why it is none."""
     if not is_name(name):
         raise InvalidValue(f"its name {NAME_RULE}")
+    if UNFINISHED in files:
+        raise InvalidValue("it is being put there, or that was cut off; the next import of its name clears it")
     bucket = BUCKETS[kind]
     said = _index(store, bucket, name, files) if INDEX in files else {}
     content = [each for each in files if each != INDEX]

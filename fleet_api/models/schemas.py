@@ -114,6 +114,7 @@ class ImportBody(RequestBody):
     name: StoredName = Field(description="How jobs will name the model", examples=["sdxl-base"])
     precision: Literal["fp16", "fp32"] = Field("fp16", description="How its weights are stored")
     prediction: Literal["epsilon", "v_prediction"] | None = Field(None, description="What its UNet predicts, where the file does not tell")
+    zero_terminal_snr: bool = Field(False, description="Whether it was trained to the end of the noise, where the file does not tell")
     steps: Annotated[Integer | None, Field(ge=1, le=150, description="Steps that it is made for")] = None
     native_size: Annotated[Integer | None, Field(ge=64, le=4096, description="Side of its square in pixels; 1024 for SDXL")] = None
     license: Annotated[Text, Field(max_length=200, description="What is said of its license")] = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from fleet_api.kit.clock import Clock, rfc3339
 from fleet_api.kit.db import Database
 from fleet_api.models import repository
 from fleet_api.models.judging import ENGINE_MANIFEST, of_safetensors
-from fleet_api.models.kinds import BUCKETS, INDEX, WORDS, index_of
+from fleet_api.models.kinds import BUCKETS, INDEX, UNFINISHED, WORDS, index_of
 from fleet_api.models.models import StoredModel
 from fleet_api.models.safetensors import Header
 from fleet_api.storage.service import Storage
@@ -98,15 +99,25 @@ class ModelStore:
         log.info("model_stored", type=row.type, name=row.name, size=row.size)
         return row
 
-    async def add_folder(self, row: StoredModel, folder: Path, going: Callable[[], None]) -> None:
-        """Put a model of several files into the store, its manifest last, and list it; ``going`` raises where it is to stop.
+    async def add_folder(self, row: StoredModel, folder: Path) -> None:
+        """Put a model of several files into the store, its manifest last, and list it.
 
-        Raises Conflict for a name that is in use, and what the store and ``going`` raise; nothing of it is left in the store then.
+        Raises Conflict for a name that is in use, and what the store raises; nothing of it is left in the store then. Cancelled, it ends
+        once the file that is on its way is there and all are taken out again: until then the name is in use.
         """
         self.refuse_taken(row.type, row.name)
+        stop = threading.Event()
         with self._alone(row.type, row.name):
             store = await self._storage.models()
-            await asyncio.to_thread(_put_folder, store, row, folder, going)
+            putting = asyncio.ensure_future(asyncio.to_thread(_put_folder, store, row, folder, stop))
+            try:
+                await asyncio.shield(putting)
+            except asyncio.CancelledError:
+                stop.set()
+                await asyncio.wait([putting])
+                if not putting.cancelled() and putting.exception() is None:
+                    await asyncio.to_thread(_remove, store, row)
+                raise
             await self.keep(row)
         log.info("model_stored", type=row.type, name=row.name, size=row.size)
 
@@ -175,22 +186,43 @@ def _put(store: ObjectStore, row: StoredModel, staged: Path) -> None:
         raise
 
 
-def _put_folder(store: ObjectStore, row: StoredModel, folder: Path, going: Callable[[], None]) -> None:
+class _Stopped(Exception):
+    """The files are not wanted any more."""
+
+
+def _put_folder(store: ObjectStore, row: StoredModel, folder: Path, stop: threading.Event) -> None:
     bucket = BUCKETS[row.type]
     store.make_bucket(bucket)
+    clear_cut_off(store, row.type, row.name)
     stranger = next((each.key for each in store.list(bucket, f"{row.name}/") if not each.key.endswith("/")), None)
     if stranger is not None:
         raise Conflict(f"name: the bucket {bucket} has {stranger[:300]!r} already; take it out, or choose another name.")
     ordered = sorted(row.files, key=lambda each: (each["name"] == ENGINE_MANIFEST, each["name"]))
+    mark = folder / UNFINISHED
+    mark.write_bytes(b"A model is being put here; if the control plane ends meanwhile, the next import of its name clears this.\n")
     try:
+        store.put(bucket, f"{row.name}/{UNFINISHED}", mark, hashlib.sha256(mark.read_bytes()).hexdigest())
         for each in ordered:
-            going()
+            if stop.is_set():
+                raise _Stopped
             store.put(bucket, f"{row.name}/{each['name']}", folder / each["name"], each["sha256"])
         put_index(store, row)
+        store.remove(bucket, f"{row.name}/{UNFINISHED}")
     except BaseException:
-        with suppress(FleetError):  # a store that is away keeps what a scan refuses later
+        with suppress(FleetError):  # a store that is away keeps it, and the next import of the name clears it
             _remove(store, row)
+            store.remove(bucket, f"{row.name}/{UNFINISHED}")
         raise
+
+
+def clear_cut_off(store: ObjectStore, kind: str, name: str) -> None:
+    """Take out what an import of this name has left that was cut off, which its mark tells."""
+    bucket = BUCKETS[kind]
+    if store.head(bucket, f"{name}/{UNFINISHED}") is None:
+        return
+    for each in [each.key for each in store.list(bucket, f"{name}/") if each.key != f"{name}/{UNFINISHED}"]:
+        store.remove(bucket, each)
+    store.remove(bucket, f"{name}/{UNFINISHED}")
 
 
 def _there(store: ObjectStore, row: StoredModel, key: str) -> set[str]:

@@ -25,9 +25,11 @@ _ENDINGS = {
     ".lora_linear_layer.up.weight": UP,
     ".lora_down.weight": DOWN,
     ".lora_up.weight": UP,
+    ".lora.alpha": ALPHA,
+    ".lora_linear_layer.alpha": ALPHA,
     ".alpha": ALPHA,
 }
-_PROCESSOR = re.compile(r"(.+)\.processor\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight")
+_PROCESSOR = re.compile(r"(.+)\.processor\.(to_q|to_k|to_v|to_out)_lora\.(?:(down|up)\.weight|(alpha))")
 _KOHYA = {"lora_unet_": "unet", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2"}
 OTHERS = {
     "hada_": "a LoHa",
@@ -54,8 +56,8 @@ def parse(name: str) -> Optional[Name]:
     """What the tensor ``name`` is, or None for one that is no part of a LoRA."""
     found = _PROCESSOR.fullmatch(name)
     if found is not None:
-        place, projection, part = found.groups()
-        module, ending = f"{place}.{'to_out.0' if projection == 'to_out' else projection}", part
+        place, projection, part, alpha = found.groups()
+        module, ending = f"{place}.{'to_out.0' if projection == 'to_out' else projection}", part or alpha
     else:
         known = next((each for each in _ENDINGS if name.endswith(each)), None)
         if known is None:

@@ -100,7 +100,10 @@ def _sort(file: Safetensors) -> Dict[Place, Dict[str, str]]:
         name = lora_names.parse(tensor)
         if name is None:
             raise SafetensorsError(f"'{tensor:.100}' is not the name of a change of SDXL's networks")
-        found.setdefault((name.network, name.module, name.joined), {})[name.part] = tensor
+        parts = found.setdefault((name.network, name.module, name.joined), {})
+        if name.part in parts:
+            raise SafetensorsError(f"'{tensor:.100}' and '{parts[name.part]:.100}' are the same part of one change")
+        parts[name.part] = tensor
     for (_, module, _), parts in found.items():
         if DOWN not in parts or UP not in parts:
             raise SafetensorsError(f"'{next(iter(parts.values())):.100}' has no counterpart")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
@@ -98,6 +98,8 @@ class Pipeline:
         them. Raises :class:`Cancelled`, or another :class:`EngineError` with a sentence.
         """
         begun = time.perf_counter()
+        if request.steps_default and self._manifest.default_steps is not None:
+            request = replace(request, steps=self._manifest.default_steps)
 
         def at(step: int, phase: str) -> None:
             if cancelled():

@@ -44,6 +44,8 @@ class RenderRequest:
     lora_strength: float = DEFAULT_LORA_STRENGTH
     more_loras: Tuple[Tuple[str, float], ...] = ()
     preview_every: int = 0
+    steps_default: bool = False
+    """Whether nobody asked for this number of steps, so that a model may take its own."""
 
     @property
     def loras(self) -> List[Tuple[str, float]]:
@@ -125,5 +127,6 @@ def parse_request(payload: Dict[str, Any]) -> RenderRequest:
         lora=_text(payload, "lora", 200) or None,
         lora_strength=DEFAULT_LORA_STRENGTH if strength is None else strength,
         more_loras=_loras(payload),
+        steps_default=payload.get("steps") is None or payload.get("steps_default") is True,
         preview_every=_whole(payload, "preview_every", 0, 0, MAX_STEPS),
     )

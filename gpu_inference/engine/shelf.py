@@ -42,7 +42,8 @@ class Shelf:
 
     def needs(self, folder: ModelFolder) -> float:
         """MiB that a model takes, loaded and at work."""
-        return memory.needed(folder.size_bytes(), folder.manifest.native_size, self._took.get(folder.name))
+        factor = memory.LOAD_FACTOR if folder.manifest.networks is None else memory.IMPORTED_FACTOR
+        return memory.needed(folder.size_bytes(), folder.manifest.native_size, self._took.get(folder.name), factor)
 
     def has(self, folder: ModelFolder) -> bool:
         """Whether it is loaded."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterable, List, Literal, Optional, Sequence, Set
+from typing import Any, BinaryIO, Dict, Iterable, List, Literal, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,9 +60,9 @@ def load_weight_map(path: Path) -> WeightMap:
         raise ModelError(f"The map of weights {path} cannot be read.") from error
 
 
-def _places(lora: Lora, network: str, known: WeightMap) -> Dict[str, Place]:
+def _places(lora: Lora, network: str, known: WeightMap) -> Dict[str, List[Place]]:
     """Which module of ``network`` each change of ``lora`` is for. Raises :class:`LoraError` where there is none of its shape."""
-    found: Dict[str, Place] = {}
+    found: Dict[str, List[Place]] = {}
     joined: Optional[Dict[str, str]] = None
     for place in lora.parts:
         if place[0] != network:
@@ -77,7 +77,7 @@ def _places(lora: Lora, network: str, known: WeightMap) -> Dict[str, Place]:
             shape = shape[:2]
         if weight is None or shape != (weight.shape[::-1] if weight.transposed else weight.shape):
             raise LoraError(f"The LoRA '{lora.name}' does not fit its model: there is no weight '{place[1]:.100}' of {shape}.")
-        found[module] = place
+        found.setdefault(module, []).append(place)
     return found
 
 
@@ -100,21 +100,23 @@ def changed_weights(file: Path, known: WeightMap, network: str, applied: Sequenc
 
     Raises :class:`LoraError` where one changes what the model does not have, :class:`ModelError`.
     """
-    sums: Dict[str, Array] = {}
+    changes: Dict[str, List[Tuple[Lora, float, Place]]] = {}
     for lora, strength in applied:
-        for module, place in _places(lora, network, known).items():
-            change = np.float32(strength) * lora.change(place)
-            weight = known.weights[module]
-            change = change.reshape(weight.shape[::-1]).T if weight.transposed else change.reshape(weight.shape)
-            sums[module] = sums[module] + change if module in sums else change
+        for module, places in _places(lora, network, known).items():
+            changes.setdefault(module, []).extend((lora, strength, place) for place in places)
+    changed: Dict[str, Array] = {}
     try:
         with file.open("rb") as stream:
-            for module, change in sums.items():
+            for module, parts in changes.items():  # one by one: the sums are larger than what is stored
                 weight = known.weights[module]
-                sums[module] = np.asarray((_read(stream, weight) + change).astype(weight.dtype))
+                value = _read(stream, weight).astype(np.float32)
+                for lora, strength, place in parts:
+                    change = np.float32(strength) * lora.change(place)
+                    value += change.reshape(weight.shape[::-1]).T if weight.transposed else change.reshape(weight.shape)
+                changed[module] = value.astype(weight.dtype)
     except (OSError, ValueError) as error:
         raise ModelError(f"The file {file} does not hold what its map of weights says.") from error
-    return sums
+    return changed
 
 
 def _read(stream: BinaryIO, weight: Weight) -> Array:

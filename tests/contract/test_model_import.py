@@ -130,3 +130,51 @@ def test_a_cancelled_import_leaves_nothing(api: TestClient, settings: Settings, 
     assert row["state"] in ("cancelled", "succeeded")
     if row["state"] == "cancelled":
         assert files(settings) == before
+
+
+def test_what_a_control_plane_that_was_killed_has_left_is_cleared(api: TestClient, settings: Settings, tmp_path: Path) -> None:
+    upload(api, write_tiny(tmp_path / "raw.safetensors"))
+    [bucket] = {path.parents[1] for path in settings.models.rglob("raw.safetensors")}
+    left = bucket / "tiny"
+    left.mkdir()
+    for name in ("unfinished.txt", "unet.weights", "text_encoder.onnx"):
+        (left / name).write_bytes(b"half")
+    assert api.post("/api/vision/models/scan").json()["found"] == []
+    row = ended(api, begin(api))
+    assert row["state"] == "succeeded", row["reason"]
+    assert not (left / "unfinished.txt").exists()
+    assert load_model_folder(left).manifest.name == "tiny"
+
+
+def test_strangers_files_are_let_be(api: TestClient, settings: Settings, tmp_path: Path) -> None:
+    upload(api, write_tiny(tmp_path / "raw.safetensors"))
+    [bucket] = {path.parents[1] for path in settings.models.rglob("raw.safetensors")}
+    (bucket / "tiny").mkdir()
+    (bucket / "tiny" / "notes.bin").write_bytes(b"mine")
+    row = ended(api, begin(api))
+    assert row["state"] == "failed"
+    assert "has 'tiny/notes.bin' already" in row["reason"]
+    assert (bucket / "tiny" / "notes.bin").read_bytes() == b"mine"
+
+
+def test_two_imports_of_one_name_give_one_model(api: TestClient, tmp_path: Path) -> None:
+    upload(api, write_tiny(tmp_path / "raw.safetensors"))
+    operations = [begin(api), begin(api)]
+    states = sorted(ended(api, each)["state"] for each in operations)
+    assert states == ["failed", "succeeded"]
+    assert "tiny" in stored(api)
+
+
+def test_a_source_that_was_replaced_meanwhile_stays(api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fleet_api.models.importing import ModelImports
+
+    upload(api, write_tiny(tmp_path / "raw.safetensors"))
+    forget = ModelImports._forget
+
+    async def replaced(self: ModelImports, work: Any, row: Any) -> None:
+        self._models.rows()["checkpoint", "raw"] = row.model_copy()
+        await forget(self, work, row)
+
+    monkeypatch.setattr(ModelImports, "_forget", replaced)
+    assert ended(api, begin(api, keep_source=False))["state"] == "succeeded"
+    assert "raw" in stored(api)

@@ -130,7 +130,7 @@ def test_v_prediction_is_told_by_the_file(libraries: Any, twin: Twin) -> None:
 
     root, _ = twin
     pipeline = build_pipeline(root / "v-folder", prediction_type="v_prediction")
-    write_single_file(pipeline, root / "v.safetensors", more={"v_pred": np.zeros(1, dtype=np.float32)})
+    write_single_file(pipeline, root / "v.safetensors", more={"v_pred": np.zeros(1), "ztsnr": np.zeros(1)})
     manifest = load_model_folder(imported(root, "v.safetensors", "v-single")).manifest
     assert (manifest.prediction_type, manifest.zero_terminal_snr) == ("v_prediction", True)
     mine = ours(imported(root, "v-folder", "v-model"))

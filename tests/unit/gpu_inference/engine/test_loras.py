@@ -215,3 +215,40 @@ def test_pictures_with_and_without(library: Path) -> None:
     assert png(model="other") == other
     pixels = [Image.open(io.BytesIO(made)).tobytes() for made in (plain, png(lora="night", lora_strength=0))]
     assert pixels[0] == pixels[1]
+
+
+def test_one_that_was_replaced_is_another(tiny_model: Path, tmp_path: Path) -> None:
+    """A LoRA that was uploaded anew under its name has the same header."""
+    backend = OnnxBackend(load_model_folder(tiny_model), 1)
+    path = make_tiny_lora(tmp_path / "x.safetensors", lora_tensors(0))
+    backend.adapt([Applied(load_lora(path), 1.0)])
+    first = prediction(backend, tiny_model)
+    path.unlink()
+    make_tiny_lora(path, lora_tensors(1))
+    backend.adapt([Applied(load_lora(path), 1.0)])
+    assert np.abs(prediction(backend, tiny_model) - first).max() > 0.01
+
+
+def test_two_changes_of_one_module_add_up(tiny_model: Path, tmp_path: Path) -> None:
+    tensors = lora_tensors(0)
+    twice = {name: value for name, value in tensors.items() if ".attention." in name}
+    renamed = {
+        "lora_unet_attention_to_k.lora_down.weight": tensors["unet.attention.to_k.lora_A.weight"],
+        "lora_unet_attention_to_k.lora_up.weight": tensors["unet.attention.to_k.lora_B.weight"],
+    }
+    backend = OnnxBackend(load_model_folder(tiny_model), 1)
+    backend.adapt([Applied(load_lora(make_tiny_lora(tmp_path / "both.safetensors", {**twice, **renamed})), 0.5)])
+    both = prediction(backend, tiny_model)
+    backend.adapt([Applied(load_lora(make_tiny_lora(tmp_path / "one.safetensors", twice)), 1.0)])
+    np.testing.assert_allclose(both, prediction(backend, tiny_model), atol=1e-4)
+
+
+def test_the_same_part_twice_is_refused(tmp_path: Path) -> None:
+    made = {
+        name: np.ones(shape, dtype=np.float32)
+        for name, shape in (
+            ("unet.a.lora_A.weight", (2, 4)), ("unet.a.lora.down.weight", (2, 4)), ("unet.a.lora_B.weight", (4, 2)),
+        )
+    }  # fmt: skip
+    with pytest.raises(LoraError, match="are the same part of one change"):
+        load_lora(make_tiny_lora(tmp_path / "x.safetensors", made))

@@ -20,7 +20,7 @@ from gpu_inference.engine.backends.cudart import Cuda
 from gpu_inference.engine.backends.onnx import OnnxBackend
 from gpu_inference.engine.backends.tensorrt import TensorRTBackend
 from gpu_inference.engine.conditioning import build as conditions
-from gpu_inference.engine.errors import BackendError, Cancelled, LoraError, OutOfMemory
+from gpu_inference.engine.errors import BackendError, Cancelled, LoraError, NoRoom, OutOfMemory
 from gpu_inference.engine.loras import Applied, load_lora
 from gpu_inference.engine.manifest import ModelFolder, load_model_folder
 from gpu_inference.engine.sizes import plan_size
@@ -169,6 +169,36 @@ def test_an_engine_that_cannot_be_refitted_says_so(machine: Machine, model: Mode
         backend.adapt([Applied(lora, 1.0)])
 
 
+def test_a_lora_that_fails_halfway_is_taken_out_again(
+    machine: Machine, model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.build(model)
+    backend = machine.backend(model)
+    plain = prediction(backend, model)
+    rng = np.random.default_rng(4)
+    attention = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    tensors = {
+        f"{attention}.lora_A.weight": rng.standard_normal((4, 64)),
+        f"{attention}.lora_B.weight": rng.standard_normal((64, 4)),
+        "unet.conv_in.lora_A.weight": np.ones((1, 4, 3, 3)),
+        "unet.conv_in.lora_B.weight": np.ones((64, 1, 1, 1)),
+    }
+    lora = load_lora(write_any(tmp_path / "l.safetensors", tensors, "F32", {"base_model": "tiny"}))
+    refit = backend._plans["unet"].refit
+
+    def fails(_weights: Any) -> None:
+        raise LoraError("The engine does not take the changed weights.")
+
+    monkeypatch.setattr(backend._plans["unet"], "refit", fails)
+    with pytest.raises(LoraError):
+        backend.adapt([Applied(lora, 1.0)])
+    with pytest.raises(BackendError, match="changing its weights failed"):
+        prediction(backend, model)
+    monkeypatch.setattr(backend._plans["unet"], "refit", refit)
+    backend.adapt([])
+    np.testing.assert_array_equal(prediction(backend, model), plain)
+
+
 def test_building_can_be_cancelled_and_leaves_nothing(machine: Machine, model: ModelFolder) -> None:
     with pytest.raises(Cancelled):
         machine.build(model, cancelled=lambda: True)
@@ -178,7 +208,7 @@ def test_building_can_be_cancelled_and_leaves_nothing(machine: Machine, model: M
 def test_memory_is_looked_at_before_a_load(machine: Machine, model: ModelFolder) -> None:
     machine.build(model)
     machine.runtime.room = 64 * 2**20
-    with pytest.raises(OutOfMemory, match=r"The model 'tiny' needs \d+ MiB of the device's memory, of which 64 MiB are free."):
+    with pytest.raises(NoRoom, match=r"The model 'tiny' needs \d+ MiB of the device's memory, of which 64 MiB are free."):
         machine.backend(model)
 
 

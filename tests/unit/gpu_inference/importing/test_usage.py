@@ -16,6 +16,8 @@ from gpu_inference.importing.source import Facts
         ("dreamshaper_xl_lightning", 4),
         ("sd_xl_base_1.0", None),
         ("enlightening", None),
+        ("hyperrealism_xl_v4", None),
+        ("lcmix_photo", None),
     ],
 )
 def test_a_distilled_model_is_known_by_its_name(hints: str, steps: int | None) -> None:
@@ -25,10 +27,10 @@ def test_a_distilled_model_is_known_by_its_name(hints: str, steps: int | None) -
     assert (figures["timestep_spacing"] == "trailing") == (steps is not None)
 
 
-def test_v_prediction_brings_zero_terminal_snr_unless_it_is_told_otherwise() -> None:
-    assert usage.figures(Facts(prediction_type="v_prediction"), 6, 32)["zero_terminal_snr"] is True
-    said = usage.figures(Facts(prediction_type="v_prediction", zero_terminal_snr=False), 6, 32)
-    assert (said["zero_terminal_snr"], said["max_guidance_rescale"]) == (False, 0.0)
+def test_zero_terminal_snr_is_what_the_file_tells() -> None:
+    assert usage.figures(Facts(prediction_type="v_prediction"), 6, 32)["zero_terminal_snr"] is False
+    said = usage.figures(Facts(prediction_type="v_prediction", zero_terminal_snr=True), 6, 32)
+    assert (said["zero_terminal_snr"], said["max_guidance_rescale"], said["timestep_spacing"]) == (True, 0.7, "trailing")
 
 
 def test_sizes_are_multiples_that_the_unet_can_halve() -> None:
