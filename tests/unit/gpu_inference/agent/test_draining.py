@@ -84,7 +84,7 @@ def test_a_picture_on_its_way_is_delivered_though_the_control_plane_is_away(
     agent.process.send_signal(signal.SIGTERM)
     time.sleep(3)
     plane.open()
-    assert agent.process.wait(20) == 0
+    assert agent.process.wait(60) == 0
     assert (job.state, job.completions) == ("completed", 1)
 
 
