@@ -81,6 +81,8 @@ def vision(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with managing(folder / "home", gateway(nodes[0])) as manager:
         plays = Plays(folder, nodes, managers=[], fleet_control_plane_url=manager.url, gpu_inference_threads=1)
         plays.variables["gpu_inference_waves"] = ["1", "100%"]
+        # With both models loaded on every node there would be nothing to stay with.
+        plays.variables["gpu_inference_environment"] = {"FLEET_AGENT_SPARE_MODELS": "0"}
         plays.environment = {"FLEET_HOME": str(manager.home)}
         refused = " ".join(plays.play("gpu_inference").text.split())
         assert "There is no enrolled agent on this node" in refused
