@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,7 +51,11 @@ def import_(
     if not target:
         fail("Say with --name how the model is to be called; the checkpoint in the store has its name already.", exit_codes.USAGE)
     source = target + ENDING if local else checkpoint
-    if local and not _is_stored(file, source, url):
+    with calling(url) as client:
+        known = {each["name"]: each for each in client.models()}
+    if target in known:
+        fail(f"name: there is a model {target!r} already; delete it first, or choose another with --name.", exit_codes.REFUSED)
+    if local and not _is_stored(file, known.get(source)):
         send_file(file, source, url, as_json)
     with calling(url) as client:
         operation = client.import_model(
@@ -62,10 +66,8 @@ def import_(
         follow(client, [operation["id"]], as_json)
 
 
-def _is_stored(file: Path, name: str, url: str | None) -> bool:
+def _is_stored(file: Path, found: dict[str, Any] | None) -> bool:
     """Say whether an earlier try has stored this very file already."""
-    with calling(url) as client:
-        found = next((each for each in client.models() if each["name"] == name and each["stored"]), None)
     if found is None or found["size_bytes"] != file.stat().st_size:
         return False
     with file.open("rb") as stream:
