@@ -143,12 +143,13 @@ class Manifest(_Part):
         return [self.tokenizer.file] + [name for part in parts for name in part.files()]
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
+def digest(path: Path) -> str:
+    """The hex SHA-256 of a file."""
+    found = hashlib.sha256()
     with path.open("rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+            found.update(block)
+    return found.hexdigest()
 
 
 _KNOWN: Dict[Tuple[str, int, int, int], str] = {}
@@ -159,7 +160,7 @@ def _known_digest(path: Path) -> str:
     status = path.stat()
     key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
     if key not in _KNOWN:
-        _KNOWN[key] = _digest(path)
+        _KNOWN[key] = digest(path)
     return _KNOWN[key]
 
 

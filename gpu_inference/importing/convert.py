@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from gpu_inference.engine.errors import ModelError
-from gpu_inference.engine.manifest import MANIFEST, Manifest, load_model_folder
+from gpu_inference.engine.manifest import MANIFEST, Manifest, digest, load_model_folder
 from gpu_inference.importing import graphs, tokenizer, usage
 from gpu_inference.importing.folder import DiffusersFolder
 from gpu_inference.importing.proof import prove
@@ -71,14 +70,6 @@ def _part(network: str, variants: List[graphs.Variant]) -> Dict[str, Any]:
     return {**files, "data": f"{network}.weights", "weights": f"{network}.weights.json"}
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _write(source: Source, name: str, folder: Path, wishes: Wishes, progress: Progress) -> None:
     plan = _plan(source, wishes)
     place = wishes.tokenizer or source.tokenizer
@@ -93,7 +84,7 @@ def _write(source: Source, name: str, folder: Path, wishes: Wishes, progress: Pr
     progress(len(plan), len(plan), "proof")
     parts = {network: _part(network, variants) for network, _, variants, _ in plan}
     said = _manifest(source, name, parts, end, wishes)
-    said["sha256"] = {path.name: digests.get(path.name) or _digest(path) for path in sorted(folder.iterdir())}
+    said["sha256"] = {path.name: digests.get(path.name) or digest(path) for path in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(Manifest.model_validate(said).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

@@ -14,22 +14,14 @@ from fleet_api.settings import Settings
 from gpu_inference.engine.manifest import load_model_folder
 from gpu_inference.engine.pipeline import Pipeline
 from gpu_inference.engine.request import parse_request
-from tests.support.sdxl_numpy import write_tiny
+from tests.support.sdxl_numpy import use_tiny_vocabulary, write_tiny
 
 NORM = "model.diffusion_model.out.0.weight"
 
 
 @pytest.fixture(autouse=True)
 def vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The importer finds the tiny model's vocabulary where it finds CLIP's."""
-    place = tmp_path / "path" / "sitecustomize.py"
-    place.parent.mkdir()
-    place.write_text(
-        "import pathlib\n"
-        "import gpu_inference.importing.tokenizer as tokenizer\n"
-        f"tokenizer._packaged = lambda: pathlib.Path({str(tmp_path / 'vocabulary')!r})\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{place.parent}:{Path.cwd()}")
+    use_tiny_vocabulary(tmp_path, monkeypatch)
 
 
 def upload(api: TestClient, path: Path, name: str = "raw") -> dict[str, Any]:

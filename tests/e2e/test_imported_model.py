@@ -13,7 +13,7 @@ import pytest
 from fleet_api.settings import Settings
 from tests.support.live import Live, live
 from tests.support.safetensors_files import write_any
-from tests.support.sdxl_numpy import write_tiny
+from tests.support.sdxl_numpy import use_tiny_vocabulary, write_tiny
 from tests.support.store_agents import StoreAgent, until
 from tests.support.tiny_model import make_tiny_model
 
@@ -23,15 +23,7 @@ MODULE = "down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
 
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
-    # The importer finds the tiny model's vocabulary where it finds CLIP's.
-    place = tmp_path / "path" / "sitecustomize.py"
-    place.parent.mkdir()
-    place.write_text(
-        "import pathlib\n"
-        "import gpu_inference.importing.tokenizer as tokenizer\n"
-        f"tokenizer._packaged = lambda: pathlib.Path({str(tmp_path / 'vocabulary')!r})\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{place.parent}:{Path.cwd()}")
+    use_tiny_vocabulary(tmp_path, monkeypatch)
     with live(Settings(home=tmp_path / "home", port=0, default_model="own")) as found:
         yield found
 

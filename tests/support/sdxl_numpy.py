@@ -203,3 +203,15 @@ def import_tiny(target: Path, name: str = "tiny", seed: int = 0, **wishes: Any) 
     """The checkpoint imported to ``target``, for pictures of 128 pixels a side."""
     file = write_tiny(target.parent / f"{target.name}.safetensors", seed=seed)
     return import_model(file, name, target, Wishes(native_size=128, tokenizer=target.parent / "vocabulary", **wishes))
+
+
+def use_tiny_vocabulary(folder: Path, monkeypatch: Any) -> None:
+    """Has importers that are started from now on take the vocabulary that :func:`write_tiny` lays into ``folder`` for CLIP's."""
+    place = folder / "path" / "sitecustomize.py"
+    place.parent.mkdir()
+    place.write_text(
+        "import pathlib\n"
+        "import gpu_inference.importing.tokenizer as tokenizer\n"
+        f"tokenizer._packaged = lambda: pathlib.Path({str(folder / 'vocabulary')!r})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{place.parent}:{Path.cwd()}")

@@ -8,20 +8,12 @@ import pytest
 
 from tests.support.command import Command
 from tests.support.live import Live
-from tests.support.sdxl_numpy import write_tiny
+from tests.support.sdxl_numpy import use_tiny_vocabulary, write_tiny
 
 
 @pytest.fixture(autouse=True)
 def vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The importer finds the tiny model's vocabulary where it finds CLIP's."""
-    place = tmp_path / "path" / "sitecustomize.py"
-    place.parent.mkdir()
-    place.write_text(
-        "import pathlib\n"
-        "import gpu_inference.importing.tokenizer as tokenizer\n"
-        f"tokenizer._packaged = lambda: pathlib.Path({str(tmp_path / 'vocabulary')!r})\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{place.parent}:{Path.cwd()}")
+    use_tiny_vocabulary(tmp_path, monkeypatch)
 
 
 def test_a_file_becomes_a_model(fleet: Command, served: Live, tmp_path: Path) -> None:
