@@ -31,7 +31,7 @@ def test_a_picture_from_submit_to_gallery(api: TestClient, agent: FakeAgent) -> 
     assert lease["job_id"] == job_id
     assert lease["payload"] == {
         "prompt": PROMPT["prompt"], "negative_prompt": "", "width": 1024, "height": 1024, "steps": 20,
-        "seed": 42, "model": "fleet-shapes", "scheduler": "euler",
+        "seed": 42, "model": "fleet-shapes", "scheduler": "euler", "steps_default": True,
     }  # fmt: skip
     assert agent.beat(lease, step=9) == []
     running = job(api, job_id)

@@ -29,7 +29,7 @@ def node(name: str, loras: tuple[str, ...] = (), fetching: str = "", busy: bool 
 
 
 def job(number: int, lora: str | None = "night", model: str = "own", at: str | None = None) -> WaitingJob:
-    return WaitingJob(str(number), "image_gen", model, lora=lora, node=at, order=(True, number))
+    return WaitingJob(str(number), "image_gen", model, loras=(lora,) if lora else (), node=at, order=(True, number))
 
 
 def queue(*jobs: WaitingJob) -> WaitingQueue:

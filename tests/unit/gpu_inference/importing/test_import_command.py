@@ -226,3 +226,10 @@ def _lie(folder: Path, renewed: str = "", **changes: Any) -> None:
     if renewed:
         said["sha256"][renewed] = hashlib.sha256((folder / renewed).read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize(("asked", "made"), [({}, 3), ({"steps": 20, "steps_default": True}, 3), ({"steps": 2}, 2)])
+def test_a_model_s_own_steps_are_taken_where_nobody_asks_for_others(tmp_path: Path, asked: dict[str, Any], made: int) -> None:
+    folder = load_model_folder(import_tiny(tmp_path / "model", steps=3))
+    request = parse_request({"prompt": "red", "width": 128, "height": 128, **asked})
+    assert Pipeline.load(folder, 1, "onnx").render(request).result.steps == made
