@@ -1,7 +1,8 @@
 """Imports a stored checkpoint of one file as a model that nodes run: an operation on the manager, in a child process of its own.
 
 The checkpoint is copied out of the store, ``fleet-worker import`` makes a model folder of it, and that goes into the store under its
-own name, the manifest last. Whatever ends it, nothing but a whole model is left.
+own name, the manifest last. A failure or a cancel leaves nothing; what a control plane that was killed has left is listed nowhere, and the
+next import of its name clears it.
 """
 
 from __future__ import annotations

@@ -67,7 +67,6 @@ class SingleFile:
         """Raises :class:`CannotImport` where the file is no checkpoint of SDXL, or of SDXL's refiner."""
         self._path = path
         self._file = _open(path)
-        self._names: Dict[str, str] = {}
         self._embedders = self._find_embedders()
         self.encoders = tuple(self._embedders)
         encoders = [self._encoder(name) for name in self.encoders]

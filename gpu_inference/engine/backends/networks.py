@@ -6,6 +6,7 @@ step takes its latents alone. Encodings of the last prompts are kept, as callers
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -29,8 +30,8 @@ def networks_of(applied: Applied) -> List[str]:
     return sorted({network for network, _, _ in applied.lora.parts})
 
 
-class NetworkBackend:
-    """A :class:`gpu_inference.engine.backends.base.Backend`; a runtime's own fills in the methods that raise NotImplementedError."""
+class NetworkBackend(ABC):
+    """A :class:`gpu_inference.engine.backends.base.Backend`; a runtime's own fills in the abstract methods."""
 
     name = ""
     device = ""
@@ -48,29 +49,29 @@ class NetworkBackend:
         self._pictures, self._branches = 1, 1
         self._guidance = (np.ones(1, dtype=np.float32), np.zeros(1, dtype=np.float32))
 
+    @abstractmethod
     def _weigh(self, part: NetworkPart, applied: Sequence[Applied]) -> Any:
         """What LoRAs make of a network, not yet in use; none of them is its own weights. Raises :class:`LoraError`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _use(self, part: NetworkPart, weighed: Any) -> None:
         """Puts what :meth:`_weigh` gave into use."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _run_encoder(self, part: TextEncoderPart, ids: Array) -> List[Array]:
         """The hidden states of int64 ids ``[1, length]``, and the pooled text where the part has one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _hold(self, inputs: Mapping[str, Array]) -> None:
         """Takes the UNet's inputs that stay the same to the device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _predict(self, sample: Array, timestep: float) -> Array:
         """The UNet's prediction, float32, for a float32 sample of all branches."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _run_decoder(self, latents: Array) -> Array:
         """A picture from float32 latents ``[1, channels, h, w]``, as :meth:`decode`."""
-        raise NotImplementedError
 
     def _decode_side(self) -> int:
         """The longest side of latents that the decoder takes whole, in latent pixels; larger ones are decoded in tiles."""
