@@ -39,6 +39,7 @@ class House:
         self.settings = settings
         self.client = ApiClient(settings.url, settings.ca_file)
         self.engine = EngineProcess(settings)
+        self.engine.absent = not engine_is_installed(settings)
         self.stopping = Stopping(settings.drain_seconds)
         self.turn = Turn()
         self.telemetry = Telemetry(settings.state_dir)
@@ -46,13 +47,14 @@ class House:
         self.front = Front(self.engine, self.turn, self.desk, self.telemetry, settings.http_key)
 
 
-async def keep_engine(engine: EngineProcess, real: bool = True) -> None:
-    """Keeps a child alive, with growing pauses where it keeps ending.
+def engine_is_installed(settings: Settings) -> bool:
+    """Whether this node has the packages of a real engine; a simulated one needs none of them."""
+    return settings.engine != REAL or importlib.util.find_spec("numpy") is not None
 
-    On a node without the packages of a ``real`` engine there is none; a simulated one needs none of them.
-    """
-    if real and importlib.util.find_spec("numpy") is None:
-        engine.absent = True
+
+async def keep_engine(engine: EngineProcess) -> None:
+    """Keeps a child alive, with growing pauses where it keeps ending; where no engine is installed there is none."""
+    if engine.absent:
         logs.info("No engine is installed on this node: it takes no jobs.")
         await asyncio.Event().wait()
     backoff = Backoff(0.2, 30.0)
@@ -100,8 +102,7 @@ async def serve(house: House, who: identity.Identity) -> None:
     fetcher, share = _fetcher(settings, client, engine, runner, who)
     house.front.credential, house.desk.told, house.desk.left = who.credential, runner.changed.set, runner.left
     logs.info("The agent is up.", node_id=who.node_id, url=settings.url)
-    keeper = asyncio.ensure_future(keep_engine(engine, settings.engine == REAL))
-    loops = [keeper]
+    loops = [asyncio.ensure_future(keep_engine(engine))]
     late: List[asyncio.Future[bool]] = []
     try:
         # What an earlier run finished goes first: the next beat ends its leases.
@@ -155,7 +156,7 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     with lock_dir(settings.state_dir):
         house = House(settings)
-        if settings.http is not None:
+        if settings.http is not None and not house.engine.absent:
             house.front.open(settings.http)
         work = asyncio.ensure_future(_work(house))
 

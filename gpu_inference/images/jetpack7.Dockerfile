@@ -16,8 +16,8 @@ RUN python3 -m venv --system-site-packages /opt/fleet/agent \
 COPY . /opt/fleet/source
 RUN /opt/fleet/agent/bin/pip install --no-cache-dir --no-deps /opt/fleet/source \
  && rm -rf /opt/fleet/source
-# Docker gives a container ten seconds to end.
-ENV FLEET_AGENT_STATE_DIR=/var/lib/fleet-agent FLEET_AGENT_DRAIN_SECONDS=7
+# Docker gives a container ten seconds to end. Beyond its loopback the agent answers to its credential or a key alone.
+ENV FLEET_AGENT_STATE_DIR=/var/lib/fleet-agent FLEET_AGENT_DRAIN_SECONDS=7 FLEET_AGENT_HTTP=0.0.0.0:8080
 VOLUME /var/lib/fleet-agent
 USER fleet-agent
 EXPOSE 8080

@@ -149,6 +149,9 @@ def test_the_catalogues_agent_runs_from_it(fleet: Fleet) -> None:
     fleet.until(lambda: agents(fleet) == [task["node_id"]])
     assert "The agent is up." in fleet.until(lambda: fleet.get("/api/swarm/services/agent/logs")["logs"])
     node = next(node for node in fleet.nodes if node.name == task["node_id"])
+    door = f"http://{node.ip}:8080"
+    fleet.until(lambda: httpx.get(f"{door}/health").json()["engine"]["alive"])
+    assert httpx.get(f"{door}/models").status_code == 401
     assert "fleet-worker run" in node.run("docker", "top", node.run("docker", "ps", "-q").strip(), "-o", "pid,args")
 
 

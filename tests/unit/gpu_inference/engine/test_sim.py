@@ -18,7 +18,6 @@ import gpu_inference
 from gpu_inference.agent.engine_outcome import EngineFailure
 from gpu_inference.agent.engine_process import EngineProcess, engine_command
 from gpu_inference.agent.leases import capabilities
-from gpu_inference.agent.service import keep_engine
 from gpu_inference.agent.settings import Settings, SettingsError, load_settings
 from gpu_inference.engine.errors import ModelError
 from gpu_inference.engine.sim import payload_digest, picture
@@ -151,16 +150,3 @@ def test_it_is_off_by_default_and_chosen_by_name() -> None:
         load_settings({"FLEET_AGENT_ENGINE": "tpu"})
     with pytest.raises(SettingsError, match="FLEET_AGENT_SIM_TABLE must name"):
         load_settings({"FLEET_AGENT_ENGINE": "sim"})
-
-
-async def test_it_is_kept_on_a_node_without_the_packages_of_a_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Started(Exception):
-        pass
-
-    class Engine:
-        async def ensure_started(self) -> None:
-            raise Started
-
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(Started):
-        await keep_engine(Engine(), real=False)  # type: ignore[arg-type]
