@@ -85,6 +85,7 @@ class EngineBuilds:
     async def run(self, work: Work) -> None:
         """See :class:`fleet_api.operations.kinds.Kind`."""
         node_id, model = work.request["node_id"], work.request["model"]
+        work.nodes([node_id])
         self._orders[node_id] = BuildOrder(id=work.id, model=model)
         try:
             await self._follow(work, node_id)

@@ -108,6 +108,9 @@ class Builder:
             reason = str(error) if isinstance(error, BuildFailed) else f"The engines cannot be kept ({error.strerror})."
             logs.error("The engines of a model are not there.", model=order.model, reason=reason)
             self._say(report, "failed", error=reason[:500])
+        except Exception as error:  # a builder that hangs about would keep the order open for ever
+            logs.error("The agent failed at building engines.", model=order.model, reason=repr(error)[:500])
+            self._say(report, "failed", error=f"The agent failed with {type(error).__name__}; its log tells more.")
         finally:
             self._turn.release()
 
