@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Sequence
 
+from gpu_inference.building.fused import said_of, touching
 from gpu_inference.building.plan_folder import SUFFIX, PlanFolder
 from gpu_inference.building.profiles import profiles
 from gpu_inference.engine.errors import BackendError
+from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder, NetworkPart
 from gpu_inference.protocol_engines import engine_key
 
 FOLDER_SETTING = "FLEET_ENGINE_PLANS"
 PRECISION = "fp16"
 PICTURES = 1
-
-
-def identity(folder: ModelFolder, part: NetworkPart, architecture: str, release: str, pictures: int) -> Dict[str, Any]:
-    """All that an engine depends on."""
-    manifest = folder.manifest
-    graph = part.tensorrt or part.file
-    return {
-        "model": manifest.name,
-        "network": part.network,
-        "graph": manifest.sha256[graph],
-        "weights": manifest.sha256[part.data] if part.data else "",
-        "architecture": architecture,
-        "tensorrt": release,
-        "precision": PRECISION if part.half else "fp32",
-        "profiles": profiles(manifest, part, pictures),
-    }
 
 
 class PlanStore(PlanFolder):
@@ -41,19 +28,47 @@ class PlanStore(PlanFolder):
         super().__init__(folder, limit)
         self.pictures = pictures
 
-    def path(self, folder: ModelFolder, part: NetworkPart, architecture: str, release: str) -> Path:
-        """Where the engine of a network lies, or would lie."""
-        return self.folder / (engine_key(identity(folder, part, architecture, release, self.pictures)) + SUFFIX)
+    def calibration(self, folder: ModelFolder, part: NetworkPart, release: str) -> Path:
+        """Where the table of ranges of a network lies, once it was calibrated. It does not depend on the size or the device."""
+        sha256 = folder.manifest.sha256
+        name = "-".join((sha256[part.tensorrt or part.file][:16], sha256[part.data][:16] if part.data else "", release))
+        return self.folder / "calibrations" / f"{name}.table"
 
-    def find(self, folder: ModelFolder, part: NetworkPart, architecture: str, release: str) -> Path:
+    def identity(
+        self, folder: ModelFolder, part: NetworkPart, architecture: str, release: str, loras: Sequence[Applied] = ()
+    ) -> Dict[str, Any]:
+        """All that an engine depends on; ``loras`` are those that are in its weights."""
+        manifest = folder.manifest
+        said = {
+            "model": manifest.name,
+            "network": part.network,
+            "graph": manifest.sha256[part.tensorrt or part.file],
+            "weights": manifest.sha256[part.data] if part.data else "",
+            "architecture": architecture,
+            "tensorrt": release,
+            "precision": PRECISION if part.half else "fp32",
+            "profiles": profiles(manifest, part, self.pictures),
+        }
+        table = self.calibration(folder, part, release)
+        if table.is_file():
+            said.update(precision="int8", calibration=hashlib.sha256(table.read_bytes()).hexdigest())
+        fused = touching(part, loras)
+        return {**said, "loras": said_of(fused)} if fused else said
+
+    def path(self, folder: ModelFolder, part: NetworkPart, architecture: str, release: str, loras: Sequence[Applied] = ()) -> Path:
+        """Where the engine of a network lies, or would lie."""
+        return self.folder / (engine_key(self.identity(folder, part, architecture, release, loras)) + SUFFIX)
+
+    def find(self, folder: ModelFolder, part: NetworkPart, architecture: str, release: str, loras: Sequence[Applied] = ()) -> Path:
         """An engine that was built. Raises :class:`BackendError` where it was not."""
         if folder.manifest.networks is None or part.tensorrt is None:
             raise BackendError(f"The model '{folder.name}' has no graphs for TensorRT; import it again.")
-        path = self.path(folder, part, architecture, release)
+        path = self.path(folder, part, architecture, release, loras)
         if not path.is_file():
+            named = "".join(f" --lora {each.lora.name}:{each.strength:g}" for each in touching(part, loras))
             raise BackendError(
-                f"No engine of TensorRT {release} for {architecture} was built of the model '{folder.name}' yet;"
-                f" build it with 'fleet-worker engines build {folder.name}'."
+                f"No engine of TensorRT {release} for {architecture} was built of the model '{folder.name}'{named and ' with that'} yet;"
+                f" build it with 'fleet-worker engines build {folder.name}{named}'."
             )
         with suppress(OSError):  # somebody else's file; it then counts as used when it was built
             os.utime(str(path))

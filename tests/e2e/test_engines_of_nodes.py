@@ -29,6 +29,7 @@ def api(tmp_path: Path) -> Iterator[Live]:
 def nodes(api: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[StoreAgent]]:
     model = import_tiny(tmp_path / "tiny")
     use_tensorrt(tmp_path / "stand-ins", monkeypatch)
+    monkeypatch.setenv("FLEET_AGENT_BACKEND", "tensorrt")
     found = [StoreAgent(api, name, tmp_path / name, model) for name in ("agx0", "agx1")]
     for each in found:
         each.start()

@@ -6,8 +6,12 @@ another release, shapes outside all profiles, a run without addresses, a capture
 
 from __future__ import annotations
 
+import atexit
+import base64
 import ctypes
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,7 +117,7 @@ def fake_tensorrt(release: str, device: FakeCudaRuntime) -> Any:
     trt.TensorIOMode = SimpleNamespace(INPUT="TensorIOMode.INPUT", OUTPUT="TensorIOMode.OUTPUT")
     trt.Weights = lambda value: value
     trt.MemoryPoolType = SimpleNamespace(WORKSPACE=0)
-    trt.BuilderFlag = SimpleNamespace(REFIT=3, **({"FP16": 0} if major < 11 else {}))
+    trt.BuilderFlag = SimpleNamespace(REFIT=3, **({"FP16": 0, "INT8": 1} if major < 11 else {}))
     flags = {"EXPLICIT_BATCH": 0} if major < 11 else {}
     trt.NetworkDefinitionCreationFlag = SimpleNamespace(**flags, **({"STRONGLY_TYPED": 1} if major >= 10 else {}))
     if major >= 10:
@@ -123,8 +127,27 @@ def fake_tensorrt(release: str, device: FakeCudaRuntime) -> Any:
     trt.ICudaEngine = engine_class(major, trt)
     trt.Runtime = runtime_class(release, trt, device)
     trt.Refitter = refitter_class()
-    add_builder(trt, major)
+    if major < 11:
+        trt.IInt8EntropyCalibrator2 = type("IInt8EntropyCalibrator2", (), {"__init__": lambda self: None})
+    add_builder(trt, major, device)
     return trt
+
+
+def _carried(graph: Path) -> dict[str, str]:
+    """The files of a graph that is not there any more once its engine is built."""
+    if not graph.parent.name.startswith("fused-"):
+        return {}
+    return {each.name: base64.b64encode(each.read_bytes()).decode() for each in graph.parent.iterdir()}
+
+
+def _laid_out(said: dict[str, Any]) -> Path:
+    if not said["files"]:
+        return Path(said["graph"])
+    folder = Path(tempfile.mkdtemp(prefix="fleet-fused-"))
+    atexit.register(shutil.rmtree, folder, True)
+    for name, text in said["files"].items():
+        (folder / name).write_bytes(base64.b64decode(text))
+    return folder / Path(said["graph"]).name
 
 
 def runtime_class(release: str, trt: Any, device: FakeCudaRuntime) -> type:
@@ -145,7 +168,7 @@ def engine_class(major: int, trt: Any) -> type:
     class ICudaEngine:
         def __init__(self, said: dict[str, Any]) -> None:
             self.said = said
-            self.path = Path(said["graph"])
+            self.path = _laid_out(said)
             self._model = onnx.load(str(self.path), load_external_data=False)
             self._io = {each.name: each for each in (*self._model.graph.input, *self._model.graph.output)}
             self.num_io_tensors = len(self._io)
@@ -280,7 +303,27 @@ def refitter_class() -> type:
     return Refitter
 
 
-def add_builder(trt: Any, major: int) -> None:
+def calibrated(config: Any, device: FakeCudaRuntime) -> bytes:
+    """What a calibration leaves: which inputs came, how often, and the largest value of each."""
+    ranges = config.int8_calibrator
+    table = ranges.read_calibration_cache()
+    if table is not None:
+        return bytes(table)
+    names, seen = list(config.calibration), dict[str, float]()
+    batches = 0
+    while (places := ranges.get_batch(names)) is not None:
+        batches += 1
+        for name, place in zip(names, places, strict=True):
+            values = np.frombuffer(device.blocks[place], dtype=np.float32)
+            assert values.size == int(np.prod(config.calibration[name][1])), f"{name} does not have the usual shape of the profile"
+            seen[name] = max(seen.get(name, 0.0), float(np.abs(values).max()))
+    assert batches, "nothing to calibrate with"
+    table = json.dumps({"batches": batches, "ranges": seen}).encode()
+    ranges.write_calibration_cache(memoryview(table))
+    return table
+
+
+def add_builder(trt: Any, major: int, device: FakeCudaRuntime) -> None:
     """The builder and the parser, whose plans :class:`Runtime` reads."""
 
     class Network:
@@ -298,11 +341,18 @@ def add_builder(trt: Any, major: int) -> None:
             self.profiles: list[Any] = []
             self.flags: list[Any] = []
             self.workspace = 0
+            if major < 11:
+                self.int8_calibrator: Any = None
+                self.calibration: Any = None
             if major >= 10:
                 self.progress_monitor: Any = None
 
         def set_memory_pool_limit(self, _pool: Any, size: int) -> None:
             self.workspace = size
+
+        def set_calibration_profile(self, profile: Profile) -> bool:
+            self.calibration = profile.shapes
+            return True
 
         def set_flag(self, flag: Any) -> None:
             self.flags.append(flag)
@@ -316,8 +366,8 @@ def add_builder(trt: Any, major: int) -> None:
             self.typed = 0
 
         def create_network(self, flags: int) -> Network:
-            expected = 1 << (1 if major >= 10 else 0)
-            assert flags == expected, "the flags of another release"
+            assert flags in {8: {1 << 0}, 10: {1 << 0, 1 << 1}, 11: {1 << 1}}[major], "the flags of another release"
+            self.typed = flags == 1 << 1
             return Network()
 
         def create_builder_config(self) -> Config:
@@ -336,10 +386,12 @@ def add_builder(trt: Any, major: int) -> None:
             model = onnx.load(network.graph, load_external_data=False)
             assert {each.name for each in model.graph.input} == set(config.profiles[0]), "a profile that lacks an input"
             assert all(node.domain == "" for node in model.graph.node), "operations that TensorRT does not know"
+            assert not (self.typed and {0, 1} & set(config.flags)), "a strongly typed network takes no flag of precision"
+            table = calibrated(config, device).decode() if 1 in config.flags else ""
             projected = {tensor.name: tensor.dims[-1] for tensor in model.graph.initializer if tensor.dims}.get("text_projection.weight", 0)
             said = {
                 "release": trt.__version__, "graph": network.graph, "profiles": config.profiles, "refittable": 3 in config.flags,
-                "pooled": projected,
+                "pooled": projected, "int8": table, "files": _carried(Path(network.graph)),
             }  # fmt: skip
             return memoryview(json.dumps(said).encode())
 

@@ -24,6 +24,8 @@ BUILDER_NAMES = (
     "Builder", "create_network", "create_builder_config", "create_optimization_profile", "build_serialized_network", "OnnxParser",
     "parse_from_file", "num_errors", "get_error", "desc", "set_memory_pool_limit", "set_flag", "add_optimization_profile",
     "progress_monitor", "NetworkDefinitionCreationFlag", "STRONGLY_TYPED", "EXPLICIT_BATCH",
+    "IInt8EntropyCalibrator2", "int8_calibrator", "set_calibration_profile", "get_batch_size", "get_batch", "read_calibration_cache",
+    "write_calibration_cache",
 )  # fmt: skip
 PLACE = Path(__file__).with_suffix(".json")
 _DUMP = """

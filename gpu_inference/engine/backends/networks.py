@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,10 @@ class NetworkBackend(ABC):
         """The LoRAs of which there may be something in the weights: those that are applied, and those of a change that failed."""
         self._kept: OrderedDict[bytes, Encoded] = OrderedDict()
         self._prepared = False
+        self._held: Dict[str, Array] = {}
+        self.seen: Optional[Callable[[Dict[str, Array]], object]] = None
+        """Called with all inputs of the UNet at each step, where somebody wants to see them."""
+
         self._pictures, self._branches = 1, 1
         self._guidance = (np.ones(1, dtype=np.float32), np.zeros(1, dtype=np.float32))
 
@@ -117,20 +121,22 @@ class NetworkBackend(ABC):
         scales, rescales = zip(*((each.guidance_scale, each.guidance_rescale) for each in conditionings))
         self._guidance = (np.array(scales, dtype=np.float32), np.array(rescales, dtype=np.float32))
         encoded = [self._encode(ids) for ids, _ in branches]
-        self._hold(
-            {
-                "encoder_hidden_states": np.concatenate([hidden for hidden, _ in encoded]),
-                "text_embeds": np.concatenate([pooled for _, pooled in encoded]),
-                "time_ids": np.concatenate([ids for _, ids in branches]),
-            }
-        )
+        self._held = {
+            "encoder_hidden_states": np.concatenate([hidden for hidden, _ in encoded]),
+            "text_embeds": np.concatenate([pooled for _, pooled in encoded]),
+            "time_ids": np.concatenate([ids for _, ids in branches]),
+        }
+        self._hold(self._held)
         self._prepared = True
 
     def denoise(self, latents: Array, timestep: float) -> Array:
         """See :class:`gpu_inference.engine.backends.base.Backend`."""
         if not self._prepared:
             raise BackendError("A step was asked for before anything was prepared.")
-        prediction = self._predict(np.concatenate([latents] * self._branches).astype(np.float32), timestep)
+        sample = np.concatenate([latents] * self._branches).astype(np.float32)
+        if self.seen is not None:
+            self.seen({**self._held, "sample": sample, "timestep": np.array([timestep], dtype=np.float32)})
+        prediction = self._predict(sample, timestep)
         if self._branches == 1:
             return prediction
         return guide(prediction[: self._pictures], prediction[self._pictures :], *self._guidance)

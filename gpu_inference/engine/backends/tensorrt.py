@@ -5,7 +5,8 @@ Never run on hardware; docs/hardware.md tells what it was tested with.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from gpu_inference.building.plans import PlanStore, default_store
 from gpu_inference.engine.backends.cudart import Cuda
 from gpu_inference.engine.backends.networks import NetworkBackend
 from gpu_inference.engine.backends.tensorrt_plan import Plan, bindings
-from gpu_inference.engine.errors import LoraError, NoRoom
+from gpu_inference.engine.errors import BackendError, LoraError, NoRoom
 from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder, NetworkPart, TextEncoderPart
 from gpu_inference.engine.weights import changed_weights, load_weight_map, places_of, stored_weights
@@ -33,23 +34,34 @@ class TensorRTBackend(NetworkBackend):
     def __init__(self, folder: ModelFolder, threads: int = 0, store: Optional[PlanStore] = None, cuda: Optional[Cuda] = None) -> None:
         """Raises :class:`gpu_inference.engine.errors.BackendError` where an engine was not built yet, and :class:`NoRoom`."""
         super().__init__(folder)
-        trt = bindings()
+        self._trt = bindings()
         self._cuda = cuda or Cuda()
-        store = store or default_store()
-        paths = {network: store.find(folder, part, self._cuda.architecture(), trt.__version__) for network, part in self._parts.items()}
-        self._check_memory(sum(path.stat().st_size for path in paths.values()))
+        self._store = store or default_store()
         self._plans: Dict[str, Plan] = {}
-        self._arena = 0
+        self._paths = {network: self._find(part) for network, part in self._parts.items()}
+        self._check_memory(sum(path.stat().st_size for path in self._paths.values()))
+        self._arena, self._room = 0, 0
         try:
-            for network, path in paths.items():
-                self._plans[network] = Plan(trt, self._cuda, path)
-            size = max(plan.memory_needed() for plan in self._plans.values())
-            self._arena = self._cuda.allocate(size)
-            for plan in self._plans.values():
-                plan.use_memory(self._arena, size)
+            for network, path in self._paths.items():
+                self._plans[network] = Plan(self._trt, self._cuda, path)
+            self._share_arena()
         except Exception:
             self.close()
             raise
+
+    def _find(self, part: NetworkPart, loras: Sequence[Applied] = ()) -> Path:
+        return self._store.find(self._folder, part, self._cuda.architecture(), self._trt.__version__, loras)
+
+    def _share_arena(self) -> None:
+        """Has all plans compute in the one arena, which is as large as the one that needs the most."""
+        size = max(plan.memory_needed() for plan in self._plans.values())
+        if size > self._room:
+            if self._arena:
+                self._cuda.free(self._arena)
+            self._arena, self._room = 0, 0
+            self._arena, self._room = self._cuda.allocate(size), size
+        for plan in self._plans.values():
+            plan.use_memory(self._arena, self._room)
 
     def _check_memory(self, plans: int) -> None:
         free, _ = self._cuda.memory()
@@ -57,7 +69,14 @@ class TensorRTBackend(NetworkBackend):
             needed, there = ((value + 2**20 - 1) // 2**20 for value in (plans + _RESERVE, free))
             raise NoRoom(f"The model '{self._folder.name}' needs {needed} MiB of the device's memory, of which {there} MiB are free.")
 
-    def _weigh(self, part: NetworkPart, applied: Sequence[Applied]) -> Dict[str, Array]:
+    def _weigh(self, part: NetworkPart, applied: Sequence[Applied]) -> Union[Dict[str, Array], Path]:
+        """Weights by their initialisers; or, of an engine that cannot be refitted, the one that has the LoRAs in its weights."""
+        plan = self._plans.get(part.network)
+        if plan is None or not plan.refittable:
+            try:
+                return self._find(part, applied)
+            except BackendError as error:
+                raise LoraError(f"The engine takes no LoRA by refitting. {error}") from error
         if part.weights is None:
             raise LoraError(f"The model '{self._folder.name}' takes no LoRA: it has no map of its weights.")
         known = load_weight_map(self._folder.file(part.weights))
@@ -68,12 +87,24 @@ class TensorRTBackend(NetworkBackend):
             **changed_weights(file, known, part.network, applied),
         }
         named = {known.weights[module].initializer: value for module, value in weights.items()}
-        self._plans[part.network].check_refit(named)
+        plan.check_refit(named)
         return named
 
-    def _use(self, part: NetworkPart, weighed: Dict[str, Array]) -> None:
-        if weighed:
+    def _use(self, part: NetworkPart, weighed: Union[Dict[str, Array], Path]) -> None:
+        if isinstance(weighed, Path):
+            self._switch(part.network, weighed)
+        elif weighed:
             self._plans[part.network].refit(weighed)
+
+    def _switch(self, network: str, path: Path) -> None:
+        """Another engine for a network; the one before it goes first, as there may be no room for both."""
+        if network in self._plans and path == self._paths[network]:
+            return
+        before = self._plans.pop(network, None)
+        if before is not None:
+            before.close()
+        self._plans[network], self._paths[network] = Plan(self._trt, self._cuda, path), path
+        self._share_arena()
 
     def _run_encoder(self, part: TextEncoderPart, ids: Array) -> List[Array]:
         outputs = self._plans[part.network].run({"input_ids": ids})
@@ -98,4 +129,4 @@ class TensorRTBackend(NetworkBackend):
         self._plans.clear()
         if self._arena:
             self._cuda.free(self._arena)
-            self._arena = 0
+            self._arena, self._room = 0, 0

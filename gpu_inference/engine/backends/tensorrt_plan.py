@@ -172,11 +172,14 @@ class Plan:
         if not self._context.execute_async_v3(self._cuda.stream):
             raise BackendError("TensorRT failed to run an engine.")
 
+    @property
+    def refittable(self) -> bool:
+        """Whether weights can be replaced."""
+        return bool(self._engine.refittable)
+
     def check_refit(self, names: Iterable[str]) -> None:
         """Raises :class:`LoraError` where weights of these initialisers cannot be replaced."""
         names = sorted(names)
-        if names and not self._engine.refittable:
-            raise LoraError("The engine was built without refitting, so that no LoRA can be applied to it.")
         known = set(self._trt.Refitter(self._engine, self._logger).get_all_weights()) if names else set()
         lacking = [name for name in names if name not in known]
         if lacking:

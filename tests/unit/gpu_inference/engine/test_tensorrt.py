@@ -12,44 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_inference.building.build import build_engines
-from gpu_inference.building.plans import PlanStore
 from gpu_inference.engine import noise
 from gpu_inference.engine.backends import cudart, tensorrt_plan
 from gpu_inference.engine.backends.cudart import Cuda
 from gpu_inference.engine.backends.onnx import OnnxBackend
-from gpu_inference.engine.backends.tensorrt import TensorRTBackend
-from gpu_inference.engine.conditioning import build as conditions
 from gpu_inference.engine.errors import BackendError, Cancelled, LoraError, NoRoom, OutOfMemory
 from gpu_inference.engine.loras import Applied, load_lora
 from gpu_inference.engine.manifest import ModelFolder, load_model_folder
-from gpu_inference.engine.sizes import plan_size
-from gpu_inference.engine.tokenizer import Tokenizer
 from tests.support.safetensors_files import write_any
 from tests.support.sdxl_numpy import import_tiny
+from tests.support.tensorrt_bench import Machine, machine_of, prediction
 from tests.support.tensorrt_fake import FakeCudaRuntime, fake_tensorrt
 
 RELEASES = ("8.5.2", "10.16.1", "11.4.0")
 SURFACE = json.loads((Path(__file__).parents[3] / "support" / "tensorrt_surface.json").read_text())
-
-
-class Machine:
-    """A machine with a GPU and a release of TensorRT."""
-
-    def __init__(self, release: str, folder: Path, **device: Any) -> None:
-        self.runtime = FakeCudaRuntime(**device)
-        self.trt = fake_tensorrt(release, self.runtime)
-        self.store = PlanStore(folder / "plans")
-        self.told: list[str] = []
-
-    def cuda(self) -> Cuda:
-        return Cuda(self.runtime)
-
-    def build(self, model: ModelFolder, **more: Any) -> int:
-        return build_engines(model, self.store, self.cuda(), lambda _done, _all, what: self.told.append(what), **more)
-
-    def backend(self, model: ModelFolder) -> TensorRTBackend:
-        return TensorRTBackend(model, store=self.store, cuda=self.cuda())
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +35,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
 
 @pytest.fixture
 def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    found = Machine(getattr(request, "param", RELEASES[1]), tmp_path)
-    monkeypatch.setattr(tensorrt_plan.importlib, "import_module", lambda _name: found.trt)
-    return found
+    return machine_of(getattr(request, "param", RELEASES[1]), tmp_path, monkeypatch)
 
 
 every_release = pytest.mark.parametrize("machine", RELEASES, indirect=True)
-
-
-def prediction(backend: Any, model: ModelFolder, pictures: int = 1, size: tuple[int, int] = (128, 128), guidance: float = 5.0) -> Any:
-    manifest = model.manifest
-    tokenizer = Tokenizer(model.file(manifest.tokenizer.file), manifest.tokenizer.max_length)
-    inputs = conditions(manifest, tokenizer, "a red circle", "blurry", guidance, plan_size(*size, manifest.size_buckets))[0]
-    backend.prepare([inputs] * pictures)
-    return backend.denoise(noise.normal(1, 0, (pictures, 4, size[1] // 8, size[0] // 8)), 500.0)
 
 
 @every_release
@@ -156,17 +122,6 @@ def test_loras_replace_weights_and_are_taken_back(machine: Machine, model: Model
     assert np.abs(mine - theirs).max() < 0.02 * np.abs(theirs).max()
     backend.adapt([])
     np.testing.assert_array_equal(prediction(backend, model), plain)
-
-
-def test_an_engine_that_cannot_be_refitted_says_so(machine: Machine, model: ModelFolder, tmp_path: Path) -> None:
-    machine.build(model)
-    for path in machine.store.folder.glob("*.plan"):
-        path.write_text(json.dumps(dict(json.loads(path.read_text()), refittable=False)))
-    backend = machine.backend(model)
-    tensors = {"unet.conv_in.lora_A.weight": np.ones((1, 4, 3, 3)), "unet.conv_in.lora_B.weight": np.ones((64, 1, 1, 1))}
-    lora = load_lora(write_any(tmp_path / "l.safetensors", tensors, "F32", {"base_model": "tiny"}))
-    with pytest.raises(LoraError, match="built without refitting"):
-        backend.adapt([Applied(lora, 1.0)])
 
 
 def test_a_lora_that_fails_halfway_is_taken_out_again(
@@ -269,6 +224,8 @@ def test_the_stand_in_offers_nothing_that_the_real_bindings_lack(release: str) -
         assert set(vars(getattr(trt, name))) <= set(real["classes"][name]), name
     assert set(vars(trt.ExecutionContextAllocationStrategy)) <= set(real["classes"]["ExecutionContextAllocationStrategy"])
     assert {"Builder", "OnnxParser", *vars(trt.NetworkDefinitionCreationFlag)} <= set(real["builder"])
+    calibrators = {"IInt8EntropyCalibrator2", "int8_calibrator", "set_calibration_profile", "get_batch", "read_calibration_cache"}
+    assert calibrators & set(real["builder"]) == (calibrators if hasattr(trt, "IInt8EntropyCalibrator2") else set())
     for kind in (trt.Builder, trt.OnnxParser):
         assert {each for each in dir(kind) if not each.startswith("_")} <= set(real["builder"])
 

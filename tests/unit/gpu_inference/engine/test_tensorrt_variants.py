@@ -1,0 +1,175 @@
+"""Engines in int8, and engines with LoRAs in their weights, on the stand-ins of TensorRT."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpu_inference.agent.settings import Settings
+from gpu_inference.building import actions
+from gpu_inference.building.build import calibrate
+from gpu_inference.building.calibration import EVERY, STEPS
+from gpu_inference.building.command import add_arguments
+from gpu_inference.engine.backends.onnx import OnnxBackend
+from gpu_inference.engine.errors import BackendError, LoraError
+from gpu_inference.engine.loras import Applied, Lora, load_lora
+from gpu_inference.engine.manifest import ModelFolder, load_model_folder
+from tests.support.safetensors_files import write_any
+from tests.support.sdxl_numpy import import_tiny
+from tests.support.tensorrt_bench import Machine, machine_of, prediction
+
+PROMPTS = ["a red circle", "night"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return load_model_folder(import_tiny(tmp_path_factory.mktemp("variants") / "model"))
+
+
+@pytest.fixture
+def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return machine_of(getattr(request, "param", "10.16.1"), tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Lora:
+    rng = np.random.default_rng(3)
+    unet, text = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "text_model.encoder.layers.0.self_attn.q_proj"
+    tensors = {
+        f"unet.{unet}.lora_A.weight": rng.standard_normal((4, 128)),
+        f"unet.{unet}.lora_B.weight": rng.standard_normal((128, 4)),
+        f"text_encoder.{text}.lora_A.weight": rng.standard_normal((4, 64)),
+        f"text_encoder.{text}.lora_B.weight": rng.standard_normal((64, 4)),
+    }
+    return load_lora(write_any(tmp_path / "ink.safetensors", tensors, "F32", {"base_model": "tiny"}))
+
+
+def calibrated(machine: Machine, model: ModelFolder) -> None:
+    calibrate(model, machine.store, machine.cuda(), PROMPTS, lambda _done, _all, what: machine.told.append(what))
+
+
+def unrefittable(machine: Machine) -> None:
+    for path in machine.store.folder.glob("*.plan"):
+        path.write_text(json.dumps(dict(json.loads(path.read_text()), refittable=False)))
+
+
+@pytest.mark.parametrize("machine", ["8.5.2", "10.16.1"], indirect=True)
+def test_the_unet_is_calibrated_with_what_it_is_given_in_pictures(machine: Machine, model: ModelFolder) -> None:
+    calibrated(machine, model)
+    [plan] = machine.store.folder.glob("*.plan")
+    said = json.loads(plan.read_text())
+    table = json.loads(said["int8"])
+    assert table["batches"] == len(PROMPTS) * STEPS // EVERY
+    assert set(table["ranges"]) == {"sample", "timestep", "encoder_hidden_states", "text_embeds", "time_ids"}
+    assert table["ranges"]["timestep"] > 900
+    assert table["ranges"]["time_ids"] == 128
+    assert said["refittable"] is False
+    assert [each["precision"] for each in machine.store.all()] == ["int8"]
+    assert machine.build(model) == 3, "the others are built as before"
+    assert np.isfinite(prediction(machine.backend(model), model)).all()
+    assert not machine.runtime.capturing
+
+
+def test_an_engine_in_half_precision_is_not_taken_for_it(machine: Machine, model: ModelFolder) -> None:
+    assert machine.build(model) == 4
+    calibrated(machine, model)
+    assert sorted(each["precision"] for each in machine.store.all() if each["network"] == "unet") == ["fp16", "int8"]
+    backend = machine.backend(model)
+    assert not backend._plans["unet"].refittable
+    next((machine.store.folder / "calibrations").iterdir()).unlink()
+    assert machine.backend(model)._plans["unet"].refittable, "without the table it is as before"
+
+
+def test_another_build_takes_the_table_and_makes_no_pictures(machine: Machine, model: ModelFolder) -> None:
+    calibrated(machine, model)
+    next(machine.store.folder.glob("*.plan")).unlink()
+    machine.told.clear()
+    assert machine.build(model) == 4
+    assert "pictures to calibrate with" not in machine.told
+
+
+def test_a_release_without_calibrators_says_so(model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = machine_of("11.4.0", tmp_path, monkeypatch)
+    with pytest.raises(BackendError, match="has no calibrators"):
+        calibrated(machine, model)
+    assert machine.build(model) == 4
+
+
+def test_loras_in_the_weights_where_none_can_be_put_in_later(machine: Machine, model: ModelFolder, lora: Lora) -> None:
+    machine.build(model)
+    unrefittable(machine)
+    backend, other = machine.backend(model), OnnxBackend(model, 1)
+    plain = prediction(backend, model)
+    wanted = [Applied(lora, 0.8)]
+    with pytest.raises(LoraError, match=r"fleet-worker engines build tiny --lora ink:0\.8") as caught:
+        backend.adapt(wanted)
+    assert "\n" not in str(caught.value)
+    np.testing.assert_array_equal(prediction(backend, model), plain)
+
+    assert machine.build(model, loras=wanted) == 2, "the UNet and the text encoder that it changes"
+    assert machine.build(model, loras=wanted) == 0
+    unrefittable(machine)
+    assert not list(machine.store.folder.glob("fused-*"))
+    backend.adapt(wanted)
+    other.adapt(wanted)
+    mine, theirs = prediction(backend, model), prediction(other, model)
+    assert np.abs(mine - plain).max() > 0.01
+    assert np.abs(mine - theirs).max() < 0.02 * np.abs(theirs).max()
+    with pytest.raises(LoraError, match=r"--lora ink:0\.5"):
+        backend.adapt([Applied(lora, 0.5)])
+    backend.adapt([])
+    np.testing.assert_array_equal(prediction(backend, model), plain)
+    backend.close()
+    assert machine.runtime.used == 0
+
+
+def test_they_are_under_the_limit_like_all_others(machine: Machine, model: ModelFolder, lora: Lora) -> None:
+    machine.build(model)
+    sizes = {path: path.stat().st_size for path in machine.store.folder.glob("*.plan")}
+    machine.build(model, loras=[Applied(lora, 1.0)])
+    fused = {path: path.stat().st_size for path in machine.store.folder.glob("*.plan") if path not in sizes}
+    for path in fused:
+        path.unlink()
+    machine.store.limit = sum(fused.values()) + sum(sizes.values()) - 1
+    machine.build(model, loras=[Applied(lora, 1.0)])
+    assert all(path.exists() for path in fused), "what is built is not what makes room"
+    assert sum(path.stat().st_size for path in machine.store.folder.glob("*.plan")) <= machine.store.limit
+
+
+def told(words: list[str], folder: Path) -> str:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return actions.act(parser.parse_args(words), Settings(state_dir=folder, models=(folder / "models",)))
+
+
+def test_the_command(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lora: Lora
+) -> None:
+    monkeypatch.setattr(actions, "Cuda", machine.cuda)
+    monkeypatch.setenv("FLEET_ENGINE_PLANS", str(tmp_path / "plans"))
+    models = tmp_path / "models"
+    models.mkdir()
+    import_tiny(models / "tiny")
+    (models / "loras").mkdir()
+    lora.file.path.rename(models / "loras" / "ink.safetensors")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(PROMPTS))
+
+    assert told(["build", "tiny", "--lora", "ink:0.5"], tmp_path) == ""
+    assert "tiny: 4 engines built" in capsys.readouterr().out
+    assert told(["calibrate", "tiny", "--prompts", str(prompts)], tmp_path) == ""
+    assert "computes in int8 from now on" in capsys.readouterr().out
+    assert told(["wanted", "tiny"], tmp_path) == ""
+    said: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["said"]["precision"] for each in said if each["said"]["network"] == "unet"] == ["int8"]
+
+    assert told(["build", "tiny", "--lora", "oil"], tmp_path) == "There is no LoRA 'oil' of tiny here; there are: ink."
+    assert told(["build", "tiny", "--lora", "ink:much"], tmp_path) == "The strength of the LoRA ink must be a number, and 'much' was given."
+    assert "no prompts" in told(["calibrate", "tiny", "--prompts", "/dev/null"], tmp_path)
+    assert told(["calibrate", "tiny", "--prompts", str(tmp_path / "no")], tmp_path).endswith("(No such file or directory).")
+    assert told(["build", "nope"], tmp_path) == "There is no model 'nope' here; there are: tiny."
