@@ -32,7 +32,7 @@ def peak_mib() -> float:
 
 
 class Anonymous(threading.Thread):
-    """The most memory of this process, in MiB, that is no file's, so that the system cannot drop it and read it again; 50 looks a second."""
+    """The most memory of this process, in MiB, that is no file's and so cannot be dropped and read again; 50 looks a second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
