@@ -36,6 +36,7 @@ class TensorRTBackend(NetworkBackend):
         trt = bindings()
         self._cuda = cuda or Cuda()
         store = store or default_store()
+        self.most_pictures = store.pictures
         paths = {network: store.find(folder, part, self._cuda.architecture(), trt.__version__) for network, part in self._parts.items()}
         self._check_memory(sum(path.stat().st_size for path in paths.values()))
         self._plans: Dict[str, Plan] = {}
