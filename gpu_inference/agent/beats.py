@@ -75,16 +75,16 @@ class BeatLoop:
         return now if now != self._said else None
 
     def _state(self) -> str:
-        attempt = self._runner.attempt
+        attempts = self._runner.attempts
         if self._runner.turn.draining:
             return DRAINING
         if self._runner.loading is not None:
             return "loading"
         if self._runner.turn.local is not None:
             return SERVING
-        if attempt is None:
+        if not attempts:
             return "idle" if self._engine.alive else "no_engine"
-        return "loading" if attempt.progress.phase == "loading" else "working"
+        return "loading" if attempts[0].progress.phase == "loading" else "working"
 
     async def _beat(self, now: float) -> None:
         message = self._message(now)

@@ -20,6 +20,7 @@ LEAST_KEY, MOST_KEY = 16, 200
 REAL, SIMULATED = "real", "sim"
 ENGINES = (REAL, SIMULATED)
 PLANS_SETTING = "FLEET_ENGINE_PLANS"
+MOST_AT_ONCE = 8
 BACKENDS = ("auto", "onnx", "torch", "tensorrt")
 
 
@@ -30,6 +31,7 @@ class SettingsError(Exception):
 @dataclass(frozen=True)
 class Settings:
     """See the README for what each does. Times in seconds, ``cache_limit`` in bytes, ``memory_limit`` in MiB; ``threads`` 0 is one a core.
+    ``batch`` pictures are made at once, 0 leaves that to the backend.
 
     ``sim_table`` and ``sim_factor`` (how many times slower than the table this node is) are of the simulated engine alone.
     """
@@ -58,6 +60,7 @@ class Settings:
     cancel_timeout: float = 5.0
     drain_seconds: float = 15.0
     spare_models: int = 1
+    batch: int = 0
     memory_limit: Optional[float] = None
 
     @property
@@ -175,5 +178,6 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         cancel_timeout=_number("CANCEL_TIMEOUT", get("CANCEL_TIMEOUT", "5"), 0.1, 600),
         memory_limit=_number("MEMORY_LIMIT_GIB", limit, 0.05, 100_000) * 1024.0 if limit else None,
         spare_models=int(_number("SPARE_MODELS", get("SPARE_MODELS", "1"), 0, 100)),
+        batch=int(_number("BATCH", get("BATCH", "0"), 0, MOST_AT_ONCE)),
         drain_seconds=_number("DRAIN_SECONDS", get("DRAIN_SECONDS", "15"), 0, 3600),
     )
