@@ -1,4 +1,4 @@
-"""Sends previews on to the control plane: of an attempt one at a time, and what comes meanwhile is dropped, so that they hold up nothing."""
+"""Sends previews on to the control plane: of an attempt one at a time; what comes meanwhile is dropped, so that they hold up nothing."""
 
 from __future__ import annotations
 
