@@ -21,7 +21,7 @@ Cost: 0.2 ms a decision with 100 nodes and 20 models (``fleet simulate``), and O
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fleet_api.scheduling.companions import companions
@@ -77,6 +77,7 @@ class _Round:
     decisions: list[Decision] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     taken_of: Counter[tuple[int, GroupKey]] = field(default_factory=Counter)
+    alike: Counter[tuple[Hashable, ...]] = field(default_factory=Counter)
 
     @property
     def now(self) -> float:
@@ -104,6 +105,7 @@ class _Round:
         for each in given.jobs:
             self.taken.add(each.id)
             self.taken_of[each.priority, group_of(each)] += 1
+            self.alike[_batch(each)] += 1
         delay = 0.0 if worker.warm(job.model) else worker.switch(job.model)
         worker.idle = False
         worker.free_at = self.now + delay + sum(each.work for each in given.jobs) / worker.speed(job.model)
@@ -114,10 +116,14 @@ class _Round:
         tier = self.queue.tier(job.priority)
         keys = [key for key in tier.groups if key[:2] == (job.job_type, job.model) and serves_group(worker, *key)] if tier else []
         groups = [tier.groups[key] for key in keys] if tier else []
-        waiting = sum(len(row) for group in groups for row in group.alike(job).values())
+        waiting = sum(len(row) for group in groups for row in group.alike(job).values()) - self.alike[_batch(job)]
         peers = sum(each.idle and each.warm(job.model) and can_serve(job, each) for each in self.idle if each is not worker)
         seats = min(worker.batch, -(-waiting // (1 + peers))) - 1
         return companions(groups, job, worker, self.served, self.taken, seats) if seats > 0 else ()
+
+
+def _batch(job: WaitingJob) -> tuple[Hashable, ...]:
+    return job.priority, job.job_type, job.model, job.sampler, job.loras, job.kind
 
 
 def overtakes_allowed(nodes: int) -> int:
