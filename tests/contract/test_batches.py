@@ -45,7 +45,7 @@ def test_compatible_jobs_are_given_together_and_each_ends_by_itself(api: TestCli
     assert [lease["attempt"] for lease in leases] == [1] * 4
     assert len({lease["payload"]["seed"] for lease in leases}) == 4
     agent.beat(holding=held(leases))
-    assert [job(api, each)["progress"] for each in made] == [15] * 4 + [None]
+    assert [job(api, each).get("progress") for each in made] == [15] * 4 + [None]
     agent.finish(leases[2])
     assert [job(api, each)["status"] for each in made] == ["processing", "processing", "completed", "processing", "queued"]
     for lease in (leases[0], leases[1], leases[3]):
@@ -63,10 +63,9 @@ def test_an_agent_that_says_nothing_of_batches_gets_one_job(api: TestClient, age
 
 
 def test_what_is_not_alike_is_not_given_together(api: TestClient, agent: FakeAgent) -> None:
-    first = submit(api)
-    for more in ({"width": 512}, {"steps": 5}, {"scheduler": "euler"}, {"guidance_scale": 1}, {"lora": None, "model": "other-model"}):
+    for more in ({}, {"width": 512}, {"steps": 5}, {"scheduler": "euler_a"}, {"guidance_scale": 1}, {"model": "other-model"}):
         submit(api, **more)
-    assert ids(agent.take_batch(8)) == first
+    assert [len(agent.take_batch(8)) for _ in range(6)] == [1] * 6
 
 
 def test_a_repeated_request_gets_the_same_leases(api: TestClient, agent: FakeAgent) -> None:
@@ -118,7 +117,7 @@ def test_what_breaks_a_batch_costs_nobody_a_retry(api: TestClient, agent: FakeAg
 def test_one_that_breaks_every_engine_fails_in_the_end_and_its_companions_are_made(api: TestClient, agent: FakeAgent) -> None:
     made = submit(api, 3)
     bad, done = made[1], []
-    while job(api, bad)["status"] != "failed":
+    while job(api, bad)["status"] != "failed" or len(done) < 2:
         leases = agent.take_batch(4)
         if bad in ids(leases):
             for lease in leases:
@@ -152,7 +151,7 @@ def test_an_agent_that_dies_loses_all_of_them_at_no_cost(api: TestClient, agent:
     assert [job(api, each)["status"] for each in made] == ["processing", "processing", "queued"], "each lapses by itself"
     agent.restart()
     assert ids(agent.take_batch(1)) == made[:1]
-    assert [each["outcome"] for each in history(api, made[0])] == ["parted", None]
+    assert [each.get("outcome") for each in history(api, made[0])] == ["parted", None]
     assert [job(api, each)["status"] for each in made] == ["processing", "queued", "queued"]
 
 
@@ -192,10 +191,6 @@ def test_what_a_batch_took_is_learnt_as_its_part(api: TestClient, agent: FakeAge
 def test_a_restart_of_the_control_plane_keeps_batches(settings: Settings, clock: ManualClock, api: TestClient, agent: FakeAgent) -> None:
     made = submit(api, 3)
     leases = agent.take_batch(2, "once")
-    broken = submit(api, 2, width=512)
-    for lease in FakeAgent.enrol(api, "agx1").take_batch(4):
-        if lease["job_id"] in broken:
-            api.portal.call(api.app.state.fleet.dispatcher.look_again)
     api.app.state.fleet.dispatcher.close()
     with client_of(create_app(settings, clock)) as again:
         agent.api = again
@@ -205,4 +200,4 @@ def test_a_restart_of_the_control_plane_keeps_batches(settings: Settings, clock:
         assert [each["outcome"] for each in history(again, made[0])] == ["parted"]
     with client_of(create_app(settings, clock)) as third:
         agent.api = third
-        assert sorted(len(agent.take_batch(4)) for _ in range(2)) == [1, 1], "it is still known that they are to be made alone"
+        assert sorted(len(agent.take_batch(4)) for _ in range(3)) == [1] * 3, "it is still known that they are to be made alone"
