@@ -142,8 +142,8 @@ def test_a_batch_that_does_not_fit_is_made_in_smaller_ones_and_remembered(
     made = together(pipeline, *(Part(ask(seed=seed)) for seed in range(5)))
     assert tried == [5, 2] + [1] * 25
     why = "could not be made together" if isinstance(error, BackendError) else "did not fit into the memory"
-    assert made[0].result.warnings == [f"5 pictures at once {why}; 2 at a time were tried.", f"2 pictures at once {why}; 1 at a time were tried."]
-    assert made[4].result.warnings == [f"5 pictures at once {why}; 2 at a time were tried."]
+    said = [f"{most} pictures at once {why}; {fewer} at a time were tried." for most, fewer in ((5, 2), (2, 1))]
+    assert (made[0].result.warnings, made[4].result.warnings) == (said, said[:1])
     assert [each.result.batch for each in made.values()] == [1] * 5
     assert all((pixels(made[number].png) == pixels(other.png)).all() for number, other in enumerate(alone))
     tried.clear()
