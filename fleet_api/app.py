@@ -32,6 +32,7 @@ from fleet_api.kit.shortcut import Shortcut
 from fleet_api.kit.validation import sentence
 from fleet_api.lifespan import KeptEngines, build, running
 from fleet_api.routes import (
+    agent_engines,
     agent_models,
     agents,
     audit,
@@ -61,6 +62,7 @@ from fleet_api.routes import (
     uploads,
     vault,
     vision,
+    vision_engines,
     websocket,
 )
 from fleet_api.routes import (
@@ -72,7 +74,7 @@ from fleet_api.version import __version__
 log = structlog.get_logger()
 
 CHAPTERS = (
-    queue, deliveries, agents, agent_models, vision, models, uploads,
+    queue, deliveries, agents, agent_models, agent_engines, vision, models, vision_engines, uploads,
     gallery, outputs, fleet, nodes, network, joining, install_queue, building, operations, schedule, backups, ssh, vault,
     health, websocket, session, keys, audit, metrics, dashboard, swarm, services, containers, clusters,
 )  # fmt: skip
@@ -120,7 +122,8 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_error)
     form_limit = settings.model_limit + FORM_BYTES
     uploads_of = ("/api/vision/uploads/", "/api/vision/models/upload", "/api/vision/loras/upload")
-    limits = {"/api/agents/uploads/": settings.upload_limit, **dict.fromkeys(uploads_of, form_limit)}
+    limits = {"/api/agents/uploads/": settings.upload_limit, "/api/agents/engines/": max(settings.engine_store_limit, settings.body_limit)}
+    limits.update(dict.fromkeys(uploads_of, form_limit))
     app.add_middleware(Normalise, limit=settings.body_limit, upload_limits=limits)
     origins = frozenset(settings.allowed_origins)
     if origins:

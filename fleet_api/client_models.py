@@ -37,6 +37,18 @@ class ModelCalls:
         body = {"name": name, **{key: value for key, value in wishes.items() if value is not None}}
         return self._json("POST", f"/api/vision/models/{path(source)}/import", json=body)
 
+    def engines(self: _Calls) -> dict[str, Any]:
+        """Return the engines of TensorRT that the store keeps, and how much of it they fill."""
+        return self._json("GET", "/api/vision/engines")
+
+    def build_engines(self: _Calls, node_id: str, model: str) -> dict[str, Any]:
+        """Start an operation that has a node build, or fetch, the engines of a model."""
+        return self._json("POST", f"/api/vision/nodes/{path(node_id)}/engines", json={"model": model})
+
+    def delete_engine(self: _Calls, key: str) -> None:
+        """Delete an engine from the store."""
+        self._json("DELETE", f"/api/vision/engines/{path(key)}")
+
     def begin_upload(self: _Calls, lora: bool, **fields: Any) -> dict[str, Any]:
         """Begin an upload (name, filename, size, sha256, base, source), or find the one that was begun in the same words."""
         given = {name: value for name, value in fields.items() if value is not None}

@@ -35,6 +35,8 @@ from fleet_api.callbacks.addresses import CallbackRules
 from fleet_api.callbacks.courier import Courier
 from fleet_api.callbacks.secrets import WebhookSecrets
 from fleet_api.callbacks.service import Callbacks
+from fleet_api.engines.building import EngineBuilds
+from fleet_api.engines.shelf import EngineShelf
 from fleet_api.idempotency.service import Repeats
 from fleet_api.jobs.crew import Crew
 from fleet_api.jobs.dispatcher import Dispatcher
@@ -148,6 +150,8 @@ class State:
     models: ModelStore
     model_scanner: ModelScanner
     model_imports: ModelImports
+    engine_shelf: EngineShelf
+    engine_builds: EngineBuilds
     uploads: Uploads
     fetching: Fetching
     builds: Builds
@@ -216,6 +220,7 @@ def build(
     catalogue = Catalogue(nodes, settings.default_model, models)
     model_scanner = ModelScanner(clock, storage, models)
     model_imports = ModelImports(settings.model_imports, clock, storage, models, operations)
+    engine_shelf = EngineShelf(settings.engine_uploads, clock, storage, settings.engine_store_limit)
     uploads = Uploads(Staging(settings.model_uploads), models, settings.model_limit)
     service = RunningServices(swarm, nodes, mounts, registry.auth_for)
     deploying = Deploying(service, operations)
@@ -242,6 +247,7 @@ def build(
         exec_limits=RateLimits(clock, settings.exec_per_minute, settings.exec_burst, "run commands"), operations=operations,
         onboarding=onboarding, joining_all=joining_all, node_plays=node_plays, registry=registry, storage=storage, builds=builds,
         models=models, model_scanner=model_scanner, model_imports=model_imports, uploads=uploads, fetching=fetching,
+        engine_shelf=engine_shelf, engine_builds=EngineBuilds(nodes, operations, clock),
         backups=backups, schedule=Schedule(db, clock, [*by_the_clock, *backups.scheduled()]),
         swarm=swarm, swarm_joining=swarm_joining, running=service,
         deploying=deploying, service_logs=ServiceLogReader(service), containers=Containers(engines, swarm.managers),
@@ -278,6 +284,7 @@ async def running(state: State) -> AsyncIterator[State]:
         await state.models.load()
         await state.uploads.load()
         await asyncio.to_thread(state.model_imports.sweep)
+        await asyncio.to_thread(state.engine_shelf.sweep)
         state.fetching.changed()
         await state.jobs.load()
         await state.leases.load()

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     body_limit: int = Field(1024 * 1024, ge=1024, description="Largest request body in bytes, uploads aside")
     upload_limit: int = Field(64 * 1024 * 1024, ge=1024, description="Largest output an agent may upload, in bytes")
     model_limit: int = Field(40 * 1024**3, ge=1024, description="Largest model or LoRA that may be uploaded, in bytes")
+    engine_store_limit: int = Field(100 * 1024**3, ge=0, description="Bytes of TensorRT's engines that the store keeps; 0 keeps none")
     generate_timeout: float = Field(600, gt=0, description="Seconds that a synchronous generate may take")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     keep_jobs_days: float | None = Field(90, gt=0, description="Ended jobs older than this are deleted; their pictures stay")
@@ -254,6 +255,11 @@ class Settings(BaseSettings):
     def model_uploads(self) -> Path:
         """Folder of models and LoRAs on their way in."""
         return self.home / "uploads"
+
+    @property
+    def engine_uploads(self) -> Path:
+        """Folder of engines of TensorRT on their way in."""
+        return self.home / "engine-uploads"
 
     @property
     def model_imports(self) -> Path:

@@ -1,4 +1,4 @@
-"""The words an agent and the control plane exchange: the only code both sides import.
+"""The words an agent and the control plane exchange: the only code both sides import, with ``protocol_engines.py``.
 
 Transport: JSON over HTTP, rooted at ``/api/agents``; the agent always calls, so it may sit behind NAT.
 
@@ -11,6 +11,9 @@ Transport: JSON over HTTP, rooted at ``/api/agents``; the agent always calls, so
 ``POST complete`` / ``POST fail``      how an attempt ended
 ``POST models/source``                 where to fetch a file of a stored model from: a neighbour, the store, or later
 ``GET  models/{type}/{name}/{file}``   such a file from the store, from any byte on (``Range``)
+``POST engines``                        tells of a built engine; the answer says whether its bytes are wanted
+``PUT  engines/{key}``                  such bytes, for nodes of the same kind
+``GET  engines/{key}``                  an engine that another node built, or 404
 ``GET  ca``                            the control plane's certificate authority, for agents whose token carries its hash
 =====================================  ==============================================================
 
@@ -33,7 +36,10 @@ import hashlib
 import hmac
 from typing import Any, Dict, List, Optional
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gpu_inference.message import Message
+from gpu_inference.protocol_engines import BuildOrder, BuildReport
 
 PROTOCOL_VERSION = 1
 
@@ -51,6 +57,9 @@ AGENT_STOPPED = "agent_stopped"
 DRAINING = "draining"
 """The state of an agent that is stopping: it ends what it has, and is given nothing more."""
 
+BUILDING = "building"
+"""The state of an agent that builds engines: what waits for it goes elsewhere, or waits."""
+
 SERVING = "serving"
 """The state of an agent that makes a picture for who asked at the node itself; a job that it holds waits for its turn."""
 
@@ -59,12 +68,6 @@ LEASE_WAIT_SECONDS = 25.0
 
 DIGEST_HEADER = "X-Content-SHA256"
 """Hex SHA-256 of an upload's bytes."""
-
-
-class Message(BaseModel):
-    """Base of every message: unknown fields are ignored, so that either side may be newer."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
 
 def ticket_of(key: str, sha256: str) -> str:
@@ -155,6 +158,9 @@ class Capabilities(Message):
 
     fetches: bool = False
     """Whether it fetches stored models that it is told of (:attr:`BeatReply.wanted`)."""
+
+    builds: bool = False
+    """Whether it can build engines of TensorRT when it is told to (:attr:`BeatReply.build`)."""
 
 
 class Held(Message):
@@ -299,12 +305,15 @@ class Beat(Message):
     loaded_model: Optional[str] = None
     warm_models: List[str] = Field(default_factory=list, max_length=100)
     state: str = Field(default="idle", max_length=32)
-    """``idle``, ``working``, ``loading`` (a model), ``serving``, ``draining`` or ``no_engine``."""
+    """``idle``, ``working``, ``loading`` (a model), ``building`` (engines), ``serving``, ``draining`` or ``no_engine``."""
 
     holding: List[Progress] = Field(default_factory=list)
     cache: Optional[CacheReport] = None
     capabilities: Optional[Capabilities] = None
     """Said when they have changed, as when a model was fetched."""
+
+    build: Optional[BuildReport] = None
+    """Of the last order; said until the reply no longer gives it."""
 
 
 class BeatReply(Message):
@@ -318,6 +327,8 @@ class BeatReply(Message):
     wanted: List[StoredItem] = Field(default_factory=list)
     drop: List[StoredKey] = Field(default_factory=list)
     share_key: str = ""
+    build: Optional[BuildOrder] = None
+    """In each reply for as long as the order stands: an agent that is not told of it any more gives it up."""
 
 
 class ImageResult(Message):

@@ -12,6 +12,7 @@ from fleet_api.cli import (
     backup,
     build,
     drain,
+    engines,
     enrol,
     execute,
     exit_codes,
@@ -44,8 +45,8 @@ from fleet_api.version import __version__
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exit_codes.MEANINGS.items()) + "."
 
 ORDER = (
-    "up", "serve", "status", "generate", "jobs", "outputs", "models", "vision", "nodes", "drain", "vault", "scan", "join", "import", "exec",
-    "services", "clusters", "build", "catalogue", "deploy", "registry", "storage", "backup", "export",
+    "up", "serve", "status", "generate", "jobs", "outputs", "models", "engines", "vision", "nodes", "drain", "vault", "scan", "join",
+    "import", "exec", "services", "clusters", "build", "catalogue", "deploy", "registry", "storage", "backup", "export",
     "doctor", "run", "retire", "operations", "schedule",
     "keys", "webhook-secret", "enrol", "tls", "audit", "simulate", "lab",
 )  # fmt: skip
@@ -91,6 +92,7 @@ app.command("services", epilog=services.EXAMPLES)(services.services)
 app.command("clusters", epilog=services.CLUSTER_EXAMPLES)(services.clusters)
 app.add_typer(outputs.app, name="outputs")
 app.add_typer(models.app, name="models", epilog=models.EXAMPLES)
+app.add_typer(engines.app, name="engines", epilog=engines.EXAMPLES)
 app.add_typer(vault.app, name="vault")
 app.add_typer(vision.app, name="vision")
 app.add_typer(keys.app, name="keys")

@@ -9,7 +9,7 @@ from fleet_api.nodes.models import Node
 from fleet_api.nodes.states import shown
 from fleet_api.scheduling.condition import slowed
 from fleet_api.scheduling.types import Skills, Worker
-from gpu_inference.protocol import BEAT_SECONDS, DRAINING, SERVING, CacheReport, Capabilities, Metrics, StoredKey
+from gpu_inference.protocol import BEAT_SECONDS, BUILDING, DRAINING, SERVING, CacheReport, Capabilities, Metrics, StoredKey
 
 SILENT_SECONDS = 3 * BEAT_SECONDS
 """A node that missed three beats is offline."""
@@ -137,7 +137,7 @@ class LiveNode:
             return "offline"
         if self.agent_state == "loading" or self.worker.loading:
             return "switching"
-        return "busy" if self.jobs or self.agent_state == SERVING else "idle"
+        return "busy" if self.jobs or self.agent_state in (SERVING, BUILDING) else "idle"
 
     def fault(self, what: str, now: float) -> bool:
         """Note a job, or a load, that went wrong by the node's doing; return whether it is quarantined now (``now`` is monotonic).
@@ -160,4 +160,6 @@ class LiveNode:
         """Return why the node may be given nothing now, or None (``now`` is monotonic)."""
         if self.agent_state == DRAINING:
             return "its agent is stopping"
+        if self.agent_state == BUILDING:
+            return "it is building engines of TensorRT"
         return why_not(self.row.labels, self.metrics, len(self.faulty), self.quarantined_until - now)

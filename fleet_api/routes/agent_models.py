@@ -57,9 +57,10 @@ async def stored_file(fleet: Fleet, node: Agent, kind: Kind, name: StoredName, f
     stack = ExitStack()
     chunks = await asyncio.to_thread(stack.enter_context, store.open(bucket, key, start))
     fleet.fetching.served[kind, name, file] += 1
-    return StreamingResponse(_closing(chunks, stack), 206 if start else 200, headers, "application/octet-stream")
+    return StreamingResponse(closing(chunks, stack), 206 if start else 200, headers, "application/octet-stream")
 
 
-def _closing(chunks: Iterator[bytes], stack: ExitStack) -> Iterator[bytes]:
+def closing(chunks: Iterator[bytes], stack: ExitStack) -> Iterator[bytes]:
+    """Yield the chunks, and let go of where they come from after the last."""
     with stack:
         yield from chunks

@@ -74,7 +74,7 @@ async def beat(fleet: Fleet, request: Request, node: Agent, body: Beat) -> BeatR
     fleet.fetching.hear(node, body, request.client.host if request.client else "")
     if body.capabilities is not None:
         fleet.dispatcher.wake()
-    return fleet.fetching.word(node, BeatReply(stop=stop))
+    return fleet.fetching.word(node, BeatReply(stop=stop, build=fleet.engine_builds.heard(node, body.build)))
 
 
 @router.put("/uploads/{job_id}/{attempt}", summary="Upload an output", responses=documented(400, 401, 410, 413, 503), status_code=204)

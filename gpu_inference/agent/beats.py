@@ -7,13 +7,14 @@ import time
 from typing import Any, Dict, Optional
 
 from gpu_inference.agent import logs
+from gpu_inference.agent.builder import Builder
 from gpu_inference.agent.client import ApiClient, Gone, Refused, Unreachable
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.fetching import Fetcher
 from gpu_inference.agent.leases import capabilities
 from gpu_inference.agent.runner import Runner
 from gpu_inference.agent.telemetry import Telemetry
-from gpu_inference.protocol import BEAT_SECONDS, DRAINING, MAX_BEATS_PER_SECOND, SERVING, Beat, Capabilities
+from gpu_inference.protocol import BEAT_SECONDS, BUILDING, DRAINING, MAX_BEATS_PER_SECOND, SERVING, Beat, Capabilities
 
 FACTS_SECONDS = 300.0
 QUICKEST = 1.0 / MAX_BEATS_PER_SECOND
@@ -30,6 +31,7 @@ class BeatLoop:
         telemetry: Telemetry,
         incarnation: str,
         fetcher: Optional[Fetcher] = None,
+        builder: Optional[Builder] = None,
     ) -> None:
         self._client = client
         self._engine = engine
@@ -37,6 +39,7 @@ class BeatLoop:
         self._telemetry = telemetry
         self._incarnation = incarnation
         self._fetcher = fetcher
+        self._builder = builder
         self._said: Optional[Capabilities] = None
         self._facts_due = 0.0
         self._metrics_due = 0.0
@@ -67,6 +70,7 @@ class BeatLoop:
             holding=self._runner.progress(),
             cache=self._fetcher.report() if self._fetcher is not None and (metrics is not None or self._fetcher.news) else None,
             capabilities=self._changed_capabilities(),
+            build=self._builder.report if self._builder is not None else None,
         )
 
     def _changed_capabilities(self) -> Optional[Capabilities]:
@@ -78,6 +82,8 @@ class BeatLoop:
         attempts = self._runner.attempts
         if self._runner.turn.draining:
             return DRAINING
+        if self._builder is not None and self._builder.building:
+            return BUILDING
         if self._runner.loading is not None:
             return "loading"
         if self._runner.turn.local is not None:
@@ -109,3 +115,5 @@ class BeatLoop:
         self._runner.stop(reply.stop)
         if self._fetcher is not None:
             self._fetcher.heed(reply)
+        if self._builder is not None:
+            self._builder.heed(reply.build)

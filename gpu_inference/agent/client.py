@@ -7,12 +7,13 @@ import json
 import random
 import ssl
 from pathlib import Path
-from typing import Any, AsyncContextManager, Awaitable, Callable, Dict, Optional, Type, TypeVar
+from typing import Any, AsyncContextManager, AsyncIterator, Awaitable, Callable, Dict, Optional, Type, TypeVar, Union
 
 import httpx
 from pydantic import BaseModel
 
 from gpu_inference.agent import logs
+from gpu_inference.message import Message
 from gpu_inference.protocol import (
     DIGEST_HEADER,
     Beat,
@@ -24,10 +25,10 @@ from gpu_inference.protocol import (
     Held,
     LeaseReply,
     LeaseRequest,
-    Message,
     SourceReply,
     SourceRequest,
 )
+from gpu_inference.protocol_engines import EngineOffer, OfferReply
 
 ROOT = "/api/agents/"
 CONNECT_SECONDS = 5.0
@@ -37,10 +38,15 @@ BEAT_REPLY_SECONDS = 5.0
 
 UPLOAD_SECONDS = 120.0
 PREVIEW_SECONDS = 3.0
+GIVE_SECONDS = 600.0
+"""For the store to keep an engine of gigabytes, once it has come."""
+
+_CHUNK_BYTES = 1024 * 1024
 _MAX_REASON = 300
 
 Reply = TypeVar("Reply", bound=BaseModel)
 Result = TypeVar("Result")
+Content = Union[bytes, AsyncIterator[bytes]]
 
 
 class ApiError(Exception):
@@ -151,6 +157,15 @@ class ApiClient:
         """Asks where to fetch a file of a stored model from."""
         return await self._post("models/source", request, SourceReply)
 
+    async def offer(self, message: EngineOffer) -> OfferReply:
+        """Tells of an engine that was built."""
+        return await self._post("engines", message, OfferReply)
+
+    async def give(self, key: str, path: Path, sha256: str) -> None:
+        """Sends an engine's bytes."""
+        headers = {DIGEST_HEADER: sha256, "Content-Type": "application/octet-stream"}
+        await self._call("PUT", f"engines/{key}", _chunks(path), headers, GIVE_SECONDS)
+
     def stream(self, path: str, headers: Dict[str, str], timeout: httpx.Timeout) -> AsyncContextManager[httpx.Response]:
         """Reads bytes of the control plane as they come; what answer it is, the caller looks."""
         return self._http.stream("GET", path, headers=dict(headers, Authorization="Bearer " + self.credential), timeout=timeout)
@@ -163,7 +178,7 @@ class ApiClient:
         except ValueError as error:
             raise Refused(f"The control plane's answer to {path} was not understood.") from error
 
-    async def _call(self, method: str, path: str, content: bytes, headers: Dict[str, str], timeout: float) -> httpx.Response:
+    async def _call(self, method: str, path: str, content: Content, headers: Dict[str, str], timeout: float) -> httpx.Response:
         if self.credential:
             headers = dict(headers, Authorization="Bearer " + self.credential)
         try:
@@ -188,6 +203,16 @@ class ApiClient:
         if status in (408, 425, 429) or status >= 500:
             raise Unreachable(_reason(response), _retry_after(response))
         raise Refused(_reason(response))
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    with path.open("rb") as stream:
+        while True:
+            chunk = await loop.run_in_executor(None, stream.read, _CHUNK_BYTES)
+            if not chunk:
+                return
+            yield chunk
 
 
 def _http(url: str, ca_file: Optional[Path]) -> httpx.AsyncClient:

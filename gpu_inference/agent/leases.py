@@ -7,6 +7,7 @@ import uuid
 from typing import Optional
 
 from gpu_inference.agent import logs
+from gpu_inference.agent.builder import can_build
 from gpu_inference.agent.client import ApiClient, Backoff, Refused, Unreachable
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.runner import JOB_TYPES, Runner
@@ -34,6 +35,7 @@ def capabilities(engine: EngineProcess, fetches: bool = False) -> Optional[Capab
         devices=hello.devices,
         loads=True,
         fetches=fetches,
+        builds=can_build(),
     )
 
 

@@ -10,12 +10,14 @@ from typing import List, Optional, Tuple
 
 from gpu_inference.agent import authority, identity, logs
 from gpu_inference.agent.beats import BeatLoop
+from gpu_inference.agent.builder import Builder
 from gpu_inference.agent.cache import ModelCache
 from gpu_inference.agent.client import ApiClient, Backoff, Rejected
 from gpu_inference.agent.desk import Desk
 from gpu_inference.agent.draining import Stopping, drain
 from gpu_inference.agent.engine_outcome import EngineFailure
 from gpu_inference.agent.engine_process import EngineProcess
+from gpu_inference.agent.engines_shared import EngineShare
 from gpu_inference.agent.fetching import Fetcher
 from gpu_inference.agent.files import lock_dir
 from gpu_inference.agent.http.front import Front
@@ -27,6 +29,7 @@ from gpu_inference.agent.share import Share
 from gpu_inference.agent.telemetry import Telemetry
 from gpu_inference.agent.turn import Turn
 from gpu_inference.agent.uploads import Outbox, deliver
+from gpu_inference.building.plan_folder import PlanFolder
 
 FAREWELL_SECONDS = 1.0
 _STABLE_SECONDS = 30.0
@@ -100,6 +103,8 @@ async def serve(house: House, who: identity.Identity) -> None:
     outbox = Outbox(settings.state_dir)
     runner = Runner(client, engine, outbox, who.incarnation, house.turn)
     fetcher, share = _fetcher(settings, client, engine, runner, who)
+    shared = EngineShare(client, PlanFolder(settings.plans_dir, settings.plans_limit))
+    builder = Builder(settings, engine, house.turn, shared, runner.changed)
     house.front.credential, house.desk.told, house.desk.left = who.credential, runner.changed.set, runner.left
     logs.info("The agent is up.", node_id=who.node_id, url=settings.url)
     loops = [asyncio.ensure_future(keep_engine(engine))]
@@ -108,7 +113,8 @@ async def serve(house: House, who: identity.Identity) -> None:
         # What an earlier run finished goes first: the next beat ends its leases.
         late = [asyncio.ensure_future(deliver(client, pending)) for pending in outbox.waiting()]
         await asyncio.gather(*late)
-        loops.append(asyncio.ensure_future(BeatLoop(client, engine, runner, house.telemetry, who.incarnation, fetcher).run()))
+        beats = BeatLoop(client, engine, runner, house.telemetry, who.incarnation, fetcher, builder)
+        loops.append(asyncio.ensure_future(beats.run()))
         loops.append(asyncio.ensure_future(MemoryWatch(engine, house.turn, settings.memory_limit).run()))
         leases = LeaseLoop(client, engine, runner, who.incarnation, fetcher is not None)
         loops += [asyncio.ensure_future(leases.run()), asyncio.ensure_future(drain(stopping, runner, leases))]
@@ -128,6 +134,7 @@ async def serve(house: House, who: identity.Identity) -> None:
         await asyncio.gather(*loops, *late, return_exceptions=True)
         if share is not None:
             share.close()
+        await builder.close()
         await runner.shutdown(FAREWELL_SECONDS)
         await engine.kill()
 

@@ -30,9 +30,9 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """See the README for what each does. Times in seconds, ``cache_limit`` in bytes, ``memory_limit`` in MiB; ``threads`` 0 is one a core.
-    ``batch`` pictures are made at once, 0 leaves that to the backend.
+    """See the README for what each does. Times in seconds, limits of cache and plans in bytes, of memory in MiB.
 
+    ``threads`` 0 is one a core, ``batch`` 0 as many pictures at once as the backend says.
     ``sim_table`` and ``sim_factor`` (how many times slower than the table this node is) are of the simulated engine alone.
     """
 
@@ -48,6 +48,7 @@ class Settings:
     backend: str = "auto"
     cache: Optional[Path] = None
     cache_limit: int = 50 * 2**30
+    plans_limit: int = 50 * 2**30
     share: Optional[Tuple[str, int]] = None
     http: Optional[Tuple[str, int]] = ("127.0.0.1", 8080)
     http_key: str = field(default="", repr=False)
@@ -162,6 +163,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         models=models or Settings.models,
         cache=_path(cache) if cache else None,
         cache_limit=int(_number("CACHE_LIMIT_GIB", get("CACHE_LIMIT_GIB", "50"), 0, 1_000_000) * 2**30),
+        plans_limit=int(_number("PLANS_LIMIT_GIB", get("PLANS_LIMIT_GIB", "50"), 0, 1_000_000) * 2**30),
         share=_address("SHARE", get("SHARE", "").strip(), "0.0.0.0:8081"),
         http=None if http == OFF else _address("HTTP", http, "127.0.0.1:8080"),
         http_key=_key(get("HTTP_KEY_FILE", "")),

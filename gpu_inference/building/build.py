@@ -7,7 +7,7 @@ are kept (strongly typed), as from 11 on there is nothing else.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from gpu_inference.building.plans import PlanStore, identity
 from gpu_inference.building.profiles import Profile, profiles
@@ -106,24 +106,35 @@ def build_plan(folder: ModelFolder, part: NetworkPart, cuda: Cuda, pictures: int
     return bytes(plan)
 
 
+def wanted_engines(folder: ModelFolder, store: PlanStore, cuda: Cuda) -> List[Tuple[Path, Dict[str, Any]]]:
+    """Where each engine of a model lies, or would lie, and what it depends on. Raises :class:`BackendError`."""
+    release = bindings().__version__
+    return [
+        (store.path(folder, part, cuda.architecture(), release), identity(folder, part, cuda.architecture(), release, store.pictures))
+        for part in _parts(folder)
+    ]
+
+
+def _parts(folder: ModelFolder) -> List[NetworkPart]:
+    manifest = folder.manifest
+    parts: List[NetworkPart] = [*manifest.text_encoders, manifest.unet, manifest.vae_decoder]
+    if manifest.networks is None or any(part.tensorrt is None for part in parts):
+        raise BackendError(f"The model '{folder.name}' has no graphs for TensorRT; import it again.")
+    return parts
+
+
 def build_engines(
     folder: ModelFolder, store: PlanStore, cuda: Cuda, progress: Progress, cancelled: Callable[[], bool] = lambda: False
 ) -> int:
     """Builds the engines of a model that are not there yet; returns how many. Raises as :func:`build_plan`, and :class:`OSError`."""
     folder.verify()
-    manifest, release = folder.manifest, bindings().__version__
-    parts: List[NetworkPart] = [*manifest.text_encoders, manifest.unet, manifest.vae_decoder]
-    if manifest.networks is None or any(part.tensorrt is None for part in parts):
-        raise BackendError(f"The model '{folder.name}' has no graphs for TensorRT; import it again.")
-    paths = [store.path(folder, part, cuda.architecture(), release) for part in parts]
-    built = 0
-    for done, part in enumerate(parts):
+    parts, wanted = _parts(folder), wanted_engines(folder, store, cuda)
+    pinned, built = [path for path, _ in wanted], 0
+    for done, (part, (path, said)) in enumerate(zip(parts, wanted)):
         progress(done, len(parts), part.network)
-        path = paths[done]
         if path.is_file():
             continue
-        plan = build_plan(folder, part, cuda, store.pictures, cancelled)
-        store.keep(path, plan, identity(folder, part, cuda.architecture(), release, store.pictures), paths)
+        store.keep(path, build_plan(folder, part, cuda, store.pictures, cancelled), said, pinned)
         built += 1
     progress(len(parts), len(parts), "done")
     return built

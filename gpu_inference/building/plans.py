@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict
 
+from gpu_inference.building.plan_folder import SUFFIX, PlanFolder
 from gpu_inference.building.profiles import profiles
 from gpu_inference.engine.errors import BackendError
 from gpu_inference.engine.manifest import ModelFolder, NetworkPart
+from gpu_inference.protocol_engines import engine_key
 
 FOLDER_SETTING = "FLEET_ENGINE_PLANS"
-SUFFIX = ".plan"
-_RECORD = ".json"
 PRECISION = "fp16"
 PICTURES = 1
 
@@ -36,21 +34,16 @@ def identity(folder: ModelFolder, part: NetworkPart, architecture: str, release:
     }
 
 
-def key_of(said: Dict[str, Any]) -> str:
-    """The SHA-256 of an engine's identity; the model's name is no part of it."""
-    text = json.dumps({name: value for name, value in said.items() if name != "model"}, sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-class PlanStore:
-    """A folder of engines, under a limit of bytes; what was used least recently goes first. 0 is no limit."""
+class PlanStore(PlanFolder):
+    """The folder of a node's engines, by the models that they are of. They are built for up to ``pictures`` at once."""
 
     def __init__(self, folder: Path, limit: int = 0, pictures: int = PICTURES) -> None:
-        self.folder, self.limit, self.pictures = folder, limit, pictures
+        super().__init__(folder, limit)
+        self.pictures = pictures
 
     def path(self, folder: ModelFolder, part: NetworkPart, architecture: str, release: str) -> Path:
         """Where the engine of a network lies, or would lie."""
-        return self.folder / (key_of(identity(folder, part, architecture, release, self.pictures))[:32] + SUFFIX)
+        return self.folder / (engine_key(identity(folder, part, architecture, release, self.pictures)) + SUFFIX)
 
     def find(self, folder: ModelFolder, part: NetworkPart, architecture: str, release: str) -> Path:
         """An engine that was built. Raises :class:`BackendError` where it was not."""
@@ -66,66 +59,8 @@ class PlanStore:
             os.utime(str(path))
         return path
 
-    def keep(self, path: Path, plan: bytes, said: Dict[str, Any], pinned: Sequence[Path] = ()) -> None:
-        """Writes an engine, whole or not at all, and what it is beside it; others, but those ``pinned``, make room for it.
 
-        Raises :class:`OSError`.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._make_room(len(plan), pinned)
-        part = path.with_suffix(".part")
-        try:
-            with part.open("wb") as stream:
-                stream.write(plan)
-                stream.flush()
-                os.fsync(stream.fileno())
-            path.with_suffix(_RECORD).write_text(json.dumps(dict(said, size=len(plan)), indent=2) + "\n", encoding="utf-8")
-            os.replace(str(part), str(path))
-        finally:
-            if part.exists():
-                part.unlink()
-
-    def all(self) -> List[Dict[str, Any]]:
-        """What is there, as it was built; unreadable records are left out."""
-        found = []
-        for record in sorted(self.folder.glob("*" + _RECORD)):
-            if record.with_suffix(SUFFIX).is_file():
-                try:
-                    found.append(dict(json.loads(record.read_text(encoding="utf-8")), file=record.stem + SUFFIX))
-                except (OSError, ValueError):
-                    continue
-        return found
-
-    def remove(self, model: Optional[str] = None) -> int:
-        """Removes the engines of a model, or all; returns how many."""
-        count = 0
-        for said in self.all():
-            if model is None or said.get("model") == model:
-                self._unlink(self.folder / str(said["file"]))
-                count += 1
-        return count
-
-    def _make_room(self, size: int, pinned: Sequence[Path]) -> None:
-        if not self.limit:
-            return
-        there = sorted(self.folder.glob("*" + SUFFIX), key=lambda path: path.stat().st_mtime)
-        held = sum(path.stat().st_size for path in there)
-        for path in there:
-            if held + size <= self.limit:
-                return
-            if path in pinned:
-                continue
-            held -= path.stat().st_size
-            self._unlink(path)
-
-    @staticmethod
-    def _unlink(path: Path) -> None:
-        for each in (path, path.with_suffix(_RECORD)):
-            if each.exists():
-                each.unlink()
-
-
-def default_store() -> PlanStore:
+def default_store(limit: int = 0) -> PlanStore:
     """The store that the agent set for its engines: the folder of :data:`FOLDER_SETTING`, else one in the user's cache."""
     said = os.environ.get(FOLDER_SETTING)
-    return PlanStore(Path(said) if said else Path.home() / ".cache" / "fleet-worker" / "plans")
+    return PlanStore(Path(said) if said else Path.home() / ".cache" / "fleet-worker" / "plans", limit)

@@ -114,6 +114,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             ]
         },
     ),
+    "/api/vision/nodes/nope/engines": ({"model": "x"}, {"model": texts(200)}),
     "/api/vision/models/switch/nope": ({"model": "x"}, {"model": texts(200)}),
     "/api/vision/loras/upload": (MODEL, MODEL_FIELDS),
     "/api/vision/models/nope/import": (

@@ -140,6 +140,7 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "{upload_id}": "nope",
         "{kind}": "lora",
         "{file}": "nope.safetensors",
+        "{key}": "0" * 32,
     }
     for name, value in values.items():
         path = path.replace(name, value)
@@ -151,8 +152,11 @@ def request_of(place: Place, row: str) -> tuple[str, str, dict[str, Any]]:
         "POST /api/vision/models/upload": {"json": MODEL},
         "POST /api/vision/loras/upload": {"json": MODEL},
         "POST /api/vision/models/{name}/import": {"json": {"name": "nope"}},
+        "POST /api/vision/nodes/{node_id}/engines": {"json": {"model": "nope"}},
         "PATCH /api/vision/uploads/{upload_id}": {"params": {"offset": 0}, "content": b"x"},
         "POST /api/agents/models/source": {"json": {"incarnation": "i", "type": "lora", "name": "nope", "sha256": "0" * 64}},
+        "POST /api/agents/engines": {"json": {"key": "0" * 32, "said": {}, "size": 1, "sha256": "0" * 64}},
+        "PUT /api/agents/engines/{key}": {"content": b"x", "headers": {"X-Content-SHA256": "0" * 64}},
         "POST /api/queue/jobs": {"json": {"job_type": "image_gen", "payload": {"prompt": "x", "model": "nope"}}},
         "POST /api/queue/jobs/batch": {"json": {"jobs": []}},
         "POST /api/keys": {"json": {"name": f"key-{uuid.uuid4()}", "role": "viewer"}},

@@ -1,0 +1,70 @@
+"""``fleet engines``: engines of TensorRT."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fleet_api.cli import exit_codes
+from fleet_api.cli.common import Json, Url, calling, fail, print_json, print_table, say
+from fleet_api.cli.following import follow
+from fleet_api.cli.operations import Wait
+
+EXAMPLES = "Examples: fleet engines; fleet engines build agx0 sdxl-base; fleet engines remove 0123456789abcdef0123456789abcdef"
+EMPTY = "No engines in the store yet. A node with TensorRT builds those of a model with 'fleet engines build NODE_ID MODEL'."
+
+app = typer.Typer(
+    help="Engines of TensorRT: built once for each kind of GPU, kept for the others.", epilog=EXAMPLES, invoke_without_command=True
+)
+
+
+@app.callback()
+def engines(context: typer.Context, url: Url = None, as_json: Json = False) -> None:
+    """Show the engines that the store keeps; have a node build those of a model; remove one."""
+    if context.invoked_subcommand is not None:
+        return
+    with calling(url) as client:
+        found = client.engines()
+    if as_json:
+        print_json(found)
+        return
+    said = ("model", "network", "architecture", "tensorrt", "precision")
+    rows = [
+        [*(each[name] for name in said), f"{each['size_bytes'] / 2**20:,.0f} MiB", each["node_id"], each["key"]]
+        for each in found["engines"]
+    ]
+    print_table(["MODEL", "NETWORK", "GPU", "TENSORRT", "PRECISION", "SIZE", "BUILT ON", "KEY"], rows, EMPTY)
+
+
+@app.command("build", epilog=EXAMPLES)
+def build(
+    node_id: Annotated[str, typer.Argument(help="The node", metavar="NODE_ID")],
+    model: Annotated[str, typer.Argument(help="A model that the node has", metavar="MODEL")],
+    wait: Wait = True,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Have a node build the engines of a model; what a node of its kind built already it fetches. It takes no jobs meanwhile."""
+    with calling(url) as client:
+        operation = client.build_engines(node_id, model)
+        if wait:
+            follow(client, [operation["id"]], as_json)
+        elif as_json:
+            print_json(operation)
+        else:
+            say(f"Begun: {operation['id']}. See 'fleet operations {operation['id']}'.")
+
+
+@app.command("remove", epilog=EXAMPLES)
+def remove(
+    keys: Annotated[list[str], typer.Argument(help="Keys of engines, as 'fleet engines' shows them", metavar="KEY...")],
+    url: Url = None,
+) -> None:
+    """Remove engines from the store; nodes that have them keep theirs."""
+    if not keys:
+        fail("Say which.", exit_codes.USAGE)
+    with calling(url) as client:
+        for key in keys:
+            client.delete_engine(key)
+            say(f"{key}: removed")

@@ -1,0 +1,85 @@
+"""A folder of engines and of what each is, under a limit of bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+SUFFIX = ".plan"
+PART = ".part"
+_RECORD = ".json"
+
+
+class PlanFolder:
+    """What was used least recently goes first. A ``limit`` of 0 is none."""
+
+    def __init__(self, folder: Path, limit: int = 0) -> None:
+        self.folder, self.limit = folder, limit
+
+    def keep(self, path: Path, plan: bytes, said: Dict[str, Any], pinned: Sequence[Path] = ()) -> None:
+        """Writes an engine, whole or not at all, and what it is beside it; others, but those ``pinned``, make room for it.
+
+        Raises :class:`OSError`.
+        """
+        part = self.room_for(path, len(plan), pinned)
+        try:
+            part.write_bytes(plan)
+            self.adopt(path, said)
+        finally:
+            if part.exists():
+                part.unlink()
+
+    def room_for(self, path: Path, size: int, pinned: Sequence[Path] = ()) -> Path:
+        """Makes room for an engine of so many bytes; returns the file to write it to, for :meth:`adopt`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_room(size, pinned)
+        return path.with_suffix(PART)
+
+    def adopt(self, path: Path, said: Dict[str, Any]) -> None:
+        """Takes in what was written to the file of :meth:`room_for`, durably."""
+        part = path.with_suffix(PART)
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        path.with_suffix(_RECORD).write_text(json.dumps(dict(said, size=part.stat().st_size), indent=2) + "\n", encoding="utf-8")
+        os.replace(str(part), str(path))
+
+    def all(self) -> List[Dict[str, Any]]:
+        """What is there, as it was built; unreadable records are left out."""
+        found = []
+        for record in sorted(self.folder.glob("*" + _RECORD)):
+            if record.with_suffix(SUFFIX).is_file():
+                try:
+                    found.append(dict(json.loads(record.read_text(encoding="utf-8")), file=record.stem + SUFFIX))
+                except (OSError, ValueError):
+                    continue
+        return found
+
+    def remove(self, model: Optional[str] = None) -> int:
+        """Removes the engines of a model, or all; returns how many."""
+        count = 0
+        for said in self.all():
+            if model is None or said.get("model") == model:
+                self._unlink(self.folder / str(said["file"]))
+                count += 1
+        return count
+
+    def _make_room(self, size: int, pinned: Sequence[Path]) -> None:
+        if not self.limit:
+            return
+        there = sorted(self.folder.glob("*" + SUFFIX), key=lambda path: path.stat().st_mtime)
+        held = sum(path.stat().st_size for path in there)
+        for path in there:
+            if held + size <= self.limit:
+                return
+            if path in pinned:
+                continue
+            held -= path.stat().st_size
+            self._unlink(path)
+
+    @staticmethod
+    def _unlink(path: Path) -> None:
+        for each in (path, path.with_suffix(_RECORD)):
+            if each.exists():
+                each.unlink()
