@@ -62,7 +62,7 @@ class Row:
             manifest, tokenizer, self.request.prompt, self.request.negative_prompt, self.guidance, self.plan
         )
         self.warnings: List[str] = []
-        self.begun, self.beside = 0.0, 1
+        self.begun, self.beside, self.most = 0.0, 1, MOST_PICTURES
 
     @property
     def kind(self) -> Kind:
@@ -135,11 +135,9 @@ class Limits:
         """For pictures of this kind."""
         return self._learnt.get(kind[:2], self._most)
 
-    def failed(self, kind: Kind, number: int) -> int:
-        """``number`` at once did not go; returns how many are to be tried now."""
-        fewer = max(1, min(self.of(kind), number // 2))
-        self._learnt[kind[:2]] = fewer
-        return fewer
+    def learn(self, kind: Kind, number: int) -> None:
+        """No more than so many went."""
+        self._learnt[kind[:2]] = min(self.of(kind), number)
 
 
 def joined(values: Sequence[Array]) -> Array:

@@ -14,7 +14,7 @@ from gpu_inference import __version__
 from gpu_inference.engine.backends import DEFAULT_BACKEND, open_backend
 from gpu_inference.engine.backends.base import Backend
 from gpu_inference.engine.batch import Limits, Part, Progress, Row, ignore, joined, let_go
-from gpu_inference.engine.errors import EngineError, OutOfMemory
+from gpu_inference.engine.errors import BackendError, EngineError, OutOfMemory
 from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.metadata import write_png
@@ -99,7 +99,7 @@ class Pipeline:
         """Makes pictures of the same LoRAs, those of one kind together; yields the place and what became of each, as it ends.
 
         A step of several calls of the model is told at each of them. Where several at once do not go, as when they do not fit into the
-        memory, fewer are tried: the warnings say so, and as many of that size are not tried again.
+        memory, fewer are tried, and the warnings say so; what did not fit is not tried again at that size.
         """
         rows: List[Row] = []
         for number, part in enumerate(parts):
@@ -109,7 +109,7 @@ class Pipeline:
                 yield number, error
         while rows:
             alike = [row for row in rows if row.kind == rows[0].kind]
-            first = alike[: self._limits.of(rows[0].kind)]
+            first = alike[: min(rows[0].most, self._limits.of(rows[0].kind))]
             for row in first:
                 rows.remove(row)
             for row, outcome in self._try(first, rows, loras):
@@ -121,12 +121,16 @@ class Pipeline:
             yield from self._make(live, waiting, loras)
         except (EngineError, MemoryError) as problem:
             error = problem if isinstance(problem, EngineError) else OutOfMemory("The engine ran out of memory.")
-            if len(live) == 1:
-                yield live[0], error
+            if len(live) == 1 or not isinstance(error, (OutOfMemory, BackendError)):  # by their number it is not
+                yield from ((row, error) for row in live)
                 return
-            number, fewer = len(live), self._limits.failed(live[0].kind, len(live))
-            why = "did not fit into the memory" if isinstance(error, OutOfMemory) else "could not be made together"
+            number, fewer = len(live), len(live) // 2
+            why = "could not be made together"
+            if isinstance(error, OutOfMemory):
+                why = "did not fit into the memory"
+                self._limits.learn(live[0].kind, fewer)
             for row in live:
+                row.most = fewer
                 row.warnings.append(f"{number} pictures at once {why}; {fewer} at a time were tried.")
             waiting[:0] = live
             self.backend.relieve()
