@@ -118,12 +118,12 @@ def ours(folder: Path, small: bool, backend: str) -> dict[str, float]:
 
 def _build(folder: Path, model: Any, batch: int) -> None:
     from gpu_inference.building.build import build_engines
-    from gpu_inference.building.plans import PlanStore
+    from gpu_inference.building.plans import default_store
     from gpu_inference.engine.backends.cudart import Cuda
 
-    os.environ["FLEET_ENGINE_PLANS"] = str(folder / "plans")
+    os.environ.update(FLEET_ENGINE_PLANS=str(folder / "plans"), FLEET_ENGINE_PICTURES=str(batch))
     begun = time.perf_counter()
-    build_engines(model, PlanStore(folder / "plans", pictures=batch), Cuda(), lambda *_: None)
+    build_engines(model, default_store(), Cuda(), lambda *_: None)
     print(f"TensorRT's engines were built in {time.perf_counter() - begun:.0f} s", file=sys.stderr)
 
 

@@ -21,7 +21,9 @@ Every call but ``enrol`` carries ``Authorization: Bearer <credential>``.
 
 Guarantees the control plane gives:
 
-* A lease is (job, attempt). The same ``request_id`` from the same incarnation gets the same lease again.
+* A lease is (job, attempt). The same ``request_id`` from the same incarnation gets the same lease again, and its companions.
+* Of companions each beats, ends, lapses and is stopped by itself. Of what ends them all, as when the engine dies, none is to blame: they
+  are queued again at no cost to them, and each is then given alone.
 * A beat renews the lease. Unheard of for :data:`LEASE_SECONDS`, it lapses and the job is queued again.
 * A repeated ``complete`` with the same digest is 200. A closed attempt is 410 and its upload is dropped. One that is open on another
   node is 403.
@@ -185,6 +187,8 @@ class LeaseRequest(Message):
     """Left out while the engine has not said yet what it can do; what was known before stands."""
 
     wait_seconds: float = Field(default=LEASE_WAIT_SECONDS, ge=0, le=60)
+    batch_limit: int = Field(default=1, ge=1, le=64)
+    """How many jobs of one kind this agent would take at once."""
 
 
 class Lease(Message):
@@ -205,6 +209,9 @@ class LeaseReply(Message):
     """
 
     lease: Optional[Lease] = None
+    companions: List[Lease] = Field(default_factory=list)
+    """Jobs given together with ``lease``, to be made with it as one batch; each is a lease of its own."""
+
     load: Optional[str] = None
     stop: List[Held] = Field(default_factory=list)
 
@@ -337,6 +344,9 @@ class ImageResult(Message):
     native_height: int = Field(ge=0, le=65_536)
     generation_time: float = Field(ge=0)
     scaled: bool = False
+    batch: int = Field(default=1, ge=1, le=65_536)
+    """How many pictures were made together, this one among them."""
+
     warnings: List[str] = Field(default_factory=list)
 
 

@@ -5,6 +5,8 @@ Changed by what agents say and by what they are given; one instance a process, u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 
 from fleet_api.jobs.images import lora_names
@@ -83,18 +85,21 @@ class Crew:
         worker = node.worker
         worker.model, worker.idle, worker.loading, worker.free_at = model, False, True, now + worker.switch(model)
 
-    def starts(self, node: LiveNode, job: Job) -> None:
-        """The agent was given a job."""
-        worker, now = node.worker, self._clock.monotonic()
+    def starts(self, node: LiveNode, jobs: Sequence[Job]) -> None:
+        """The agent was given a job, and maybe companions of it."""
+        worker, now, job = node.worker, self._clock.monotonic(), jobs[0]
         delay = 0.0 if job.model in (None, node.loaded_model) else worker.switch(job.model)
         worker.idle, worker.loading = False, False
-        worker.free_at = now + delay + self.costs.seconds(node.id, shape_of(job.model, job.payload)) * node.slowed
+        worker.free_at = now + delay + sum(self.costs.seconds(node.id, shape_of(each.model, each.payload)) for each in jobs) * node.slowed
         if job.model not in (None, node.loaded_model):
             worker.model, worker.loaded_at = job.model, now + delay
         worker.applied = lora_names(job.payload)
 
     def ran(self, node: LiveNode, job: Job, seconds: float) -> None:
-        """A job of the node was completed; it took so long, loading not counted. What heat added is not learnt: it passes."""
+        """A job of the node was completed; it took so long, loading not counted: of a batch its part of the whole.
+
+        What heat added is not learnt: it passes.
+        """
         node.well()
         self.costs.ran(node.id, shape_of(job.model, job.payload), seconds / node.slowed)
 

@@ -31,17 +31,18 @@ log = structlog.get_logger()
 RETRY_SECONDS = 1.0
 
 
-Answer = Job | Load | None
+Answer = list[Job] | Load | None
 
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """An agent's open long poll. The future's result is the job it got, the model to load, or None: ask again."""
+    """An agent's open long poll. The future's result is the jobs it got, the model to load, or None: ask again."""
 
     node: LiveNode
     incarnation: str
     request_id: str
     want_job: bool
+    batch_limit: int = 1
     closed: bool = False
     future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -84,6 +85,7 @@ class Dispatcher:
             waiter.answer(None)
             return
         self._waiters[waiter.node.id] = waiter
+        waiter.node.worker.batch = waiter.batch_limit
         if waiter.want_job:
             self._crew.asks(waiter.node)
             self.wake()
@@ -181,24 +183,26 @@ class Dispatcher:
     async def _give(self, chosen: list[tuple[Assignment, Waiter]]) -> None:
         self._granting.update({waiter.node.id: waiter for _, waiter in chosen})
         now = self._clock.now()
-        overtaken = {each.job.id: self._index.waiting.overtaken(each.job.id) for each, _ in chosen}
-        granted: list[Job | None] = [None] * len(chosen)
+        overtaken = {job.id: self._index.waiting.overtaken(job.id) for each, _ in chosen for job in each.jobs}
+        granted: list[list[Job]] = [[] for _ in chosen]
         try:
-            granted = await self._db.write(lambda db: [_grant(db, each, waiter, overtaken[each.job.id], now) for each, waiter in chosen])
-            for (assignment, _), job in zip(chosen, granted, strict=True):
-                self._index.remove(assignment.job.id, started=job is not None)
-                if job is not None:
-                    self._leases.open(job, self._clock.monotonic())
+            granted = await self._db.write(lambda db: [_grant(db, each, waiter, overtaken, now) for each, waiter in chosen])
+            for (assignment, _), jobs in zip(chosen, granted, strict=True):
+                started = {job.id for job in jobs}
+                for each in assignment.jobs:
+                    self._index.remove(each.id, started=each.id in started)
+                for job in jobs:
+                    self._leases.open(job, self._clock.monotonic(), len(jobs))
         finally:
-            for (_, waiter), job in zip(chosen, granted, strict=True):
+            for (_, waiter), jobs in zip(chosen, granted, strict=True):
                 del self._granting[waiter.node.id]
-                if job is None:  # cancelled while the decision was made, or not written
+                if not jobs:  # cancelled while the decision was made, or not written
                     self._put_back(waiter)
                 else:
-                    waiter.node.jobs[job.id] = job.attempt
-                    self._crew.starts(waiter.node, job)
-                    waiter.answer(job)
-        if None in granted:
+                    waiter.node.jobs.update({job.id: job.attempt for job in jobs})
+                    self._crew.starts(waiter.node, jobs)
+                    waiter.answer(jobs)
+        if [] in granted:
             self.wake()
 
     def _take(self, node_id: str) -> Waiter:
@@ -215,6 +219,12 @@ class Dispatcher:
             self._crew.asks(waiter.node)
 
 
-def _grant(db: Connection, assignment: Assignment, waiter: Waiter, overtaken: int, now: float) -> Job | None:
-    to = repository.LeasedTo(waiter.node.id, waiter.incarnation, waiter.request_id, assignment.reason)
-    return repository.lease(db, assignment.job.id, to, overtaken, now)
+def _grant(db: Connection, assignment: Assignment, waiter: Waiter, overtaken: dict[str, int], now: float) -> list[Job]:
+    granted: list[Job] = []
+    for each in assignment.jobs:
+        reason = f"it is made together with {granted[0].id}" if granted else assignment.reason
+        to = repository.LeasedTo(waiter.node.id, waiter.incarnation, waiter.request_id, reason)
+        job = repository.lease(db, each.id, to, overtaken[each.id], now)
+        if job is not None:
+            granted.append(job)
+    return granted

@@ -11,12 +11,14 @@ from fleet_api.jobs.models import Job
 class OpenLease:
     """An attempt at work. ``heard``, ``started`` and ``loading`` (since when it loads a model) are monotonic seconds.
 
-    ``preview`` is a small JPEG of the picture in the making, of which there is one a lease and no copy elsewhere.
+    ``together`` is how many were given together, this one among them. ``preview`` is a small JPEG of the picture in the making, of which
+    there is one a lease and no copy elsewhere.
     """
 
     job: Job
     heard: float
     started: float
+    together: int = 1
     loading: float | None = None
     load_seconds: float | None = None
     preview: bytes | None = None
@@ -47,9 +49,9 @@ class OpenLeases:
     def __len__(self) -> int:
         return len(self._by_job)
 
-    def open(self, job: Job, now: float) -> None:
-        """Note a lease that was just granted, or found at start: it gets a full term."""
-        self._by_job[job.id] = OpenLease(job, now, now)
+    def open(self, job: Job, now: float, together: int = 1) -> None:
+        """Note a lease that was just granted, one of so many, or found at start: it gets a full term."""
+        self._by_job[job.id] = OpenLease(job, now, now, together)
 
     def close(self, job_id: str, attempt: int) -> None:
         """Forget an attempt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Annotated, Any
 
@@ -77,6 +78,21 @@ def lora_names(payload: dict[str, Any]) -> tuple[str, ...]:
     more = payload.get("loras")
     names = {each.get("name") for each in more if isinstance(each, dict)} if isinstance(more, list) else set()
     return tuple(sorted(name for name in {*names, payload.get("lora")} if isinstance(name, str) and name))
+
+
+def batch_kind(payload: dict[str, Any]) -> tuple[Any, ...] | None:
+    """Return what pictures of one model and sampler must have in common to be made together; None where the payload does not tell.
+
+    LoRAs and their strengths, size, steps and whether guided: guidance doubles the work. Where the model's own guidance is taken that is
+    not known here, and a kind of its own.
+    """
+    size = tuple(payload.get(name) for name in ("width", "height", "steps"))
+    if not all(isinstance(value, int) for value in size):
+        return None
+    named = [payload.get(name) for name in ("lora", "lora_strength", "loras")]
+    guidance = payload.get("guidance_scale")
+    guided = guidance > 1 if isinstance(guidance, (int, float)) else None
+    return (*size, payload.get("steps_default") is True, guided, json.dumps(named, sort_keys=True) if any(named) else "")
 
 
 def payload_of(body: ImageBody, model: str, scheduler: str, offset: int = 0) -> dict[str, Any]:

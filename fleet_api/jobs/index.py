@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sortedcontainers import SortedDict
 
 from fleet_api.jobs.backoff import LONGEST_SECONDS
-from fleet_api.jobs.images import lora_names
+from fleet_api.jobs.images import batch_kind, lora_names
 from fleet_api.jobs.models import Job
 from fleet_api.jobs.states import JobType
 from fleet_api.kit.clock import Clock
@@ -46,6 +46,7 @@ def waiting_of(job: Job, since: float = 0.0, work: float = 1.0) -> WaitingJob:
     return WaitingJob(
         job.id, job.job_type, job.model, job.priority, job.cluster, job.avoid, picture.get("scheduler"), lora_names(picture),
         job.target_node, job.caller, (not job.front, job.seq), since, work,
+        batch_kind(picture) if not (job.failures or job.losses) else None,  # it may be the job's own doing
     )  # fmt: skip
 
 
@@ -65,6 +66,8 @@ class QueueIndex:
         self._ages: list[tuple[float, str]] = []
         self._kept_back: list[tuple[float, str]] = []
         self.waiting = WaitingQueue(began=clock.monotonic())
+        self.alone: set[str] = set()
+        """Jobs that were in a batch that broke, which any of them may have done: they are made alone until they have ended."""
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -79,6 +82,8 @@ class QueueIndex:
         now, wall = self._clock.monotonic(), self._clock.now()
         work = self._costs.work(shape_of(job.model, job.payload))
         waiting = waiting_of(job, now - max(0.0, wall - job.queued_at), work)
+        if job.id in self.alone:
+            waiting = replace(waiting, kind=None)
         self._keys[job.id] = key_of(job)
         self._by_key[key_of(job)] = Entry(waiting, job.created_at, job.queued_at)
         heapq.heappush(self._ages, (job.queued_at, job.id))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -33,7 +35,6 @@ from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.service import NodeService
 from fleet_api.outputs.service import OutputService
 from fleet_api.scheduling.eligibility import can_serve
-from fleet_api.scheduling.types import Load
 from gpu_inference.protocol import AGENT_STOPPED, LEASE_SECONDS, Complete, Fail, Held, Lease, LeaseReply, LeaseRequest, Progress
 
 log = structlog.get_logger()
@@ -42,6 +43,11 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 DEATHS = frozenset({"engine_died", "out_of_memory"})
 """Kinds of failure in which a job's worker died."""
 
+FELT_BY_ALL = DEATHS | {"step_timeout", "load_timeout", "start_timeout"}
+"""Kinds of failure that end a whole batch, whichever of its jobs they come of."""
+
+FOR_NOTHING = frozenset({Outcome.LOST, Outcome.PARTED})
+"""How attempts end that use up no retry."""
 
 STOOD_STILL_SECONDS = 5.0
 """A control plane that did not look at its leases for so long stood still itself, and cannot have heard anybody."""
@@ -77,24 +83,27 @@ class LeaseService:
 
     async def load(self) -> None:
         """Give every open attempt a full term: its agent may well be at work on it."""
-        for job in await self._db.read(lambda db: repository.in_state(db, JobState.PROCESSING)):
-            self._leases.open(job, self._clock.monotonic())
+        found = await self._db.read(lambda db: repository.in_state(db, JobState.PROCESSING))
+        together = Counter((job.node_id, job.incarnation, job.request_id) for job in found)
+        for job in found:
+            self._leases.open(job, self._clock.monotonic(), together[job.node_id, job.incarnation, job.request_id])
             self._nodes.took(job.node_id or "", job.id, job.attempt)
 
     async def lease(self, node: LiveNode, request: LeaseRequest) -> LeaseReply:
-        """Wait for a job for this node, or for word to stop one. A repeated request gets the same lease again."""
+        """Wait for a job for this node, or for word to stop one. A repeated request gets the same leases again."""
         stop = self.stale(node, request.incarnation, request.holding)
         if stop:
             return LeaseReply(stop=stop)
         await self._dispatcher.granted(node.id)
         if request.want_job:
-            for held in self._leases.of_node(node.id):
-                if held.job.request_id == request.request_id and held.job.incarnation == request.incarnation:
-                    return LeaseReply(lease=_lease_of(held.job))
+            before = [each.job for each in self._leases.of_node(node.id) if each.job.request_id == request.request_id]
+            before = [job for job in before if job.incarnation == request.incarnation]
+            if before:
+                return _reply(before)
             told = self._dispatcher.told(node.id, request.request_id)
             if told is not None:
                 return LeaseReply(load=told.model)
-        waiter = Waiter(node, request.incarnation, request.request_id, request.want_job)
+        waiter = Waiter(node, request.incarnation, request.request_id, request.want_job, request.batch_limit)
         self._dispatcher.poll(waiter)
         try:
             await asyncio.wait({waiter.future}, timeout=request.wait_seconds)
@@ -102,13 +111,12 @@ class LeaseService:
             self._dispatcher.abandon(waiter)
             raise
         answer = await self._dispatcher.drop(waiter)
-        if isinstance(answer, Job):
-            self._bus.publish("job_progress", {"job_id": answer.id, "progress": 0, "status": "processing", "node_id": node.id})
-        return LeaseReply(
-            lease=_lease_of(answer) if isinstance(answer, Job) else None,
-            load=answer.model if isinstance(answer, Load) else None,
-            stop=self.stale(node, request.incarnation, request.holding),
-        )
+        stop = self.stale(node, request.incarnation, request.holding)
+        if not isinstance(answer, list):
+            return LeaseReply(load=answer.model if answer is not None else None, stop=stop)
+        for job in answer:
+            self._bus.publish("job_progress", {"job_id": job.id, "progress": 0, "status": "processing", "node_id": node.id})
+        return _reply(answer, stop)
 
     def stale(self, node: LiveNode, incarnation: str, holding: list[Held] | list[Progress]) -> list[Held]:
         """Return those of the attempts an agent holds that are not, or no longer, its own."""
@@ -197,7 +205,7 @@ class LeaseService:
             await self._accept_repeat(word, node)  # the same completion may have come twice at once
             return
         self._close(lease)
-        self._crew.ran(node, job, self._clock.monotonic() - lease.started - (lease.load_seconds or 0.0))
+        self._crew.ran(node, job, (self._clock.monotonic() - lease.started - (lease.load_seconds or 0.0)) / lease.together)
         job.state, job.result, job.finished_at = JobState.COMPLETED, result, now
         self._jobs.finished(job)
 
@@ -207,7 +215,9 @@ class LeaseService:
         lease = self._leases.get(word.job_id, word.attempt, node.id, word.incarnation)
         if lease is None:
             raise AttemptClosed(f"Attempt {word.attempt} of job {word.job_id} is closed.")
-        if word.kind == AGENT_STOPPED:
+        if lease.together > 1 and word.retry and word.kind in FELT_BY_ALL:
+            await self._end_without_result(lease, Outcome.PARTED, word.error)
+        elif word.kind == AGENT_STOPPED:
             await self._end_without_result(lease, Outcome.LOST, word.error, retry=word.retry, death=False)
         else:
             await self._end_without_result(lease, Outcome.FAILED, word.error, retry=word.retry, death=word.kind in DEATHS)
@@ -243,14 +253,18 @@ class LeaseService:
     async def _end_without_result(
         self, lease: OpenLease, outcome: Outcome, error: str, retry: bool = True, death: bool | None = None
     ) -> None:
-        """``death`` says whether the worker died of it; by default one that is lost did."""
+        """``death`` says whether the worker died of it; by default one that is lost did, but of a batch nobody knows which it was."""
         job, now = lease.job, self._clock.now()
+        if outcome is Outcome.LOST and death is None and lease.together > 1:
+            outcome = Outcome.PARTED
+        if outcome is Outcome.PARTED:
+            self._jobs.index.alone.add(job.id)
         died = outcome is Outcome.LOST if death is None else death
-        losses, failures = job.losses + died, job.failures + (outcome is not Outcome.LOST)
+        losses, failures = job.losses + died, job.failures + (outcome not in FOR_NOTHING)
         again = retry and failures <= job.max_retries and losses < LOSS_LIMIT
         values: dict[str, Any] = {"losses": losses, "failures": failures, "avoid": self._other_than(job), "step": 0}
         if again:
-            wait = now + retry_after(failures) if outcome is not Outcome.LOST else None
+            wait = now + retry_after(failures) if outcome not in FOR_NOTHING else None
             # queued_at stays: whoever comes back without his doing keeps his place
             values |= {"state": JobState.QUEUED, "node_id": None, "incarnation": None, "started_at": None}
             values["not_before"] = wait
@@ -269,7 +283,7 @@ class LeaseService:
         self._close(lease)
         if after is not None:
             if retry and (died or outcome is not Outcome.LOST):
-                self._crew.went_wrong(lease.node_id, job.id)
+                self._crew.went_wrong(lease.node_id, f"batch {job.request_id}" if outcome is Outcome.PARTED else job.id)
             log.warning("attempt_ended", job=job.id, attempt=job.attempt, node=job.node_id, outcome=str(outcome), again=again, error=error)
             if again:  # with no await since the write, so that whoever cancels now finds the job in the index
                 self._jobs.index.add(after, arrival=False)
@@ -324,6 +338,11 @@ class LeaseService:
 def percent_of(job: Job) -> int:
     """Return how far an attempt is, in whole percent; 99 at the most until it is completed."""
     return min(99, round(100 * job.step / job.steps)) if job.steps else 0
+
+
+def _reply(jobs: Sequence[Job], stop: Sequence[Held] = ()) -> LeaseReply:
+    first, *companions = map(_lease_of, jobs)
+    return LeaseReply(lease=first, companions=companions, stop=list(stop))
 
 
 def _lease_of(job: Job) -> Lease:

@@ -153,6 +153,13 @@ def end_attempt(
     return True
 
 
+def parted(db: Connection) -> list[str]:
+    """Return the jobs that have not ended of which an attempt was in a batch that broke."""
+    open_ones = select(jobs.c.id).where(jobs.c.state.in_((JobState.QUEUED, JobState.PROCESSING)), jobs.c.attempt > 0)
+    query = select(attempts.c.job_id).where(attempts.c.job_id.in_(open_ones), attempts.c.outcome == Outcome.PARTED)
+    return list(db.execute(query.distinct()).scalars())
+
+
 def cancel_queued(db: Connection, job_id: str, now: float) -> bool:
     """Cancel a job that waits; False if it no longer does."""
     changed = db.execute(

@@ -65,6 +65,7 @@ class JobService:
             if loading and model:
                 self._crew.costs.loaded(node_id, model, loading)
         queued = await self._db.read(lambda db: repository.in_state(db, JobState.QUEUED))
+        self.index.alone.update(await self._db.read(repository.parted))
         for job in queued:
             self.index.add(job)
         if queued:
@@ -178,6 +179,7 @@ class JobService:
         data = {"job_id": job.id, "status": str(job.state), "result": job.result, "error": job.error}
         self._bus.publish("job_complete", data)
         self.ends.ended(job.id)
+        self.index.alone.discard(job.id)
         if job.callback_url is not None:
             self.on_callback()
 

@@ -44,6 +44,8 @@ class Outcome(StrEnum):
     LOST = "lost"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
+    PARTED = "parted"
+    """It was one of a batch that broke as a whole: nothing is held against the job, which is made alone from then on."""
 
 
 ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})

@@ -32,8 +32,9 @@ def forecast(queue: WaitingQueue, workers: Sequence[Worker], now: float, limit: 
         for each in decisions:
             worker = by_id[each.node_id]
             if isinstance(each, Assignment):
-                trial.remove(each.job.id, started=clock)
-                starts[each.job.id] = clock - now
+                for job in each.jobs:
+                    trial.remove(job.id, started=clock)
+                    starts[job.id] = clock - now
                 if not worker.warm(each.job.model):
                     worker.model, worker.loaded_at = each.job.model, clock
             heapq.heappush(events, (worker.free_at, numbers[each.node_id]))

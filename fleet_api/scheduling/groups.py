@@ -7,8 +7,8 @@ so that ten thousand jobs of one are not ahead of one of another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Container, Hashable, Iterator
+from typing import Any, NamedTuple
 
 from sortedcontainers import SortedDict
 
@@ -35,10 +35,14 @@ def group_of(job: WaitingJob) -> GroupKey:
     return GroupKey(job.job_type, job.model, job.cluster, job.node)
 
 
+Rows = dict[str, SortedDict[Rank, WaitingJob]]
+"""Jobs by caller."""
+
+
 class Group:
     """One group of one priority."""
 
-    __slots__ = ("_by_age", "_lanes", "_ranks", "key", "refused", "since", "work")
+    __slots__ = ("_by_age", "_kinds", "_lanes", "_ranks", "key", "refused", "since", "work")
 
     def __init__(self, key: GroupKey) -> None:
         self.key = key
@@ -49,7 +53,8 @@ class Group:
 
         self._ranks: dict[str, Rank] = {}
         self._by_age: SortedDict[Order, WaitingJob] = SortedDict()
-        self._lanes: dict[LaneKey, dict[str, SortedDict[Rank, WaitingJob]]] = {}
+        self._lanes: dict[LaneKey, Rows] = {}
+        self._kinds: dict[Hashable, Rows] = {}
 
     def __len__(self) -> int:
         return len(self._ranks)
@@ -61,11 +66,9 @@ class Group:
         if job.avoid is not None:
             self.refused[job.id] = job
         self._by_age[job.order] = job
-        lane = self._lanes.setdefault((job.sampler, job.loras), {})
-        row = lane.get(job.caller)
-        if row is None:  # not setdefault: making an empty SortedDict costs more than all the rest
-            row = lane[job.caller] = SortedDict()
-        row[rank] = job
+        _put(self._lanes.setdefault((job.sampler, job.loras), {}), job, rank)
+        if job.kind is not None:
+            _put(self._kinds.setdefault(_kind(job), {}), job, rank)
         self.work += job.work
         self.since += job.since
 
@@ -74,13 +77,9 @@ class Group:
         rank = self._ranks.pop(job.id)
         self.refused.pop(job.id, None)
         del self._by_age[job.order]
-        lane = self._lanes[job.sampler, job.loras]
-        row = lane[job.caller]
-        del row[rank]
-        if not row:
-            del lane[job.caller]
-            if not lane:
-                del self._lanes[job.sampler, job.loras]
+        _drop(self._lanes, (job.sampler, job.loras), job, rank)
+        if job.kind is not None:
+            _drop(self._kinds, _kind(job), job, rank)
         self.work = self.work - job.work if self._ranks else 0.0
         self.since = self.since - job.since if self._ranks else 0.0
 
@@ -126,6 +125,10 @@ class Group:
                     best, found = key, job
         return found
 
+    def alike(self, job: WaitingJob) -> Rows:
+        """Return the jobs that could be made together with one, by caller and rank."""
+        return self._kinds.get(_kind(job), {}) if job.kind is not None else {}
+
     def lanes(self) -> Iterator[tuple[str | None, tuple[str, ...], int]]:
         """Yield sampler, LoRAs and number of the jobs of each lane."""
         for (sampler, loras), lane in self._lanes.items():
@@ -134,3 +137,24 @@ class Group:
     def jobs(self) -> Iterator[WaitingJob]:
         """Yield the jobs by age."""
         return iter(self._by_age.values())
+
+
+def _kind(job: WaitingJob) -> Hashable:
+    return job.sampler, job.loras, job.kind
+
+
+def _put(rows: Rows, job: WaitingJob, rank: Rank) -> None:
+    row = rows.get(job.caller)
+    if row is None:  # not setdefault: making an empty SortedDict costs more than all the rest
+        row = rows[job.caller] = SortedDict()
+    row[rank] = job
+
+
+def _drop(all_rows: dict[Any, Rows], key: Hashable, job: WaitingJob, rank: Rank) -> None:
+    rows = all_rows[key]
+    row = rows[job.caller]
+    del row[rank]
+    if not row:
+        del rows[job.caller]
+        if not rows:
+            del all_rows[key]

@@ -9,6 +9,8 @@
    A node that has just loaded a model keeps it for as long as that took, unless it has nothing to do with it.
 4. An idle node takes the best job of the model it has (:meth:`fleet_api.scheduling.groups.Group.best`), except one that a faster node
    will finish earlier. Of jobs of different kinds that it could take at once, those of the caller who had least go first.
+5. A node that makes several pictures at once takes others with it that are of the same kind and priority
+   (:mod:`fleet_api.scheduling.companions`), as far as no other idle node could begin them now.
 
 Loading is decided apart from jobs: what the node then does is decided when it is ready. Where switching costs nothing this is first
 come, first served. The settings are one set for all loads; how they were found is in ``docs/decisions/0030-scheduling.md``.
@@ -19,11 +21,12 @@ Cost: 0.2 ms a decision with 100 nodes and 20 models (``fleet simulate``), and O
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from fleet_api.scheduling.companions import companions
 from fleet_api.scheduling.condition import lacks_memory
-from fleet_api.scheduling.eligibility import can_serve
+from fleet_api.scheduling.eligibility import can_serve, serves_group
 from fleet_api.scheduling.groups import GroupKey, Rank, group_of
 from fleet_api.scheduling.outlook import Outlook
 from fleet_api.scheduling.types import Assignment, Decision, Load, WaitingJob, Worker
@@ -74,6 +77,7 @@ class _Round:
     decisions: list[Decision] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     taken_of: Counter[tuple[int, GroupKey]] = field(default_factory=Counter)
+    alike: Counter[tuple[Hashable, ...]] = field(default_factory=Counter)
 
     @property
     def now(self) -> float:
@@ -97,11 +101,29 @@ class _Round:
         return (worker for worker in self.idle if worker.idle and len(self.decisions) < MOST_AT_ONCE)
 
     def start(self, worker: Worker, job: WaitingJob, reason: str) -> None:
-        self.taken.add(job.id)
-        self.taken_of[job.priority, group_of(job)] += 1
+        given = Assignment(job, worker.node_id, reason, self.riders(worker, job) if worker.batch > 1 and job.kind is not None else ())
+        for each in given.jobs:
+            self.taken.add(each.id)
+            self.taken_of[each.priority, group_of(each)] += 1
+            self.alike[_batch(each)] += 1
         delay = 0.0 if worker.warm(job.model) else worker.switch(job.model)
-        worker.idle, worker.free_at = False, self.now + delay + job.work / worker.speed(job.model)
-        self.decisions.append(Assignment(job, worker.node_id, reason))
+        worker.idle = False
+        worker.free_at = self.now + delay + sum(each.work for each in given.jobs) / worker.speed(job.model)
+        self.decisions.append(given)
+
+    def riders(self, worker: Worker, job: WaitingJob) -> tuple[WaitingJob, ...]:
+        """Return who goes with the job: no more than the worker's part, where others are idle that have the model too."""
+        tier = self.queue.tier(job.priority)
+        keys = [key for key in tier.groups if key[:2] == (job.job_type, job.model) and serves_group(worker, *key)] if tier else []
+        groups = [tier.groups[key] for key in keys] if tier else []
+        waiting = sum(len(row) for group in groups for row in group.alike(job).values()) - self.alike[_batch(job)]
+        peers = sum(each.idle and each.warm(job.model) and can_serve(job, each) for each in self.idle if each is not worker)
+        seats = min(worker.batch, -(-waiting // (1 + peers))) - 1
+        return companions(groups, job, worker, self.served, self.taken, seats) if seats > 0 else ()
+
+
+def _batch(job: WaitingJob) -> tuple[Hashable, ...]:
+    return job.priority, job.job_type, job.model, job.sampler, job.loras, job.kind
 
 
 def overtakes_allowed(nodes: int) -> int:
@@ -139,7 +161,7 @@ def _overdue(this: _Round, tier: Tier) -> None:
     What else is started in this call counts already, so that the limit holds for every job that some idle node can serve.
     """
     limit = overtakes_allowed(len(this.able))
-    others = sum(1 for _ in this.free()) - 1
+    others = sum(worker.batch for worker in this.free()) - 1
     for job in tier.by_age.values():
         overtaken = tier.overtaken(job)
         if overtaken + others < limit:

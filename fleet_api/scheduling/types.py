@@ -14,7 +14,10 @@ Order = tuple[bool, int]
 
 @dataclass(frozen=True, slots=True)
 class WaitingJob:
-    """A job in the queue. ``caller`` is whom its share of the fleet is counted to; ``avoid`` is the node where it failed last."""
+    """A job in the queue. ``caller`` is whom its share of the fleet is counted to; ``avoid`` is the node where it failed last.
+
+    Jobs of one group that have the same ``kind`` can be made together; None is of a job that is made alone.
+    """
 
     id: str
     job_type: str
@@ -29,6 +32,7 @@ class WaitingJob:
     order: Order = (True, 0)
     since: float = 0.0
     work: float = 1.0
+    kind: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Worker:
     says that it can be told to load a model without a job; ``instant`` that it need not load any; ``to_come`` is what it has not and
     could fetch. ``barred`` is why it may not be given anything now. ``room`` is the memory that a model could have here, once that which is
     loaded is let go, and ``needs`` what models need (MiB). ``spare`` are models that are loaded beside ``model``. ``note`` is said of it
-    in explanations. Workers of the same ``sort`` have the same seconds and speeds.
+    in explanations. ``batch`` is how many jobs of one kind it takes at once. Workers of the same ``sort`` have the same seconds and speeds.
     """
 
     node_id: str
@@ -83,6 +87,7 @@ class Worker:
     needs: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     spare: frozenset[str] = frozenset()
+    batch: int = 1
 
     def warm(self, model: str | None) -> bool:
         """Return whether a job of the model can start at once."""
@@ -91,11 +96,17 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """This job to this node, now. ``reason`` says why in a few words."""
+    """This job to this node, now, and its companions with it. ``reason`` says why in a few words."""
 
     job: WaitingJob
     node_id: str
     reason: str
+    companions: tuple[WaitingJob, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[WaitingJob, ...]:
+        """All jobs that are given."""
+        return (self.job, *self.companions)
 
 
 @dataclass(frozen=True, slots=True)

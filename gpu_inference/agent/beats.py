@@ -79,7 +79,7 @@ class BeatLoop:
         return now if now != self._said else None
 
     def _state(self) -> str:
-        attempt = self._runner.attempt
+        attempts = self._runner.attempts
         if self._runner.turn.draining:
             return DRAINING
         if self._builder is not None and self._builder.building:
@@ -88,9 +88,9 @@ class BeatLoop:
             return "loading"
         if self._runner.turn.local is not None:
             return SERVING
-        if attempt is None:
+        if not attempts:
             return "idle" if self._engine.alive else "no_engine"
-        return "loading" if attempt.progress.phase == "loading" else "working"
+        return "loading" if attempts[0].progress.phase == "loading" else "working"
 
     async def _beat(self, now: float) -> None:
         message = self._message(now)

@@ -17,7 +17,7 @@ from gpu_inference.agent import logs, oom
 from gpu_inference.agent.client import ApiError
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.engines_shared import EngineShare, NotGiven
-from gpu_inference.agent.settings import PACKAGE, PLANS_SETTING, PREFIX, Settings
+from gpu_inference.agent.settings import PACKAGE, PICTURES_SETTING, PLANS_SETTING, PREFIX, Settings
 from gpu_inference.agent.turn import Turn
 from gpu_inference.protocol_engines import BuildOrder, BuildReport
 
@@ -196,6 +196,7 @@ class Builder:
         settings = self._settings
         found = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         found.setdefault(PLANS_SETTING, str(settings.plans_dir))
+        found.setdefault(PICTURES_SETTING, str(settings.engine_pictures))
         found[PREFIX + "MODELS"] = os.pathsep.join(str(path) for path in settings.models)
         found[PREFIX + "CACHE"] = str(settings.cache_dir)
         found[PREFIX + "PLANS_LIMIT_GIB"] = repr(settings.plans_limit / 2**30)

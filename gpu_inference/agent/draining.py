@@ -53,13 +53,13 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
 
 def _worth_it(runner: Runner, begun: float, seconds: float) -> bool:
     """Whether there is something at work that will likely have ended ``seconds`` after ``begun``."""
-    attempt, local, now = runner.attempt, runner.turn.local, time.monotonic()
-    if (attempt is None and local is None) or now - begun >= seconds:
+    attempts, local, now = runner.attempts, runner.turn.local, time.monotonic()
+    if (not attempts and local is None) or now - begun >= seconds:
         return False
-    if local is None and attempt is not None and attempt.progress.phase in _DONE:
+    if local is None and any(attempt.progress.phase in _DONE for attempt in attempts):
         return True
-    pace = local or (attempt.pace if attempt is not None else None)
-    left = pace.left(now) if pace is not None else None
-    if left is None:
+    paces = [local] if local is not None else [attempt.pace for attempt in attempts]
+    lefts = [left for left in (pace.left(now) for pace in paces) if left is not None]
+    if not lefts:
         return now - begun < PACELESS_SECONDS
-    return now - begun + left < seconds
+    return now - begun + min(lefts) < seconds

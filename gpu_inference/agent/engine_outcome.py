@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from gpu_inference.protocol import LoraInfo, ModelInfo
 
@@ -34,6 +34,7 @@ class Hello(BaseModel):
     models: List[ModelInfo]
     loras: List[LoraInfo] = []
     problems: List[str] = []
+    batch: int = Field(default=1, ge=1, le=64)
 
 
 class Output(NamedTuple):

@@ -1,7 +1,7 @@
 """One engine child and its supervision.
 
 The child is a process of its own on one end of a socket pair. It is ended by SIGKILL, never asked, where a step, a load
-or a cancel takes longer than it may; the agent goes on and starts another. One job at a time; all calls from one loop.
+or a cancel takes longer than it may; the agent goes on and starts another. One batch at a time; all calls from one loop.
 """
 
 from __future__ import annotations
@@ -11,33 +11,30 @@ import os
 import socket
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from pydantic import ValidationError
 
 from gpu_inference.agent import logs, oom
+from gpu_inference.agent.batch import Batch, Order, Progress, unseen
 from gpu_inference.agent.cache import library_of
 from gpu_inference.agent.engine_outcome import EngineFailure, Hello, Output, death_sentence
-from gpu_inference.agent.settings import PACKAGE, PLANS_SETTING, PREFIX, SIMULATED, Settings
+from gpu_inference.agent.settings import PACKAGE, PICTURES_SETTING, PLANS_SETTING, PREFIX, SIMULATED, Settings
 from gpu_inference.agent.tally import Tally
 from gpu_inference.engine import wire
 
-Progress = Callable[[int, int, str], None]
 _LONGEST_WORDS = 300
 _TAIL = 8192
-
-
-def _unseen(_step: int, _jpeg: bytes) -> None:
-    """A preview that nobody looks at."""
 
 
 def engine_command(settings: Settings) -> List[str]:
     """How a child is started, but for its socket and parent."""
     if settings.engine == SIMULATED:
         table = str(settings.sim_table)
-        return [sys.executable, "-m", "gpu_inference.engine.sim", "--table", table, "--factor", str(settings.sim_factor)]
+        command = [sys.executable, "-m", "gpu_inference.engine.sim", "--table", table, "--factor", str(settings.sim_factor)]
+        return [*command, "--batch", str(settings.batch)]
     command = [sys.executable, "-m", "gpu_inference.engine.child", "--threads", str(settings.threads), "--backend", settings.backend]
-    command += ["--spares", str(settings.spare_models)]
+    command += ["--spares", str(settings.spare_models), "--batch", str(settings.batch)]
     if settings.memory_limit is not None:
         command += ["--memory", str(settings.memory_limit)]
     for path in settings.models:
@@ -56,7 +53,8 @@ class EngineProcess:
         self._frames: asyncio.Queue[Optional[wire.Frame]] = asyncio.Queue()
         self._tasks: List[asyncio.Task[None]] = []
         self._starting = asyncio.Lock()
-        self._cancel_due: Optional[float] = None
+        self._batch: Optional[Batch] = None
+        self._most: Optional[int] = None
         self._tail = b""
         self._condemned: Optional[EngineFailure] = None
         self._oom_kills = 0
@@ -82,6 +80,12 @@ class EngineProcess:
         """The child's process id."""
         return self._process.pid if self._process is not None and not self.ended.is_set() else None
 
+    @property
+    def batch_limit(self) -> int:
+        """How many pictures to ask for at once; half of those for which the memory did not last."""
+        said = self.hello.batch if self.hello is not None else 1
+        return said if self._most is None else min(said, self._most)
+
     async def wait_alive(self) -> None:
         """Waits until a child has said hello."""
         await self._up.wait()
@@ -97,6 +101,7 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         environment.setdefault(PLANS_SETTING, str(self._settings.plans_dir))
+        environment.setdefault(PICTURES_SETTING, str(self._settings.engine_pictures))
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -170,7 +175,7 @@ class EngineProcess:
             self.tally.loaded(time.monotonic())
             logs.info("A model is loaded.", model=self.loaded_model)
         if "models" in message:
-            self._introduce({"models": message["models"]})
+            self._introduce({name: message[name] for name in ("models", "batch") if name in message})
 
     async def _overhear(self, process: asyncio.subprocess.Process) -> None:
         while process.stderr is not None:
@@ -229,7 +234,6 @@ class EngineProcess:
 
     async def load(self, model: str) -> None:
         """Has the child load ``model``. Raises :class:`EngineFailure` where it does not, or not in time."""
-        self._cancel_due = None
         self._drain()
         job = f"load {model}"
         self._send({"type": "load", "job": job, "model": model})
@@ -282,11 +286,13 @@ class EngineProcess:
         return True
 
     def cancel(self, job: str) -> None:
-        """Ends ``job`` at its next step; a child that does not obey in time is killed by :meth:`render`."""
-        if self._cancel_due is None:
-            self._cancel_due = time.monotonic() + self._settings.cancel_timeout
+        """Ends ``job`` at its next step; a child that does not obey in time is killed by :meth:`render_batch`."""
+        if self._batch is not None and self._batch.cancel(job, time.monotonic() + self._settings.cancel_timeout):
             self._send({"type": "cancel", "job": job})
-            self._frames.put_nowait(wire.Frame({"type": "wake"}, b""))
+            self._wake()
+
+    def _wake(self) -> None:
+        self._frames.put_nowait(wire.Frame({"type": "wake"}, b""))
 
     async def _next(self, due: float, late: str, kind: str) -> wire.Frame:
         """The next frame. Kills the child and raises :class:`EngineFailure` when it is late or its end is reached."""
@@ -312,46 +318,51 @@ class EngineProcess:
         await self.kill()
 
     async def render(
-        self, job: str, payload: Dict[str, Any], progress: Progress, seconds: float, preview: Callable[[int, bytes], None] = _unseen
+        self, job: str, payload: Dict[str, Any], progress: Progress, seconds: float, preview: Callable[[int, bytes], None] = unseen
     ) -> Output:
         """Renders ``payload`` within ``seconds``; ``preview`` is given steps and JPEGs where it asks for some.
 
         Raises :class:`EngineFailure`; a cancel is one of kind ``cancelled``.
         """
-        self._cancel_due = None
+        order = Order(job, payload, progress, seconds, preview)
+        await self.render_batch([order])
+        return order.outcome.result()
+
+    async def render_batch(self, orders: Sequence[Order]) -> None:
+        """Renders pictures together; returns when each has ended, in its own way."""
         self._drain()
         self.tally.begin()
+        batch = self._batch = Batch(orders, time.monotonic())
+        loop = asyncio.get_running_loop()
+        alarms = [loop.call_later(order.seconds, self._wake) for order in orders] if len(batch.orders) > 1 else []
         try:
-            self._send({"type": "render", "job": job, "payload": payload})
+            self._send(batch.message())
+            await self._follow(batch)
         except wire.WireError as error:
-            raise EngineFailure(f"The payload cannot be passed on. {error}", "bad_payload", False) from error
-        begun = time.monotonic()
-        due, late, kind = begun + self._settings.load_timeout, "The model was not loaded within %g s.", "load_timeout"
-        while True:
-            frame = await self._next(*min((due, late, kind), *self._other_limits(begun + seconds)))
-            message = frame.message
-            if message.get("job") != job:
-                continue
-            if frame.type == "preview":
-                preview(int(message.get("step") or 0), frame.blob)
-                continue
-            if frame.type == "progress":
-                progress(int(message["step"]), int(message["steps"]), str(message["phase"]))
-            elif frame.type == "result":
-                return Output(dict(message["result"]), frame.blob)
-            elif frame.type == "error":
-                raise EngineFailure(str(message["error"]), str(message["kind"]), bool(message["retry"]))
-            elif frame.type == "phase":
-                progress(0, 0, str(message["phase"]))
-                due = time.monotonic() + self._settings.load_timeout
-                continue
-            due, late, kind = time.monotonic() + self._settings.step_timeout, "A step took longer than %g s.", "step_timeout"
+            batch.fail(EngineFailure(f"The payload cannot be passed on. {error}", "bad_payload", False))
+        except EngineFailure as failure:
+            if failure.kind == "out_of_memory" and len(batch.open()) > 1:
+                self._most = len(batch.open()) // 2
+            batch.fail(failure)
+        finally:
+            self._batch = None
+            for alarm in alarms:
+                alarm.cancel()
 
-    def _other_limits(self, end: float) -> List[Tuple[float, str, str]]:
-        limits = [(end, "The job took longer than it may.", "timeout")]
-        if self._cancel_due is not None:
-            limits.append((self._cancel_due, "The engine did not obey a cancel within %g s and was ended.", "cancel_timeout"))
-        return limits
+    async def _follow(self, batch: Batch) -> None:
+        limits = self._settings
+        loading = limits.load_timeout, "The model was not loaded within %g s.", "load_timeout"
+        stepping = limits.step_timeout, "A step took longer than %g s.", "step_timeout"
+        seconds, late, kind = loading
+        due = time.monotonic() + seconds
+        while batch.open():
+            for job in batch.overdue(time.monotonic()):
+                self.cancel(job)
+            frame = await self._next(*min([(due, late, kind), *batch.limits(limits.cancel_timeout)]))
+            heard = batch.heed(frame)
+            if heard is not None and heard != "preview":
+                seconds, late, kind = loading if heard == "phase" else stepping
+                due = time.monotonic() + seconds
 
     def _drain(self) -> None:
         while not self._frames.empty():

@@ -71,7 +71,7 @@ class LeaseLoop:
             if reply is not None:
                 self._runner.stop(reply.stop)
                 if reply.lease is not None:
-                    self._runner.start(reply.lease)
+                    self._runner.start([reply.lease, *reply.companions])
                 elif reply.load is not None:
                     self._runner.load(reply.load)
 
@@ -85,6 +85,7 @@ class LeaseLoop:
             warm_models=self._engine.spare_models,
             capabilities=capabilities(self._engine, self._fetches),
             wait_seconds=wait_seconds,
+            batch_limit=self._engine.batch_limit,
         )
 
     async def _ask(self) -> Optional[LeaseReply]:

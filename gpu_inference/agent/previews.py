@@ -1,9 +1,9 @@
-"""Sends previews on to the control plane: one at a time, and what comes meanwhile is dropped, so that they hold up nothing."""
+"""Sends previews on to the control plane: of an attempt one at a time; what comes meanwhile is dropped, so that they hold up nothing."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Optional
+from typing import Dict
 
 from gpu_inference.agent.client import ApiClient, ApiError
 from gpu_inference.protocol import Held
@@ -16,12 +16,13 @@ class PreviewSender:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
-        self._sending: Optional[asyncio.Task[None]] = None
+        self._sending: Dict[str, asyncio.Task[None]] = {}
 
     def offer(self, held: Held, step: int, jpeg: bytes) -> None:
-        """Sends it, unless the one before is still on its way."""
-        if len(jpeg) <= MOST_BYTES and (self._sending is None or self._sending.done()):
-            self._sending = asyncio.ensure_future(self._send(held, step, jpeg))
+        """Sends it, unless the attempt's one before is still on its way."""
+        self._sending = {job: sending for job, sending in self._sending.items() if not sending.done()}
+        if len(jpeg) <= MOST_BYTES and held.job_id not in self._sending:
+            self._sending[held.job_id] = asyncio.ensure_future(self._send(held, step, jpeg))
 
     async def _send(self, held: Held, step: int, jpeg: bytes) -> None:
         try:

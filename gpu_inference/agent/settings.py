@@ -19,7 +19,8 @@ OFF = "off"
 LEAST_KEY, MOST_KEY = 16, 200
 REAL, SIMULATED = "real", "sim"
 ENGINES = (REAL, SIMULATED)
-PLANS_SETTING = "FLEET_ENGINE_PLANS"
+PLANS_SETTING, PICTURES_SETTING = "FLEET_ENGINE_PLANS", "FLEET_ENGINE_PICTURES"
+MOST_AT_ONCE = 8
 BACKENDS = ("auto", "onnx", "torch", "tensorrt")
 
 
@@ -31,7 +32,7 @@ class SettingsError(Exception):
 class Settings:
     """See the README for what each does. Times in seconds, limits of cache and plans in bytes, of memory in MiB.
 
-    ``threads`` 0 is one a core.
+    ``threads`` 0 is one a core, ``batch`` 0 as many pictures at once as the backend says.
     ``sim_table`` and ``sim_factor`` (how many times slower than the table this node is) are of the simulated engine alone.
     """
 
@@ -48,6 +49,7 @@ class Settings:
     cache: Optional[Path] = None
     cache_limit: int = 50 * 2**30
     plans_limit: int = 50 * 2**30
+    engine_pictures: int = 1
     share: Optional[Tuple[str, int]] = None
     http: Optional[Tuple[str, int]] = ("127.0.0.1", 8080)
     http_key: str = field(default="", repr=False)
@@ -60,6 +62,7 @@ class Settings:
     cancel_timeout: float = 5.0
     drain_seconds: float = 15.0
     spare_models: int = 1
+    batch: int = 0
     memory_limit: Optional[float] = None
 
     @property
@@ -162,6 +165,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         cache=_path(cache) if cache else None,
         cache_limit=int(_number("CACHE_LIMIT_GIB", get("CACHE_LIMIT_GIB", "50"), 0, 1_000_000) * 2**30),
         plans_limit=int(_number("PLANS_LIMIT_GIB", get("PLANS_LIMIT_GIB", "50"), 0, 1_000_000) * 2**30),
+        engine_pictures=int(_number("ENGINE_PICTURES", get("ENGINE_PICTURES", "1"), 1, 8)),
         share=_address("SHARE", get("SHARE", "").strip(), "0.0.0.0:8081"),
         http=None if http == OFF else _address("HTTP", http, "127.0.0.1:8080"),
         http_key=_key(get("HTTP_KEY_FILE", "")),
@@ -178,5 +182,6 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
         cancel_timeout=_number("CANCEL_TIMEOUT", get("CANCEL_TIMEOUT", "5"), 0.1, 600),
         memory_limit=_number("MEMORY_LIMIT_GIB", limit, 0.05, 100_000) * 1024.0 if limit else None,
         spare_models=int(_number("SPARE_MODELS", get("SPARE_MODELS", "1"), 0, 100)),
+        batch=int(_number("BATCH", get("BATCH", "0"), 0, MOST_AT_ONCE)),
         drain_seconds=_number("DRAIN_SECONDS", get("DRAIN_SECONDS", "15"), 0, 3600),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import List, Sequence
 
 from gpu_inference.agent.cache import library_of
-from gpu_inference.agent.settings import PLANS_SETTING, Settings
+from gpu_inference.agent.settings import PICTURES_SETTING, PLANS_SETTING, Settings
 from gpu_inference.building.build import Progress, build_engines, calibrate, wanted_engines
 from gpu_inference.building.calibration import PROMPTS
 from gpu_inference.building.plans import PlanStore, default_store
@@ -113,6 +113,7 @@ def _work(options: argparse.Namespace, settings: Settings, store: PlanStore) -> 
 def act(options: argparse.Namespace, settings: Settings) -> str:
     """Does it; returns an error's sentence, or an empty text."""
     os.environ.setdefault(PLANS_SETTING, str(settings.plans_dir))
+    os.environ.setdefault(PICTURES_SETTING, str(settings.engine_pictures))
     store = default_store(settings.plans_limit)
     if options.action in WORK:
         if options.parent:

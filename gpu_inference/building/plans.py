@@ -17,6 +17,7 @@ from gpu_inference.engine.manifest import ModelFolder, NetworkPart
 from gpu_inference.protocol_engines import engine_key
 
 FOLDER_SETTING = "FLEET_ENGINE_PLANS"
+PICTURES_SETTING = "FLEET_ENGINE_PICTURES"
 PRECISION = "fp16"
 PICTURES = 1
 
@@ -76,6 +77,10 @@ class PlanStore(PlanFolder):
 
 
 def default_store(limit: int = 0) -> PlanStore:
-    """The store that the agent set for its engines: the folder of :data:`FOLDER_SETTING`, else one in the user's cache."""
-    said = os.environ.get(FOLDER_SETTING)
-    return PlanStore(Path(said) if said else Path.home() / ".cache" / "fleet-worker" / "plans", limit)
+    """The store that the agent set for its engines: the folder of :data:`FOLDER_SETTING`, else one in the user's cache.
+
+    They are for so many pictures at once as :data:`PICTURES_SETTING` says.
+    """
+    said, pictures = os.environ.get(FOLDER_SETTING), os.environ.get(PICTURES_SETTING, "")
+    folder = Path(said) if said else Path.home() / ".cache" / "fleet-worker" / "plans"
+    return PlanStore(folder, limit, int(pictures) if pictures.isdigit() and int(pictures) else PICTURES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
+from gpu_inference.engine.backends.base import Backend
 from gpu_inference.engine.errors import LoraError, ModelError, UnknownModel
 from gpu_inference.engine.library import find
 from gpu_inference.engine.loras import Applied, Lora, choose, load_lora
@@ -86,6 +87,11 @@ class Catalogue:
     def loaded(self) -> Optional[str]:
         """The name of the loaded model."""
         return None if self._shelf.current is None else self._shelf.current.folder.name
+
+    @property
+    def backend(self) -> Optional[Backend]:
+        """What the loaded model is on."""
+        return None if self._shelf.current is None else self._shelf.current.backend
 
     @property
     def spare(self) -> List[str]:

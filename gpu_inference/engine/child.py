@@ -1,5 +1,5 @@
 """The engine child: ``python -m gpu_inference.engine.child --fd N --model FOLDER [--model FOLDER] [--library FOLDER] [--threads N]
-[--backend NAME] [--spares N] [--memory MIB]``.
+[--backend NAME] [--spares N] [--memory MIB] [--batch N]``.
 
 Each folder is a model or a library of models and LoRAs (:mod:`gpu_inference.engine.library`); that of ``--library`` may be empty, or
 not be there, and is looked at again when the agent says so.
@@ -18,18 +18,19 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from gpu_inference import free_memory, memory
 from gpu_inference.engine import wire
 from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, gpu_present, installed, usual_backend
+from gpu_inference.engine.batch import MOST_PICTURES, USUAL_PICTURES, Part
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import EngineError, OutOfMemory
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.parent import die_with_parent
 from gpu_inference.engine.pipeline import Pipeline
 from gpu_inference.engine.preview import Previewer
-from gpu_inference.engine.request import parse_request
+from gpu_inference.engine.request import RenderRequest, parse_request
 from gpu_inference.engine.samplers import SAMPLERS
 from gpu_inference.engine.shelf import Shelf
 
@@ -39,8 +40,11 @@ EXIT_OUT_OF_MEMORY = 70
 class Child:
     """Serves one socket until it ends."""
 
-    def __init__(self, sock: socket.socket, catalogue: Catalogue, backend: str = DEFAULT_BACKEND) -> None:
+    def __init__(self, sock: socket.socket, catalogue: Catalogue, backend: str = DEFAULT_BACKEND, pictures: int = 0) -> None:
+        """``pictures`` are to be made at once, where the backend can; 0 leaves that to it."""
         self._sock = sock
+        self._pictures = pictures
+        self._open: List[str] = []
         self._backend = backend
         self._catalogue = catalogue
         self._frames: queue.Queue[wire.Frame] = queue.Queue()
@@ -56,6 +60,7 @@ class Child:
                 "backends": installed(),
                 "devices": ["cpu"],
                 "samplers": list(SAMPLERS),
+                "batch": self._batch(),
                 **self._library(),
             }
         )
@@ -96,20 +101,22 @@ class Child:
             "spare": self._catalogue.spare,
         }
 
-    def _pipeline(self, job: str, name: Optional[str]) -> Pipeline:
+    def _pipeline(self, jobs: Sequence[str], name: Optional[str]) -> Pipeline:
         before = (self._catalogue.loaded, self._catalogue.spare)
         if not self._catalogue.is_warm(name):
-            self._send({"type": "phase", "job": job, "phase": "loading"})
+            for job in jobs:
+                self._send({"type": "phase", "job": job, "phase": "loading"})
         try:
             return self._catalogue.pipeline(name)
         finally:
             if (self._catalogue.loaded, self._catalogue.spare) != before:
-                self._tell(job)
+                self._tell(jobs[0])
 
     def _tell(self, job: str = "") -> None:
         """Says what is loaded, now that this has changed."""
         models = [info.model_dump() for info in self._catalogue.infos()]
-        self._send({"type": "loaded", "job": job, "model": self._catalogue.loaded, "spare": self._catalogue.spare, "models": models})
+        told = {"model": self._catalogue.loaded, "spare": self._catalogue.spare, "models": models, "batch": self._batch()}
+        self._send({"type": "loaded", "job": job, **told})
 
     def _serve(self, frame: wire.Frame) -> None:
         job = str(frame.message.get("job", ""))
@@ -123,27 +130,49 @@ class Child:
                 self._catalogue.scan()
                 self._send({"type": "library", **self._library()})
             elif frame.type == "render":
-                self._render(job, frame.message.get("payload") or {})
+                self._render(wire.orders(frame.message))
         except EngineError as error:
-            self._fail(job, error)
+            self._fail_rest(frame, error)
         except MemoryError:
-            self._fail(job, OutOfMemory("The engine ran out of memory."))
+            self._fail_rest(frame, OutOfMemory("The engine ran out of memory."))
         except Exception as error:
-            self._fail(job, EngineError("The engine failed with {}: {}".format(type(error).__name__, " ".join(str(error).split())[:300])))
+            text = "The engine failed with {}: {}".format(type(error).__name__, " ".join(str(error).split())[:300])
+            self._fail_rest(frame, EngineError(text))
         finally:
-            self._cancelled.discard(job)
+            self._cancelled.difference_update(each for each, _ in wire.orders(frame.message))
 
     def _preload(self, job: str, name: Optional[str]) -> None:
         """Loads a model; the default one only where a job has not loaded another meanwhile."""
         if name is not None or self._catalogue.loaded is None:
-            self._pipeline(job, name)
+            self._pipeline([job], name)
             self._send({"type": "ready", "job": job})
 
-    def _render(self, job: str, payload: Dict[str, Any]) -> None:
-        request = parse_request(payload)
-        loras = self._catalogue.applied(request)
-        pipeline = self._pipeline(job, request.model)
+    def _render(self, orders: List[Tuple[str, Dict[str, Any]]]) -> None:
+        """Makes pictures, together where they go together; says of each what became of it."""
+        self._open = [job for job, _ in orders]
+        together: Dict[Tuple[Any, ...], List[Tuple[str, RenderRequest]]] = {}
+        for job, payload in orders:
+            try:
+                request = parse_request(payload)
+                self._catalogue.applied(request)
+            except EngineError as error:
+                self._fail(job, error)
+            else:
+                together.setdefault((request.model, *request.loras), []).append((job, request))
+        for asked in together.values():
+            loras = self._catalogue.applied(asked[0][1])
+            pipeline = self._pipeline([job for job, _ in asked], asked[0][1].model)
+            for place, outcome in pipeline.render_batch([self._part(job, request) for job, request in asked], loras):
+                job = asked[place][0]
+                if isinstance(outcome, EngineError):
+                    self._fail(job, outcome)
+                    if isinstance(outcome, OutOfMemory):
+                        raise outcome
+                else:
+                    self._open.remove(job)
+                    self._send({"type": "result", "job": job, "result": outcome.result.model_dump()}, outcome.png)
 
+    def _part(self, job: str, request: RenderRequest) -> Part:
         def progress(step: int, steps: int, phase: str) -> None:
             self._send({"type": "progress", "job": job, "step": step, "steps": steps, "phase": phase})
 
@@ -151,13 +180,26 @@ class Child:
             self._send({"type": "preview", "job": job, "step": step}, jpeg)
 
         preview = Previewer(request.preview_every, show) if request.preview_every else None
-        rendered = pipeline.render(request, progress, lambda: job in self._cancelled, loras, preview)
-        self._send({"type": "result", "job": job, "result": rendered.result.model_dump()}, rendered.png)
+        return Part(request, progress, lambda: job in self._cancelled, preview)
 
-    def _fail(self, job: str, error: EngineError) -> None:
-        self._send({"type": "error", "job": job, "error": str(error), "kind": error.kind, "retry": error.retry})
+    def _batch(self) -> int:
+        """How many pictures at once are worth it with what is loaded."""
+        backend = self._catalogue.backend
+        most = backend.most_pictures if backend is not None else MOST_PICTURES
+        usual = backend.usual_pictures if backend is not None else USUAL_PICTURES if gpu_present() else 1
+        return min(self._pictures or usual, most)
+
+    def _fail_rest(self, frame: wire.Frame, error: EngineError) -> None:
+        """What was asked for has failed: all of a batch of which nothing was said yet. Raises where the process is not to go on."""
+        for job in list(self._open) if frame.type == "render" else [str(frame.message.get("job", ""))]:
+            self._fail(job, error)
         if isinstance(error, OutOfMemory):
             raise error
+
+    def _fail(self, job: str, error: EngineError) -> None:
+        if job in self._open:
+            self._open.remove(job)
+        self._send({"type": "error", "job": job, "error": str(error), "kind": error.kind, "retry": error.retry})
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -171,6 +213,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--backend", choices=[DEFAULT_BACKEND, *BACKENDS], default=DEFAULT_BACKEND)
     parser.add_argument("--spares", type=int, default=0)
     parser.add_argument("--memory", type=float, default=None, metavar="MIB", help="how much this process may have")
+    parser.add_argument("--batch", type=int, default=0, help="how many pictures to make at once; 0 leaves that to the backend")
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -188,7 +231,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
     catalogue = Catalogue(options.model, load, options.library, Shelf(load, options.spares, room, taken))
     try:
-        return Child(socket.socket(fileno=options.fd), catalogue, options.backend).run()
+        return Child(socket.socket(fileno=options.fd), catalogue, options.backend, options.batch).run()
     except (BrokenPipeError, ConnectionResetError):
         return 0
 

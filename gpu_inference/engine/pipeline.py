@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from gpu_inference import __version__
-from gpu_inference.engine import conditioning, noise
 from gpu_inference.engine.backends import DEFAULT_BACKEND, open_backend
 from gpu_inference.engine.backends.base import Backend
-from gpu_inference.engine.errors import Cancelled, EngineError
+from gpu_inference.engine.batch import Limits, Part, Progress, Row, ignore, joined, let_go
+from gpu_inference.engine.errors import BackendError, EngineError, OutOfMemory
 from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.metadata import write_png
 from gpu_inference.engine.preview import Previewer
 from gpu_inference.engine.request import RenderRequest
-from gpu_inference.engine.samplers import create_sampler
 from gpu_inference.engine.schedule import NoiseSchedule
-from gpu_inference.engine.sizes import SizePlan, plan_size
+from gpu_inference.engine.sizes import SizePlan
 from gpu_inference.engine.tokenizer import Tokenizer
 from gpu_inference.protocol import ImageResult
-
-Progress = Callable[[int, int, str], None]
-"""Called with (steps done, steps, phase); the phases are ``encoding``, ``denoising``, ``decoding``, ``saving``."""
 
 _NOTABLE_CUT = 0.02
 _NAMED_WORDS = 8
@@ -42,8 +38,8 @@ class Rendered:
     result: ImageResult
 
 
-def _ignore(_step: int, _steps: int, _phase: str) -> None:
-    """Progress that nobody watches."""
+Outcome = Union[Rendered, EngineError]
+"""A picture, or why there is none."""
 
 
 def to_picture(decoded: npt.NDArray[Any]) -> Image.Image:
@@ -64,13 +60,14 @@ def fit(picture: Image.Image, plan: SizePlan) -> Image.Image:
 
 
 class Pipeline:
-    """A loaded model. Not to be shared between threads; one picture at a time."""
+    """A loaded model. Not to be shared between threads; one batch at a time."""
 
     def __init__(self, folder: ModelFolder, backend: Backend) -> None:
         self.folder = folder
         self.backend = backend
         self._manifest = folder.manifest
         self._schedule = NoiseSchedule(self._manifest)
+        self._limits = Limits(backend.most_pictures)
         part = self._manifest.tokenizer
         self._tokenizer = Tokenizer(folder.file(part.file), part.max_length, part.unknown_words == "drop")
 
@@ -87,38 +84,98 @@ class Pipeline:
     def render(
         self,
         request: RenderRequest,
-        progress: Progress = _ignore,
+        progress: Progress = ignore,
         cancelled: Callable[[], bool] = lambda: False,
         loras: Sequence[Applied] = (),
         preview: Optional[Previewer] = None,
     ) -> Rendered:
-        """Makes the picture; ``loras`` are those that the request names.
+        """Makes one picture: a batch of one (:meth:`render_batch`). Raises :class:`Cancelled`, or another :class:`EngineError`."""
+        [(_, outcome)] = self.render_batch([Part(request, progress, cancelled, preview)], loras)
+        if isinstance(outcome, EngineError):
+            raise outcome
+        return outcome
 
-        ``cancelled`` is asked before every call of the model and every phase; a step of several calls is told at each of
-        them. Raises :class:`Cancelled`, or another :class:`EngineError` with a sentence.
+    def render_batch(self, parts: Sequence[Part], loras: Sequence[Applied] = ()) -> Iterator[Tuple[int, Outcome]]:
+        """Makes pictures of the same LoRAs, those of one kind together; yields the place and what became of each, as it ends.
+
+        A step of several calls of the model is told at each of them. Where several at once do not go, as when they do not fit into the
+        memory, fewer are tried, and the warnings say so; what did not fit is not tried again at that size.
         """
-        begun = time.perf_counter()
-        if request.steps_default and self._manifest.default_steps is not None:
-            request = replace(request, steps=self._manifest.default_steps)
+        rows: List[Row] = []
+        for number, part in enumerate(parts):
+            try:
+                rows.append(Row(number, part, self._manifest, self._tokenizer))
+            except EngineError as error:
+                yield number, error
+        while rows:
+            alike = [row for row in rows if row.kind == rows[0].kind]
+            first = alike[: min(rows[0].most, self._limits.of(rows[0].kind))]
+            for row in first:
+                rows.remove(row)
+            for row, outcome in self._try(first, rows, loras):
+                yield row.number, outcome
 
-        def at(step: int, phase: str) -> None:
-            if cancelled():
-                raise Cancelled(f"The job was cancelled after {step} of {request.steps} steps.")
-            progress(step, request.steps, phase)
+    def _try(self, live: List[Row], waiting: List[Row], loras: Sequence[Applied]) -> Iterator[Tuple[Row, Outcome]]:
+        """Makes rows together; those that did not go together are the first of those ``waiting`` then."""
+        try:
+            yield from self._make(live, waiting, loras)
+        except (EngineError, MemoryError) as problem:
+            error = problem if isinstance(problem, EngineError) else OutOfMemory("The engine ran out of memory.")
+            if len(live) == 1 or not isinstance(error, (OutOfMemory, BackendError)):  # by their number it is not
+                yield from ((row, error) for row in live)
+                return
+            number, fewer = len(live), len(live) // 2
+            why = "could not be made together"
+            if isinstance(error, OutOfMemory):
+                why = "did not fit into the memory"
+                self._limits.learn(live[0].kind, fewer)
+            for row in live:
+                row.most = fewer
+                row.warnings.append(f"{number} pictures at once {why}; {fewer} at a time were tried.")
+            waiting[:0] = live
+            self.backend.relieve()
 
-        at(0, "encoding")
-        plan = plan_size(request.width, request.height, self._manifest.size_buckets)
-        asked = self._manifest.default_guidance if request.guidance_scale is None else request.guidance_scale
-        guidance = min(asked, self._manifest.guidance_limit)
-        inputs, dropped, unknown = conditioning.build(
-            self._manifest, self._tokenizer, request.prompt, request.negative_prompt, guidance, plan
-        )
+    def _make(self, live: List[Row], waiting: List[Row], loras: Sequence[Applied]) -> Iterator[Tuple[Row, Outcome]]:
+        """Makes rows of one kind; takes each out of ``live`` as it ends, and those that are cancelled out of ``waiting`` too."""
         self.backend.adapt(loras)
-        self.backend.prepare([inputs])
-        latents = self._sample(request, plan, at, preview)
-        at(request.steps, "decoding")
-        picture = fit(to_picture(self.backend.decode(latents)), plan)
-        at(request.steps, "saving")
+        prepared: List[Row] = []
+        for row in live:
+            row.begin(self._schedule, len(live))
+        timesteps = live[0].timesteps
+        for index in range(len(timesteps)):
+            yield from self._heed(live, waiting, live[0].steps_after(index))
+            if not live:
+                return
+            if prepared != live:  # at first, and where a row has gone
+                self.backend.prepare([row.inputs for row in live])
+                prepared = list(live)
+            for row in live:
+                row.tell(row.steps_after(index), "denoising")
+            shown = joined([row.shown(index) for row in live])
+            predictions = self.backend.denoise(shown, float(timesteps[index]))
+            for place, row in enumerate(live):
+                row.take(index, shown[place : place + 1], predictions[place : place + 1])
+        while live:
+            yield from self._heed(live, waiting, live[0].request.steps)
+            if live:
+                live[0].tell(live[0].request.steps, "decoding")
+                decoded = self.backend.decode(live[0].latents)
+                row = live.pop(0)
+                yield row, self._finish(row, decoded, loras)
+
+    def _heed(self, live: List[Row], waiting: List[Row], step: int) -> Iterator[Tuple[Row, Outcome]]:
+        yield from let_go(live, step)
+        yield from let_go(waiting)
+
+    def _finish(self, row: Row, decoded: npt.NDArray[Any], loras: Sequence[Applied]) -> Outcome:
+        """The picture of what was decoded, or why there is none."""
+        request, plan = row.request, row.plan
+        try:
+            picture = fit(to_picture(decoded), plan)
+            row.check(request.steps)
+            row.tell(request.steps, "saving")
+        except EngineError as error:
+            return error
         result = ImageResult(
             seed=request.seed,
             model=self._manifest.name,
@@ -130,35 +187,17 @@ class Pipeline:
             native_height=plan.native_height,
             generation_time=0.0,
             scaled=plan.scaled,
+            batch=row.beside,
             warnings=[
-                *_warnings(dropped, self._manifest.tokenizer.max_length, plan),
-                *_guidance_warning(asked, guidance),
-                *_vocabulary_warning(unknown),
+                *_warnings(row.dropped, self._manifest.tokenizer.max_length, plan),
+                *_guidance_warning(row.asked, row.guidance),
+                *_vocabulary_warning(row.unknown),
+                *row.warnings,
             ],
         )
-        png = write_png(picture, self._metadata(request, result, guidance, inputs.guidance_rescale, loras))
-        result.generation_time = round(time.perf_counter() - begun, 4)
+        png = write_png(picture, self._metadata(request, result, row.guidance, row.inputs.guidance_rescale, loras))
+        result.generation_time = round(time.perf_counter() - row.begun, 4)
         return Rendered(png, result)
-
-    def _sample(
-        self, request: RenderRequest, plan: SizePlan, at: Callable[[int, str], None], preview: Optional[Previewer] = None
-    ) -> npt.NDArray[Any]:
-        factor = self._manifest.vae_scale_factor
-        shape = (1, self._manifest.latent_channels, plan.native_height // factor, plan.native_width // factor)
-        sampler = create_sampler(request.sampler, self._schedule, request.steps)
-        latents = sampler.start(noise.normal(request.seed, 0, shape))
-        calls = len(sampler.timesteps)
-        for index in range(calls):
-            at(index * request.steps // calls, "denoising")
-            shown = sampler.model_input(latents, index)
-            prediction = self.backend.denoise(shown, float(sampler.timesteps[index]))
-            step = (index + 1) * request.steps // calls
-            if preview is not None and step < request.steps and preview.due(step):
-                estimate = self._schedule.clean(shown, prediction, float(sampler.timesteps[index]))
-                preview.show(step, estimate[0], self._manifest.preview_factors)
-            fresh = noise.normal(request.seed, index + 1, shape) if sampler.needs_noise else None
-            latents = sampler.step(latents, prediction, index, fresh)
-        return latents
 
     def _metadata(
         self, request: RenderRequest, result: ImageResult, guidance: float, rescale: float, loras: Sequence[Applied]

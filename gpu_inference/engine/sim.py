@@ -19,8 +19,9 @@ import sys
 import threading
 import time
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from gpu_inference.engine import wire
 from gpu_inference.engine.errors import BadRequest, Cancelled, EngineError, ModelError
@@ -68,13 +69,30 @@ def _whole(payload: Dict[str, Any], name: str, default: int, low: int, high: int
     return value
 
 
-class Sim:
-    """Serves one socket until it ends. ``factor`` is how many times slower than the table this node is."""
+@dataclass(frozen=True)
+class Task:
+    """A picture that is to take its time."""
 
-    def __init__(self, sock: socket.socket, table: SimTable, factor: float = 1.0) -> None:
+    job: str
+    payload: Dict[str, Any]
+    model: SimModel
+    sampler: str
+    size: Tuple[int, int]
+    steps: int
+    seed: int
+
+
+class Sim:
+    """Serves one socket until it ends. ``factor`` is how many times slower than the table this node is.
+
+    ``batch`` pictures are made at once; 0 leaves that to the table.
+    """
+
+    def __init__(self, sock: socket.socket, table: SimTable, factor: float = 1.0, batch: int = 0) -> None:
         self._sock = sock
         self._table = table
         self._factor = factor
+        self._batch = batch or table.batch
         self._loaded: Optional[str] = None
         self._frames: queue.Queue[wire.Frame] = queue.Queue()
         self._cancelled: Set[str] = set()
@@ -90,6 +108,7 @@ class Sim:
                 "backends": [BACKEND],
                 "devices": ["none"],
                 "samplers": list(self._table.samplers),
+                "batch": self._batch,
                 "models": [model.info().model_dump() for model in self._table.models],
             }
         )
@@ -125,61 +144,96 @@ class Sim:
             if frame.type == "load":
                 name = frame.message.get("model")
                 if name is not None or self._loaded is None:
-                    self._load(job, self._table.model(str(name or "")))
+                    self._load([job], self._table.model(str(name or "")))
                     self._send({"type": "ready", "job": job})
             elif frame.type == "unload":
                 self._loaded = None
                 self._send({"type": "loaded", "job": job, "model": None})
             elif frame.type == "render":
-                self._render(job, frame.message.get("payload") or {})
+                self._render(wire.orders(frame.message))
         except EngineError as error:
-            self._send({"type": "error", "job": job, "error": str(error), "kind": error.kind, "retry": error.retry})
+            self._fail(job, error)
         finally:
-            self._cancelled.discard(job)
+            self._cancelled.difference_update(each for each, _ in wire.orders(frame.message))
             self._stirred.clear()
 
-    def _pass(self, job: str, seconds: float) -> None:
-        """Lets time pass. Raises :class:`Cancelled` as soon as the job is."""
+    def _fail(self, job: str, error: EngineError) -> None:
+        self._send({"type": "error", "job": job, "error": str(error), "kind": error.kind, "retry": error.retry})
+
+    def _heed(self, jobs: List[str]) -> None:
+        """Ends those that are cancelled."""
+        for job in [each for each in jobs if each in self._cancelled]:
+            jobs.remove(job)
+            self._fail(job, Cancelled("The job was cancelled."))
+
+    def _pass(self, jobs: List[str], seconds: float) -> None:
+        """Lets time pass; jobs that are cancelled end at once, and with the last of them the time."""
         due = time.monotonic() + seconds * self._factor
         while True:
-            if job in self._cancelled:
-                raise Cancelled("The job was cancelled.")
+            self._heed(jobs)
             left = due - time.monotonic()
-            if left <= 0:
+            if left <= 0 or not jobs:
                 return
             self._stirred.wait(left)
             self._stirred.clear()
 
-    def _load(self, job: str, model: SimModel) -> None:
+    def _load(self, jobs: List[str], model: SimModel) -> None:
         if self._loaded == model.name:
             return
-        self._send({"type": "phase", "job": job, "phase": "loading"})
+        for job in jobs:
+            self._send({"type": "phase", "job": job, "phase": "loading"})
         self._loaded = None
-        self._pass(job, model.load_seconds)
-        self._loaded = model.name
-        self._send({"type": "loaded", "job": job, "model": model.name})
+        first = jobs[0]
+        self._pass(jobs, model.load_seconds)
+        if jobs:
+            self._loaded = model.name
+            self._send({"type": "loaded", "job": first, "model": model.name})
 
-    def _render(self, job: str, payload: Dict[str, Any]) -> None:
+    def _render(self, orders: List[Tuple[str, Dict[str, Any]]]) -> None:
+        """Pictures of one kind at once, kind after kind, and of each as many as the table says."""
+        kinds: Dict[Tuple[Any, ...], List[Task]] = {}
+        for job, payload in orders:
+            try:
+                task = self._task(job, payload)
+                kinds.setdefault((task.model, task.sampler, task.size, task.steps), []).append(task)
+            except EngineError as error:
+                self._fail(job, error)
+        for tasks in kinds.values():
+            for first in range(0, len(tasks), self._batch):
+                self._make(tasks[first : first + self._batch])
+
+    def _task(self, job: str, payload: Dict[str, Any]) -> Task:
         model = self._table.model(str(payload.get("model") or ""))
         sampler = str(payload.get("scheduler") or self._table.samplers[0])
         if sampler not in self._table.samplers:
             names = ", ".join(self._table.samplers)
             raise BadRequest(f"The scheduler '{sampler:.60}' is not in the simulated engine's table; there are: {names}.")
         width, height = (_whole(payload, name, model.native_size, 1, MOST_SIDE) for name in ("width", "height"))
-        steps = _whole(payload, "steps", 20, 1, MOST_STEPS)
-        seed = _whole(payload, "seed", 0, 0, MAX_SEED)
-        self._load(job, model)
+        steps, seed = _whole(payload, "steps", 20, 1, MOST_STEPS), _whole(payload, "seed", 0, 0, MAX_SEED)
+        return Task(job, payload, model, sampler, (width, height), steps, seed)
+
+    def _make(self, tasks: List[Task]) -> None:
+        jobs, first, number = [task.job for task in tasks], tasks[0], len(tasks)
+        self._load(jobs, first.model)
         begun = time.monotonic()
-        draw = random.Random(payload_digest(payload))
-        for step in range(steps):
-            self._send({"type": "progress", "job": job, "step": step, "steps": steps, "phase": "denoising"})
-            self._pass(job, model.step_seconds(width, height) * (1.0 + self._table.jitter * draw.uniform(-1.0, 1.0)))
-        self._send({"type": "progress", "job": job, "step": steps, "steps": steps, "phase": "saving"})
-        result = ImageResult(
-            seed=seed, model=model.name, sampler=sampler, steps=steps, width=width, height=height, native_width=SIDE, native_height=SIDE,
-            generation_time=round(time.monotonic() - begun, 4), scaled=True, warnings=["This picture is simulated."],
-        )  # fmt: skip
-        self._send({"type": "result", "job": job, "result": result.model_dump()}, picture(seed, payload))
+        draw = random.Random(payload_digest(first.payload))
+        for step in range(first.steps):
+            for job in jobs:
+                self._send({"type": "progress", "job": job, "step": step, "steps": first.steps, "phase": "denoising"})
+            jitter = 1.0 + self._table.jitter * draw.uniform(-1.0, 1.0)
+            self._pass(jobs, first.model.step_seconds(*first.size) * self._table.together(len(jobs)) * jitter)
+            if not jobs:
+                return
+        for task in tasks:
+            if task.job not in jobs:
+                continue
+            self._send({"type": "progress", "job": task.job, "step": task.steps, "steps": task.steps, "phase": "saving"})
+            result = ImageResult(
+                seed=task.seed, model=task.model.name, sampler=task.sampler, steps=task.steps, width=task.size[0], height=task.size[1],
+                native_width=SIDE, native_height=SIDE, generation_time=round(time.monotonic() - begun, 4), scaled=True, batch=number,
+                warnings=["This picture is simulated."],
+            )  # fmt: skip
+            self._send({"type": "result", "job": task.job, "result": result.model_dump()}, picture(task.seed, task.payload))
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -189,6 +243,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--factor", type=float, default=1.0)
+    parser.add_argument("--batch", type=int, default=0)
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -200,7 +255,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return EXIT_TABLE
     sys.stderr.write("This engine is simulated: it makes no pictures, and takes the time that its cost table says.\n")
     try:
-        return Sim(socket.socket(fileno=options.fd), table, options.factor).run()
+        return Sim(socket.socket(fileno=options.fd), table, options.factor, options.batch).run()
     except (BrokenPipeError, ConnectionResetError):
         return 0
 

@@ -7,10 +7,14 @@
         {"name": "sim-a", "load_seconds": 2.0, "seconds_per_megapixel_step": 0.1, "size_bytes": 6500000000, "native_size": 1024}
       ],
       "samplers": ["euler"],
-      "jitter": 0.1
+      "jitter": 0.1,
+      "batch": 4,
+      "batch_factor": 0.7
     }
 
-``size_bytes``, ``native_size``, ``samplers`` and ``jitter`` may be left out. ``jitter`` is a part: with 0.1 a step takes 90 % to 110 %.
+``size_bytes``, ``native_size``, ``samplers``, ``jitter``, ``batch`` and ``batch_factor`` may be left out. ``jitter`` is a part: with 0.1 a
+step takes 90 % to 110 %. ``batch`` pictures are made at once (1 where it is left out), in 1 + ``batch_factor`` x (n - 1) times the time of
+one, for n of them: 0 where all the others are for nothing, 1 where nothing is gained.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from gpu_inference.protocol import ModelInfo
 MEGAPIXEL = 1_000_000.0
 LONGEST = 36_000.0
 MOST_JITTER = 0.9
+MOST_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ class SimTable:
     models: Tuple[SimModel, ...]
     samplers: Tuple[str, ...] = ("euler",)
     jitter: float = 0.0
+    batch: int = 1
+    batch_factor: float = 1.0
+
+    def together(self, number: int) -> float:
+        """How many times as long as one picture so many at once take."""
+        return 1.0 + self.batch_factor * (number - 1)
 
     def model(self, name: str) -> SimModel:
         """The model ``name``; an empty name is the default. Raises :class:`UnknownModel`."""
@@ -111,4 +122,6 @@ def read_table(path: Path) -> SimTable:
         models=tuple(_model(row, f"{where}: models.{at}") for at, row in enumerate(_rows(data, "models", where))),
         samplers=tuple(_name(name, f"{where}: samplers.{at}") for at, name in enumerate(samplers)),
         jitter=_number(data, "jitter", MOST_JITTER, where, 0.0),
+        batch=max(1, int(_number(data, "batch", MOST_AT_ONCE, where, 1))),
+        batch_factor=_number(data, "batch_factor", 1.0, where, 1.0),
     )

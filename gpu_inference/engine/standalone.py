@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
+from gpu_inference.engine.batch import Progress
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import BadRequest, EngineError
 from gpu_inference.engine.metadata import read_metadata
-from gpu_inference.engine.pipeline import Pipeline, Progress, Rendered
+from gpu_inference.engine.pipeline import Pipeline, Rendered
 from gpu_inference.engine.request import parse_request
 
 _TAKEN = (

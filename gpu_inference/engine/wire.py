@@ -3,10 +3,10 @@
 A frame is two unsigned 32-bit big-endian lengths (of the JSON text and of the bytes), the JSON text in UTF-8, the bytes.
 This module imports nothing of the engine, so that both ends may use it.
 
-Agent to engine: ``render`` (job, payload), ``cancel`` (job), ``load`` (a model, or the default one), ``unload`` (all, or the spare ones),
-``rescan`` (the library), ``stop``.
+Agent to engine: ``render`` (job, payload, and ``companions``, each with job and payload, to be made together with it), ``cancel`` (job),
+``load`` (a model, or the default one), ``unload`` (all, or the spare ones), ``rescan`` (the library), ``stop``.
 Engine to agent: ``hello``, ``phase``, ``loaded`` (what is loaded has changed), ``ready`` (loaded as told), ``library`` (after a rescan),
-``progress``, ``preview`` (with a JPEG), ``result`` (with the PNG as bytes), ``error``.
+``progress``, ``preview`` (with a JPEG), ``result`` (with the PNG as bytes), ``error``; of companions each has its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import asyncio
 import json
 import socket
 import struct
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 HEADER = struct.Struct(">II")
 MAX_JSON = 4 * 1024 * 1024
@@ -47,6 +47,13 @@ def encode(message: Dict[str, Any], blob: bytes = b"") -> bytes:
     if len(text) > MAX_JSON or len(blob) > MAX_BLOB:
         raise WireError(f"A frame of {len(text)} + {len(blob)} bytes is larger than {MAX_JSON} + {MAX_BLOB}.")
     return HEADER.pack(len(text), len(blob)) + text + blob
+
+
+def orders(message: Dict[str, Any]) -> List[Tuple[str, Dict[str, Any]]]:
+    """The jobs and payloads of a ``render``, its companions after it."""
+    companions = message.get("companions")
+    each = [message, *(companions if isinstance(companions, list) else [])]
+    return [(str(one.get("job", "")), one.get("payload") or {}) for one in each]
 
 
 def _lengths(header: bytes) -> Tuple[int, int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from tests.support.agent import CAPABILITIES, FakeAgent
+from tests.support.agent import CAPABILITIES, NOTHING, FakeAgent
 
 MODELS = [{"name": "fleet-shapes", "size_bytes": 8_100_000, "native_size": 128, "needs_mib": 40.0},
           {"name": "other-model", "size_bytes": 6_500_000_000, "native_size": 1024, "needs_mib": 9_000.0}]  # fmt: skip
@@ -33,7 +33,7 @@ def explained(api: TestClient, job: str) -> str:
 def test_a_node_without_memory_is_not_told_to_load(api: TestClient) -> None:
     full = agent(api, "agx0", memory=95)
     job = submit(api, "other-model")
-    assert full.lease() == {"lease": None, "load": None, "stop": []}
+    assert full.lease() == NOTHING
     assert "agx0 has 1.5 GiB of memory for it and would need 8.8 GiB" in explained(api, job)
     full.beat(metrics=COOL)
     assert full.lease(wait=5)["load"] == "other-model"

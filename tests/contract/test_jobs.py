@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from fleet_api.jobs.states import LOSS_LIMIT
-from tests.support.agent import FakeAgent, png
+from tests.support.agent import NOTHING, FakeAgent, png
 from tests.support.clock import ManualClock
 
 PROMPT = {"prompt": "a red circle on a blue background"}
@@ -205,7 +205,7 @@ def test_cancel_a_running_job_reaches_the_agent_through_its_open_poll(api: TestC
         pass
     assert api.delete(f"/api/queue/jobs/{job_id}").json()["status"] == "cancelled"
     poll.join(timeout=1)
-    assert answers == [{"lease": None, "load": None, "stop": held}]
+    assert answers == [{**NOTHING, "stop": held}]
     assert agent.complete(lease, png()).status_code == 410
     assert api.delete(f"/api/queue/jobs/{job_id}").status_code == 200
 

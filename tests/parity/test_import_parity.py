@@ -13,9 +13,10 @@ from PIL import Image
 
 from gpu_inference.engine import noise
 from gpu_inference.engine.backends import open_backend
+from gpu_inference.engine.batch import Part
 from gpu_inference.engine.loras import Applied, load_lora
 from gpu_inference.engine.manifest import load_model_folder
-from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.pipeline import Pipeline, Rendered
 from gpu_inference.engine.request import parse_request
 from gpu_inference.importing.convert import Wishes, import_model
 
@@ -293,3 +294,18 @@ def test_the_backends_of_one_model_agree(libraries: Any, twin: Twin) -> None:
     first, second = (open_backend(name, load_model_folder(path), 2) for name in BACKENDS)
     latents = noise.normal(1, 0, (2, 4, 16, 16))
     np.testing.assert_allclose(first.decode(latents), second.decode(latents), atol=2e-3)
+
+
+def pixels_of(made: Rendered) -> Any:
+    return np.asarray(Image.open(io.BytesIO(made.png))).astype(int)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_picture_of_a_batch_is_the_one_that_it_is_alone(twin: Twin, backend: str) -> None:
+    pipeline = ours(imported(twin[0], "folder", f"batch-{backend}", precision="fp32"), backend)
+    asked = [parse_request(request(seed=seed, guidance_scale=3.0 + seed)) for seed in range(3)]
+    alone = [pixels_of(pipeline.render(each)) for each in asked]
+    for number, outcome in pipeline.render_batch([Part(each) for each in asked]):
+        assert isinstance(outcome, Rendered)
+        assert outcome.result.batch == 3
+        assert np.abs(pixels_of(outcome) - alone[number]).max() <= 2

@@ -23,6 +23,9 @@ CAPABILITIES = {
     "backend": "onnx",
 }
 
+NOTHING: dict[str, Any] = {"lease": None, "companions": [], "load": None, "stop": []}
+"""The answer to a poll for which there is nothing."""
+
 
 def png(colour: str = "red") -> bytes:
     buffer = io.BytesIO()
@@ -39,6 +42,7 @@ class FakeAgent:
         self.capabilities: dict[str, Any] = CAPABILITIES
         self.loaded_model: str | None = None
         self.warm_models: list[str] = []
+        self.batch_limit = 1
 
     @classmethod
     def enrol(cls, api: TestClient, hostname: str, machine_id: str | None = None, node_id: str | None = None) -> FakeAgent:
@@ -55,7 +59,7 @@ class FakeAgent:
         body = {
             "incarnation": self.incarnation, "request_id": request_id or uuid.uuid4().hex, "capabilities": self.capabilities,
             "wait_seconds": wait, "holding": list(holding), "want_job": want_job, "loaded_model": self.loaded_model,
-            "warm_models": self.warm_models,
+            "warm_models": self.warm_models, "batch_limit": self.batch_limit,
         }  # fmt: skip
         answer = self.api.post("/api/agents/lease", headers=self.headers, json=body)
         assert answer.status_code == 200, answer.text
@@ -66,6 +70,13 @@ class FakeAgent:
         lease = self.lease(wait=5)["lease"]
         assert lease is not None, "there was no job for this agent"
         return lease
+
+    def take_batch(self, limit: int, request_id: str | None = None) -> list[dict[str, Any]]:
+        """Lease up to so many jobs that must be there, at least one."""
+        self.batch_limit = limit
+        answer = self.lease(request_id, wait=5)
+        assert answer["lease"] is not None, "there was no job for this agent"
+        return [answer["lease"], *answer["companions"]]
 
     def beat(self, lease: dict[str, Any] | None = None, step: int = 0, steps: int = 20, **more: Any) -> list[dict[str, Any]]:
         holding = [{"job_id": lease["job_id"], "attempt": lease["attempt"], "step": step, "steps": steps}] if lease else []

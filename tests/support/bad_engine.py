@@ -1,4 +1,7 @@
-"""An engine that does what a job's prompt says: ``hang``, ``crash``, ``leak``, ``burst``, or a picture of the simulated engine."""
+"""An engine that does what a job's prompt says: ``hang``, ``crash``, ``leak``, ``burst``, or a picture of the simulated engine.
+
+``BAD_ENGINE_BATCH`` is how many pictures it makes at once.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,15 @@ class Engine:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.kept: list[bytearray] = []
+        self.batch = int(os.environ.get("BAD_ENGINE_BATCH", "1"))
 
     def send(self, blob: bytes = b"", **message: Any) -> None:
         self.sock.sendall(wire.encode(message, blob))
 
     def run(self) -> None:
         models = [{"name": name, "native_size": 64} for name in ("sim-a", "sim-b")]
-        self.send(type="hello", pid=os.getpid(), backend="bad", devices=["none"], samplers=["euler"], models=models)
+        told = {"backend": "bad", "devices": ["none"], "samplers": ["euler"], "models": models, "batch": self.batch}
+        self.send(type="hello", pid=os.getpid(), **told)
         while True:
             frame = wire.receive(self.sock)
             if frame is None:
@@ -36,20 +41,22 @@ class Engine:
                 self.send(type="loaded", job=job, model=frame.message.get("model") or "sim-a")
                 self.send(type="ready", job=job)
             elif frame.type == "render":
-                self.render(job, frame.message["payload"])
+                self.render(wire.orders(frame.message))
 
-    def render(self, job: str, payload: dict[str, Any]) -> None:
-        self.send(type="loaded", job=job, model="sim-a")
+    def render(self, orders: list[tuple[str, dict[str, Any]]]) -> None:
+        self.send(type="loaded", job=orders[0][0], model="sim-a")
         for step in range(STEPS):
-            self.send(type="progress", job=job, step=step, steps=STEPS, phase="denoising")
+            for job, _ in orders:
+                self.send(type="progress", job=job, step=step, steps=STEPS, phase="denoising")
             time.sleep(0.02)
-            if step == 2:
+            for _, payload in orders if step == 2 else ():
                 getattr(self, str(payload["prompt"]), lambda: None)()
-        result = {
-            "seed": payload.get("seed", 0), "model": "sim-a", "sampler": "euler", "steps": STEPS, "width": 64, "height": 64,
-            "native_width": 8, "native_height": 8, "generation_time": 0.1,
-        }  # fmt: skip
-        self.send(picture(0, payload), type="result", job=job, result=result)
+        for job, payload in orders:
+            result = {
+                "seed": payload.get("seed", 0), "model": "sim-a", "sampler": "euler", "steps": STEPS, "width": 64, "height": 64,
+                "native_width": 8, "native_height": 8, "generation_time": 0.1, "batch": len(orders),
+            }  # fmt: skip
+            self.send(picture(0, payload), type="result", job=job, result=result)
 
     def hang(self) -> None:
         time.sleep(600)

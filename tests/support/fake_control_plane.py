@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +53,7 @@ class FakeControlPlane:
         self.tokens = {TOKEN}
         self.interfere: Callable[[str, str], int | None] | None = None
         self.grant_seconds = 0.0
+        self.batches = True
         self.changed = threading.Condition()
         self._polls: dict[str, int] = {}
         self._closing = False
@@ -210,7 +212,8 @@ class FakeControlPlane:
                 while time.monotonic() < due:
                     self.changed.wait(0.05)
             if job is not None or stop:
-                return 200, {"lease": self._lease_of(job) if job else None, "stop": stop}
+                more = self._companions(job, message) if job is not None else []
+                return 200, {"lease": self._lease_of(job) if job else None, "companions": more, "stop": stop}
             if time.monotonic() >= end or not current:
                 break
             self.changed.wait(0.2)
@@ -226,6 +229,14 @@ class FakeControlPlane:
                 job.attempt += 1
                 return job
         return None
+
+    def _companions(self, first: Job, message: dict[str, Any]) -> list[dict[str, Any]]:
+        """The other jobs of a batch: those that this very request was given, else as many of those that wait as it takes."""
+        jobs = [job for job in self.jobs.values() if job.state == "leased" and job.request_id == message["request_id"] and job is not first]
+        while self.batches and len(jobs) + 1 < message["batch_limit"] and (job := self._next({**message, "request_id": uuid.uuid4().hex})):
+            job.request_id = message["request_id"]
+            jobs.append(job)
+        return [self._lease_of(job) for job in jobs]
 
     def _lease_of(self, job: Job) -> dict[str, Any]:
         return {

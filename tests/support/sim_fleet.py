@@ -42,6 +42,7 @@ class SimFleet:
         self.folder = folder
         self.agent_urls = dict.fromkeys(self.names, self.url)
         self.agent_env = {"FLEET_AGENT_STEP_TIMEOUT": "8", **env}
+        self.agent_module = "gpu_inference.agent"
         self.table = folder / "table.json"
         rows = [{"name": name, "load_seconds": load_seconds, "seconds_per_megapixel_step": job_seconds / 10} for name in MODELS]
         self.table.write_text(json.dumps({"models": rows, "samplers": ["euler"], "jitter": 0.2}))
@@ -65,7 +66,7 @@ class SimFleet:
             "FLEET_AGENT_URL": self.agent_urls[name], "FLEET_AGENT_STATE_DIR": str(self.folder / name), "FLEET_AGENT_ENGINE": "sim",
             "FLEET_AGENT_SIM_TABLE": str(self.table), "FLEET_AGENT_HTTP": "off", **self.agent_env,
         }  # fmt: skip
-        self.agents[name] = self._spawn(name, ["gpu_inference.agent", "run"], env)
+        self.agents[name] = self._spawn(name, [self.agent_module, "run"], env)
 
     def start(self) -> None:
         self.start_api()

@@ -18,6 +18,11 @@ class Backend(Protocol):
 
     name: str
     device: str
+    most_pictures: int
+    """So many it can make at once."""
+
+    usual_pictures: int
+    """So many at once are worth it, where nothing else is said."""
 
     def adapt(self, loras: Sequence[Applied]) -> None:
         """Changes the model's weights by LoRAs, each by its strength, or back to its own where there are none.
@@ -33,6 +38,9 @@ class Backend(Protocol):
 
     def decode(self, latents: Array) -> Array:
         """Final latents ``[n, channels, h, w]`` to pictures, float32 ``[n, 3, f * h, f * w]`` in -1 to 1."""
+
+    def relieve(self) -> None:
+        """Lets go of memory that it keeps for speed alone."""
 
     def close(self) -> None:
         """Frees the device."""

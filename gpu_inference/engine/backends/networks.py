@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_inference.engine.backends.base import guide
+from gpu_inference.engine.batch import MOST_PICTURES, USUAL_PICTURES
 from gpu_inference.engine.conditioning import Conditioning, Ids
 from gpu_inference.engine.errors import BackendError, LoraError
 from gpu_inference.engine.loras import Applied
@@ -22,7 +23,7 @@ from gpu_inference.engine.tiles import decode_in_tiles
 
 Array = npt.NDArray[Any]
 Encoded = Tuple[Array, Array]
-KEPT_PROMPTS = 16
+KEPT_PROMPTS = 2 * MOST_PICTURES
 
 
 def networks_of(applied: Applied) -> List[str]:
@@ -35,6 +36,7 @@ class NetworkBackend(ABC):
 
     name = ""
     device = ""
+    most_pictures = MOST_PICTURES
 
     def __init__(self, folder: ModelFolder) -> None:
         self._folder = folder
@@ -76,6 +78,16 @@ class NetworkBackend(ABC):
     @abstractmethod
     def _run_decoder(self, latents: Array) -> Array:
         """A picture from float32 latents ``[1, channels, h, w]``, as :meth:`decode`."""
+
+    @property
+    def usual_pictures(self) -> int:
+        """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        return 1 if self.device == "cpu" else min(USUAL_PICTURES, self.most_pictures)
+
+    def relieve(self) -> None:
+        """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        self._prepared = False
+        self._kept.clear()
 
     def _decode_side(self) -> int:
         """The longest side of latents that the decoder takes whole, in latent pixels; larger ones are decoded in tiles."""
@@ -149,8 +161,7 @@ class NetworkBackend(ABC):
 
     def close(self) -> None:
         """See :class:`gpu_inference.engine.backends.base.Backend`."""
-        self._prepared = False
-        self._kept.clear()
+        self.relieve()
 
     def _encode(self, ids: Ids) -> Encoded:
         """Hidden states ``[1, length, widths]`` and the pooled text ``[1, width]`` of one prompt."""

@@ -37,6 +37,7 @@ class TensorRTBackend(NetworkBackend):
         self._trt = bindings()
         self._cuda = cuda or Cuda()
         self._store = store or default_store()
+        self.most_pictures = self._store.pictures
         self._plans: Dict[str, Plan] = {}
         self._paths = {network: self._find(part) for network, part in self._parts.items()}
         self._check_memory(sum(path.stat().st_size for path in self._paths.values()))

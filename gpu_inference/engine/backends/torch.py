@@ -156,11 +156,15 @@ class TorchBackend(NetworkBackend):
         pixels = free * _MEMORY_PART / (_PEAK_TENSORS * widths[min(1, len(widths) - 1)] * size)
         return max(_SMALLEST_TILE, int(math.sqrt(pixels)) // self._manifest.vae_scale_factor)
 
-    def close(self) -> None:
+    def relieve(self) -> None:
         """See :class:`gpu_inference.engine.backends.base.Backend`."""
-        super().close()
+        super().relieve()
         self._recorded.clear()
-        self._ops.clear()
         self._static.clear()
         if self.device == "cuda":
             torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        self._ops.clear()
+        super().close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gpu_inference.agent.batch import Order
 from gpu_inference.agent.engine_outcome import EngineFailure, death_sentence
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.settings import Settings
@@ -187,3 +188,51 @@ def test_the_cause_of_death(code: int, kind: str, words: str) -> None:
     failure = death_sentence(code, "ValueError: x")
     assert failure.kind == kind
     assert words in str(failure)
+
+
+TWO = """
+hello()
+frame = wire.receive(sock)
+jobs = [job for job, _ in wire.orders(frame.message)]
+for job in jobs: send(type="progress", job=job, step=0, steps=4, phase="denoising")
+"""
+
+
+async def both(engine: EngineProcess, *seconds: float) -> list[EngineFailure | None]:
+    await engine.ensure_started()
+    orders = [Order(f"j/{number}", {}, nothing, each) for number, each in enumerate(seconds)]
+    asyncio.get_running_loop().call_later(0.3, engine.cancel, "j/0")
+    await engine.render_batch(orders)
+    failures = [order.outcome.exception() for order in orders]
+    return [each for each in failures if each is None or isinstance(each, EngineFailure)]
+
+
+async def test_a_cancel_that_is_ignored_ends_the_batch_but_cancels_one(engine_of: Engine) -> None:
+    first, second = await both(engine_of(TWO + "time.sleep(60)", cancel_timeout=0.4), 30, 30)
+    assert first is not None
+    assert second is not None
+    assert (first.kind, second.kind, second.retry) == ("cancelled", "engine_died", True)
+    assert "another job of the batch" in str(second)
+
+
+async def test_what_ended_before_the_engine_died_stays(engine_of: Engine) -> None:
+    script = TWO + """send(type="error", job=jobs[0], error="No.", kind="bad_payload", retry=False); os._exit(9)"""
+    first, second = await both(engine_of(script), 30, 30)
+    assert first is not None
+    assert second is not None
+    assert (first.kind, second.kind) == ("bad_payload", "engine_died")
+
+
+async def test_less_is_asked_for_where_the_memory_did_not_last(engine_of: Engine) -> None:
+    script = TWO + "os._exit(70)"
+    engine = engine_of(script.replace("hello()", "send(type='hello', pid=1, backend='x', devices=[], samplers=[], models=[], batch=4)"))
+    failures = await both(engine, 30, 30)
+    assert [each.kind for each in failures if each] == ["out_of_memory"] * 2
+    assert engine.batch_limit == 1
+
+
+async def test_a_batch_over_its_time_is_ended_with_the_last_of_it(engine_of: Engine) -> None:
+    begun = time.monotonic()
+    failures = await both(engine_of(TWO + "time.sleep(60)", cancel_timeout=0.4), 30, 0.6)
+    assert time.monotonic() - begun < 5
+    assert [each.kind for each in failures if each] == ["cancelled", "timeout"]

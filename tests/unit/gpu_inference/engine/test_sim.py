@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 import gpu_inference
+from gpu_inference.agent.batch import Order
 from gpu_inference.agent.engine_outcome import EngineFailure
 from gpu_inference.agent.engine_process import EngineProcess, engine_command
 from gpu_inference.agent.leases import capabilities
@@ -150,3 +152,41 @@ def test_it_is_off_by_default_and_chosen_by_name() -> None:
         load_settings({"FLEET_AGENT_ENGINE": "tpu"})
     with pytest.raises(SettingsError, match="FLEET_AGENT_SIM_TABLE must name"):
         load_settings({"FLEET_AGENT_ENGINE": "sim"})
+
+
+async def test_a_batch_takes_the_time_that_its_table_says(tmp_path: Path) -> None:
+    table = write(tmp_path, batch=3, batch_factor=0.5)
+    engine = EngineProcess(Settings(engine="sim", sim_table=table))
+    await engine.ensure_started()
+    assert engine.batch_limit == 3
+    await engine.load("sim-a")
+    orders = [Order(f"j{seed}", {**PAYLOAD, "seed": seed}, lambda *_: None, 30) for seed in range(3)]
+    begun = time.monotonic()
+    await engine.render_batch(orders)
+    assert 0.6 <= time.monotonic() - begun < 1.2, "three steps of 0.1 s, twice as long for three"
+    results = [order.outcome.result() for order in orders]
+    assert [(each.result["seed"], each.result["batch"]) for each in results] == [(0, 3), (1, 3), (2, 3)]
+    assert len({each.png for each in results}) == 3
+    await engine.kill()
+
+
+async def test_one_of_a_batch_is_cancelled(tmp_path: Path) -> None:
+    engine = EngineProcess(Settings(engine="sim", sim_table=write(tmp_path), batch=2))
+    await engine.ensure_started()
+    orders = [Order(f"j{seed}", {**PAYLOAD, "seed": seed, "steps": 8}, lambda *_: None, 30) for seed in range(2)]
+    asyncio.get_running_loop().call_later(0.4, engine.cancel, "j0")
+    begun = time.monotonic()
+    orders[0].outcome.add_done_callback(lambda _: took.append(time.monotonic() - begun))
+    took: list[float] = []
+    await engine.render_batch(orders)
+    with pytest.raises(EngineFailure, match="cancelled"):
+        orders[0].outcome.result()
+    assert took[0] < 0.8
+    assert orders[1].outcome.result().result["seed"] == 1
+    await engine.kill()
+
+
+@pytest.mark.parametrize("change", [{"batch": 100}, {"batch_factor": 2}, {"batch": "many"}])
+def test_a_table_of_batches_that_cannot_be(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=next(iter(change))):
+        read_table(write(tmp_path, **change))
