@@ -12,7 +12,6 @@ import json
 import re
 import secrets
 import shutil
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from fleet_api.adapters.object_store.types import BucketMissing, ObjectStore, St
 from fleet_api.engines.schemas import EngineView
 from fleet_api.errors import InvalidValue, NotFound, Unavailable
 from fleet_api.kit.clock import Clock, rfc3339
+from fleet_api.kit.fields import clean_json
 from fleet_api.storage.buckets import MODELS
 from fleet_api.storage.service import Storage
 from gpu_inference.protocol_engines import ENGINE_KEY, EngineOffer, OfferReply, engine_key
@@ -37,6 +37,9 @@ PREFIX = "_engines/tensorrt/"
 RECORD_BYTES = 64 * 1024
 RESERVE_BYTES = 256 * 1024 * 1024
 """So much of the control plane's disk is left free."""
+
+MOST_OFFERS = 1000
+"""So many are remembered; who gave nothing after so many others offers again."""
 
 _PLAN, _RECORD = ".plan", ".json"
 _TOLD = ("model", "network", "architecture", "tensorrt", "precision")
@@ -59,7 +62,7 @@ class EngineShelf:
         self._clock = clock
         self._storage = storage
         self._offers: dict[tuple[str, str], EngineOffer] = {}
-        self._putting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._changing = asyncio.Lock()
         self.limit = limit
 
     def sweep(self) -> None:
@@ -69,6 +72,10 @@ class EngineShelf:
     async def offer(self, node_id: str, offer: EngineOffer) -> OfferReply:
         """Say whether an engine is wanted. Raises InvalidValue for one whose key does not fit, and what the store raises."""
         said = offer.said
+        try:
+            clean_json(said)
+        except ValueError as error:
+            raise InvalidValue(f"said {error}.") from None
         if engine_key(said) != offer.key:
             raise InvalidValue("key: it does not fit what the engine depends on.")
         if (
@@ -82,6 +89,8 @@ class EngineShelf:
         if await asyncio.to_thread(_head, store, offer.key + _RECORD):
             return OfferReply(reason="It is there already.")
         self._offers[node_id, offer.key] = offer
+        while len(self._offers) > MOST_OFFERS:
+            del self._offers[next(iter(self._offers))]
         return OfferReply(wanted=True)
 
     async def take(self, node_id: str, key: str, chunks: AsyncIterator[bytes], sha256: str) -> None:
@@ -100,7 +109,7 @@ class EngineShelf:
         part = self._folder / f"{key}.{secrets.token_hex(4)}.part"
         try:
             await self._receive(part, offer, chunks)
-            async with self._putting[key]:
+            async with self._changing:
                 store = await self._storage.models()
                 if not await asyncio.to_thread(_head, store, key + _RECORD):
                     await asyncio.to_thread(self._put, store, part, offer, node_id)
@@ -132,7 +141,7 @@ class EngineShelf:
         store = await self._storage.models()
         if not _is_key(key) or not await asyncio.to_thread(_head, store, key + _RECORD):
             raise NotFound(f"There is no engine {key[:64]!r} in the store; 'fleet engines' lists them.")
-        async with self._putting[key]:
+        async with self._changing:
             await asyncio.to_thread(_remove, store, key)
 
     async def _receive(self, part: Path, offer: EngineOffer, chunks: AsyncIterator[bytes]) -> None:

@@ -68,7 +68,7 @@ def _build(options: argparse.Namespace, settings: Settings, store: PlanStore) ->
     catalogue = _catalogue(options.model, settings)
     folder = _folder(options.model, catalogue)
     loras = _loras(options.lora, folder.name, catalogue)
-    with closing(Cuda()) as cuda:
+    with store.alone(), closing(Cuda()) as cuda:
         count = build_engines(folder, store, cuda, _teller(options.lines), loras=loras)
     if not options.lines:
         print(f"{folder.name}: {count} engines built" if count else f"{folder.name}: every engine is there already")
@@ -81,7 +81,7 @@ def _calibrate(options: argparse.Namespace, settings: Settings, store: PlanStore
         prompts = [line.strip() for line in Path(options.prompts).read_text(encoding="utf-8").splitlines() if line.strip()]
         if not prompts:
             raise BackendError(f"The file {options.prompts} has no prompts: one is wanted a line.")
-    with closing(Cuda()) as cuda:
+    with store.alone(), closing(Cuda()) as cuda:
         calibrate(folder, store, cuda, prompts, _teller(False))
     print(
         f"{folder.name}: its UNet computes in int8 from now on; the other engines are built by 'fleet-worker engines build {options.model}'"
@@ -105,6 +105,8 @@ def _work(options: argparse.Namespace, settings: Settings, store: PlanStore) -> 
         return str(error)
     except ImportError as error:
         return f"Building engines needs the package {error.name}, which is not installed; JetPack has it as python3-libnvinfer."
+    except BlockingIOError:
+        return f"Engines are being built in {store.folder} already; wait for that to end."
     except OSError as error:
         return f"{error.filename or 'The folder of engines'} cannot be read or written ({error.strerror})."
     return ""

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from gpu_inference.building.calibration import calibrator, can_calibrate, collect
 from gpu_inference.building.fused import fused_graph, touching
+from gpu_inference.building.plan_folder import FUSED
 from gpu_inference.building.plans import PlanStore
 from gpu_inference.building.profiles import Profile, profiles
 from gpu_inference.engine.backends.cudart import Cuda
@@ -204,5 +205,5 @@ def _build_one(job: BuildJob, part: NetworkPart) -> bytes:
     if not fused:
         return build_plan(job, part, job.folder.file(part.tensorrt or part.file), ranges)
     job.store.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=str(job.store.folder), prefix="fused-") as place:
+    with tempfile.TemporaryDirectory(dir=str(job.store.folder), prefix=FUSED) as place:
         return build_plan(job, part, fused_graph(job.folder, part, fused, Path(place)), ranges)

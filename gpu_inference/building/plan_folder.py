@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
+import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 SUFFIX = ".plan"
 PART = ".part"
+FUSED = "fused-"
+LEFT_SECONDS = 3600.0
 _RECORD = ".json"
 
 
@@ -30,6 +36,19 @@ class PlanFolder:
         finally:
             if part.exists():
                 part.unlink()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Builds here while no other process does; what one that was killed has left is removed. Raises :class:`BlockingIOError`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in self.folder.glob(FUSED + "*"):
+                shutil.rmtree(str(left), ignore_errors=True)
+            for part in self.folder.glob("*" + PART):
+                if time.time() - part.stat().st_mtime > LEFT_SECONDS:  # the agent may be fetching another
+                    part.unlink()
+            yield
 
     def room_for(self, path: Path, size: int, pinned: Sequence[Path] = ()) -> Path:
         """Makes room for an engine of so many bytes; returns the file to write it to, for :meth:`adopt`."""

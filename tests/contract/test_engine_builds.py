@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from typing import Any
@@ -63,7 +64,8 @@ def said(**more: Any) -> dict[str, Any]:
 def offered(agent: FakeAgent, data: bytes = PLAN, key: str = "", **more: Any) -> Any:
     described = said(**more)
     body = {"key": key or engine_key(described), "said": described, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    return agent.api.post("/api/agents/engines", headers=agent.headers, json=body)
+    headers = {**agent.headers, "Content-Type": "application/json"}
+    return agent.api.post("/api/agents/engines", headers=headers, content=json.dumps(body))
 
 
 def given(agent: FakeAgent, data: bytes = PLAN, digest: str = "", **more: Any) -> Any:
@@ -159,7 +161,15 @@ def test_an_engine_goes_into_the_store_and_out_again(api: TestClient, settings: 
 
 @pytest.mark.parametrize(
     ("change", "status"),
-    [({"key": "0" * 32}, 400), ({"network": 5}, 400), ({"model": ""}, 400), ({"graph": "x" * 70_000}, 400), ({"key": "../../x"}, 400)],
+    [
+        ({"key": "0" * 32}, 400),
+        ({"network": 5}, 400),
+        ({"model": ""}, 400),
+        ({"graph": "x" * 70_000}, 400),
+        ({"key": "../../x"}, 400),
+        ({"model": "\ud800"}, 400),
+        ({"graph": "a\x00b"}, 400),
+    ],
 )
 def test_an_offer_that_lies_is_refused(api: TestClient, change: dict[str, Any], status: int) -> None:
     answer = offered(builder(api), **change)

@@ -15,6 +15,7 @@ from gpu_inference.building import actions
 from gpu_inference.building.build import calibrate
 from gpu_inference.building.calibration import EVERY, STEPS
 from gpu_inference.building.command import add_arguments
+from gpu_inference.building.plan_folder import PlanFolder
 from gpu_inference.engine.backends.onnx import OnnxBackend
 from gpu_inference.engine.errors import BackendError, LoraError
 from gpu_inference.engine.loras import Applied, Lora, load_lora
@@ -168,6 +169,10 @@ def test_the_command(
     said: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each["said"]["precision"] for each in said if each["said"]["network"] == "unet"] == ["int8"]
 
+    (tmp_path / "plans" / "fused-left").mkdir()
+    with PlanFolder(tmp_path / "plans").alone():
+        assert not (tmp_path / "plans" / "fused-left").exists(), "what a build that was killed has left"
+        assert "are being built" in told(["build", "tiny"], tmp_path)
     assert told(["build", "tiny", "--lora", "oil"], tmp_path) == "There is no LoRA 'oil' of tiny here; there are: ink."
     assert told(["build", "tiny", "--lora", "ink:much"], tmp_path) == "The strength of the LoRA ink must be a number, and 'much' was given."
     assert "no prompts" in told(["calibrate", "tiny", "--prompts", "/dev/null"], tmp_path)
