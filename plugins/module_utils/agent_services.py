@@ -26,7 +26,6 @@ STEADY_SECONDS = 3.0
 FAILURES = 2
 """Tasks that may fail before no further one is waited for."""
 
-OVER = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
 LOOK_SECONDS = 0.5
 
 
@@ -106,10 +105,7 @@ def reason(tasks: list[dict[str, Any]]) -> str:
 
 def bring(node_id: str, service: dict[str, Any], seconds: int) -> None:
     """Have a node run its agent so, and wait until it does. Raises TaskFailed, ServiceFailed and SwarmFailed."""
-    before = label_of(member(node_id))
-    if before not in ("", service["mark"]):
-        leave(node_id, before, seconds)  # two agents cannot work on one state folder
-    old = {task["ID"] for task in tasks_of(service["mark"], node_id)}
+    old = ids_of(service["mark"], node_id)
     with alone():
         if services.look(service["name"]) is None:
             services.create(service)
@@ -117,6 +113,11 @@ def bring(node_id: str, service: dict[str, Any], seconds: int) -> None:
     steady(node_id, service["mark"], old, seconds)
     with alone():
         tidy()
+
+
+def ids_of(mark: str, node_id: str) -> set[str]:
+    """Return the ids of the tasks of a service on a node."""
+    return {str(task["ID"]) for task in tasks_of(mark, node_id)}
 
 
 def steady(node_id: str, mark: str, old: set[str], seconds: int) -> None:
@@ -137,14 +138,11 @@ def steady(node_id: str, mark: str, old: set[str], seconds: int) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def leave(node_id: str, mark: str, seconds: int) -> None:
-    """Take a node's container away, and wait until it has ended. Raises TaskFailed where it does not."""
-    put_label(node_id, "")
-    deadline = time.monotonic() + seconds
-    while any(task["Status"]["State"] not in OVER for task in tasks_of(mark, node_id)):
-        if time.monotonic() > deadline:
-            raise TaskFailed(f"The agent's container has not ended after {seconds} s; see 'docker ps' on the node.")
-        time.sleep(LOOK_SECONDS)
+def leave(node_id: str) -> None:
+    """Have a node run no agent so. That its container has ended is known to the node alone: Swarm calls its task rejected at once."""
+    with alone():
+        put_label(node_id, "")
+        tidy()
 
 
 def tidy() -> None:

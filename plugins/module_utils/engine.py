@@ -35,18 +35,26 @@ def look(unit: str) -> dict[str, Any]:
 
 
 def look_into(service: str) -> dict[str, Any]:
-    """Return what :func:`look` does of the agent in a container, whose id is ``container``; its last words are the reason where it ended."""
+    """Return what :func:`look` does of the agent in a container, whose id is ``container``.
+
+    Where it is not up, the last words of a container that failed are the reason: Swarm starts another one time and again.
+    """
     word = f"label=com.docker.swarm.service.name={service}"
     ids = _output("docker", "ps", "-aq", "--no-trunc", "--filter", word).split()
-    if not ids:
-        return {**judged({}, "", False), "reason": "there is no container of it on this node", "container": ""}
-    about = json.loads(_output("docker", "inspect", ids[0], "--format", "{{json .State}}") or "{}")
-    said = _output("docker", "logs", "--tail", str(LINES), ids[0], both=True)
-    running, main = bool(about.get("Running")), int(about.get("Pid") or 0)
-    found = judged(children(main, inner=True) if running else {}, said, running)
-    if not running:
-        found["reason"] = last_word(said) or "its container has ended with code {}".format(about.get("ExitCode"))
-    return {**found, "container": ids[0] if running else ""}
+    found = {**judged({}, "", False), "reason": "there is no container of it on this node", "container": ""}
+    for number, each in enumerate(ids):
+        about = json.loads(_output("docker", "inspect", each, "--format", "{{json .State}}") or "{}")
+        said = _output("docker", "logs", "--tail", str(LINES), each, both=True)
+        if about.get("Running") and number == 0:
+            found = {**judged(children(int(about.get("Pid") or 0), inner=True), said, True), "container": each}
+            if found["up"]:
+                break
+        elif about.get("ExitCode"):
+            found["reason"] = last_word(said) or "its container has ended with code {}".format(about["ExitCode"])
+            break
+        elif number == 0:
+            found["reason"] = "its container has ended, or has yet to start"
+    return found
 
 
 def last_word(said: str) -> str:

@@ -10,8 +10,8 @@ short_description: Run the agent of one node as a task of the swarm, and wait un
 description:
   - Runs on a manager, about one member. Members with the same options share a service that runs one task on each node whose label
     C(fleet.inference) names it; the service is made where it is missing, and removed where no label names it.
-  - A service is never changed. With another image or other settings a node gets another label, once its container has ended, and other
-    nodes stay as they are.
+  - A service is never changed. With another image or other settings a node gets another label, and other nodes stay as they are.
+  - Two agents cannot work on one state folder; take one that runs otherwise away first, with V(absent) and M(fleet.commander.fleet_agent_container).
   - The container is in the network of its node.
 author:
   - Fleet Commander maintainers
@@ -59,7 +59,7 @@ options:
     type: int
     default: 10
   seconds:
-    description: How long it may take until a container runs, or has ended.
+    description: How long it may take until a container runs.
     type: int
     default: 300
   state:
@@ -138,7 +138,7 @@ def _bring(module: AnsibleModule) -> None:
         if changed:
             agent_services.bring(given["node_id"], service, given["seconds"])
         else:
-            old = {task["ID"] for task in agent_services.tasks_of(service["mark"], given["node_id"])}
+            old = agent_services.ids_of(service["mark"], given["node_id"])
             agent_services.steady(given["node_id"], service["mark"], old, given["seconds"])
     _done(module, changed, before, service["mark"], service["image"])
 
@@ -146,11 +146,8 @@ def _bring(module: AnsibleModule) -> None:
 def _leave(module: AnsibleModule) -> None:
     raw = swarm.member(module.params["node_id"])
     before = agent_services.label_of(raw) if raw is not None else ""
-    if not module.check_mode:
-        if before:
-            agent_services.leave(module.params["node_id"], before, module.params["seconds"])
-        with agent_services.alone():
-            agent_services.tidy()
+    if before and not module.check_mode:
+        agent_services.leave(module.params["node_id"])
     _done(module, bool(before), before, "", "")
 
 
