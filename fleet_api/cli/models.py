@@ -32,7 +32,8 @@ def models(
         tuple[str, str] | None, typer.Option("--load", help="Have this node load this model instead", metavar="NODE_ID MODEL")
     ] = None,
     bring_default: Annotated[
-        str | None, typer.Option("--bring-default", help="Have this node fetch the fleet's default model where it lacks it", metavar="NODE_ID")
+        str | None,
+        typer.Option("--bring-default", help="Have this node fetch and load the default model if it lacks it", metavar="NODE_ID"),
     ] = None,
     url: Url = None,
     as_json: Json = False,
@@ -58,7 +59,7 @@ def models(
 
 
 def _brought(client: FleetClient, node_id: str) -> dict[str, Any]:
-    """Have a node load the default model where it does not have it: ``there`` where it has, ``unknown`` where neither node nor store has."""
+    """Have a node load the default model if it lacks it: ``there`` where it does not, ``unknown`` where neither node nor store has it."""
     model = next((each for each in client.models() if each["default"]), None)
     if model is None or node_id in model["on_nodes"]:
         return {"node_id": node_id, "model": model["name"] if model else "", "status": "there" if model else "unknown"}

@@ -38,7 +38,8 @@ def wanted(given: dict[str, Any]) -> dict[str, Any]:
     asked = {name: given[name] for name in ("image", "env", "user", "groups", "gpus", "memory_mib", "stop_grace")}
     folders = [{"source": path, "target": path, "read_only": True} for path in given["folders"]]
     service = {
-        **asked, "mounts": given["mounts"] + folders, "replicas": 1, "cluster": "", "publish": [], "command": [], "mode": services.GLOBAL, "networks": ["host"],
+        **asked, "mounts": given["mounts"] + folders, "replicas": 1, "cluster": "", "publish": [], "command": [], "mode": services.GLOBAL,
+        "networks": ["host"],
     }  # fmt: skip
     mark = services.wanted_of({**service, "labels": {"image": given["image"]}})[:12]
     return {

@@ -92,10 +92,10 @@ def published(text: str) -> str:
 
 
 def mounted(mount: dict[str, Any]) -> str:
-    """Return a mount as Docker's command takes it. A source that is a path is a folder or file of the node, else a volume. Raises ServiceFailed."""
+    """Return a mount as Docker's command takes it: a source that is a path is of the node, else a volume. Raises ServiceFailed."""
     source, target = str(mount.get("source") or ""), str(mount.get("target") or "")
     if not target.startswith("/") or not source or any(sign in source + target for sign in ',"\n'):
-        raise ServiceFailed(f"A mount wants a source, and a target that is a path, without commas and quotes; it is {source!r} to {target!r}.")
+        raise ServiceFailed(f"A mount wants a source, and a path as its target, without commas and quotes; it is {source!r} to {target!r}.")
     kind = "bind" if source.startswith("/") else "volume"
     return f"type={kind},source={source},target={target}" + (",readonly" if mount.get("read_only") else "")
 

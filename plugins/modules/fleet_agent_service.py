@@ -11,7 +11,8 @@ description:
   - Runs on a manager, about one member. Members with the same options share a service that runs one task on each node whose label
     C(fleet.inference) names it; the service is made where it is missing, and removed where no label names it.
   - A service is never changed. With another image or other settings a node gets another label, and other nodes stay as they are.
-  - Two agents cannot work on one state folder; take one that runs otherwise away first, with V(absent) and M(fleet.commander.fleet_agent_container).
+  - Two agents cannot work on one state folder; take one that runs otherwise away first, by V(absent) and
+    M(fleet.commander.fleet_agent_container).
   - The container is in the network of its node.
 author:
   - Fleet Commander maintainers

@@ -10,8 +10,8 @@ short_description: Have the control plane tell a node to fetch and load a model,
 description:
   - Asks the command C(fleet) of a machine that reaches the control plane: the controller, or the manager, where no key is needed.
   - A node that does not have the model fetches it out of the fleet's model store.
-  - V(default) is the fleet's default model. A node that has it is left alone, whatever it has loaded. Where the control plane cannot be asked, or
-    the node can neither serve nor fetch that model, it is a warning.
+  - V(default) is the fleet's default model. A node that has it is left alone, whatever it has loaded. Where the control plane cannot be
+    asked, or the node can neither serve nor fetch that model, it is a warning.
 author:
   - Fleet Commander maintainers
 options:
@@ -86,7 +86,8 @@ def main() -> None:
         _done(module, "not asked")
     if not module.get_bin_path(given["program"][0]):
         _give_up(module, default, "There is no {} to ask the control plane with.".format(given["program"][0]))
-    words = [*given["program"], "models", *(["--bring-default", given["node_id"]] if default else ["--load", given["node_id"], given["model"]])]
+    asking = ["--bring-default", given["node_id"]] if default else ["--load", given["node_id"], given["model"]]
+    words = [*given["program"], "models", *asking]
     begun = time.monotonic()
     deadline, first = begun + given["seconds"], ""
     while True:
@@ -100,7 +101,7 @@ def main() -> None:
             why = "{} does not have {} loaded after {} s; it is {}.".format(given["node_id"], given["model"], given["seconds"], status)
             if status in ("loaded", "there"):
                 _done(module, status, first not in ("loaded", "there"))
-        elif code in COULD_NOT and default or code == REFUSED and default and NOTHING_YET not in why:
+        elif default and (code in COULD_NOT or (code == REFUSED and NOTHING_YET not in why)):
             _give_up(module, default, why)
         elif code != REFUSED:  # a node that has just started has yet to tell what it has
             module.fail_json(msg=why or f"fleet ended with code {code}.")

@@ -34,7 +34,7 @@ options:
     default: [/etc/fleet/agent.env, /etc/fleet/engine.env]
   container:
     description:
-      - The container that the agent runs in, as M(fleet.commander.fleet_engine_info) tells it; empty where it is a service of the node's own.
+      - The container that the agent runs in, as M(fleet.commander.fleet_engine_info) tells it; empty where it is a unit of the node.
       - In a container its own command, user and settings are taken.
     type: str
     default: ""
@@ -163,9 +163,8 @@ def _run(words: list[str], environment: dict[str, str], seconds: int, folder: st
     """Return what a command prints. Raises RenderFailed with its last words."""
     try:
         done = subprocess.run(
-            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            timeout=seconds, check=False,
-        )  # fmt: skip
+            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
+        )
     except subprocess.TimeoutExpired:
         raise RenderFailed(f"it took longer than {seconds} s.") from None
     if done.returncode:

@@ -154,6 +154,7 @@ MOUNT = {
     "read_only": {"type": "bool", "default": False},
 }
 
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
