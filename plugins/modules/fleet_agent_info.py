@@ -57,7 +57,7 @@ agent:
       elements: int
       sample: [44, 105]
     settings:
-      description: Its settings, C(FLEET_AGENT_*).
+      description: Its settings, C(FLEET_AGENT_*), without an enrolment token.
       type: dict
       sample: {FLEET_AGENT_LOG: info}
     tegrastats:
@@ -96,7 +96,7 @@ def main() -> None:
         "uid": uid,
         "gid": gid,
         "groups": [known[name] for name in given["groups"] if name in known],
-        "settings": settings(given["settings"]),
+        "settings": {name: value for name, value in settings(given["settings"]).items() if name != "FLEET_AGENT_TOKEN"},
         "tegrastats": shutil.which("tegrastats", path=PATH) or "",
     }
     module.exit_json(changed=False, agent=found)
