@@ -19,7 +19,7 @@ from ansible_collections.fleet.commander.plugins.module_utils.images import dock
 
 LABEL = "fleet.inference"
 PREFIX = "fleet-agent-"
-LOCK = "/run/lock/fleet-agent-services"
+LOCK = "/run/fleet-agent-services.lock"
 STEADY_SECONDS = 3.0
 """How long a task must run to be taken as one that runs."""
 
