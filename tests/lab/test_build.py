@@ -272,12 +272,12 @@ def test_one_on_each_node_that_fits(place: Place, swarm: None) -> None:
     }  # fmt: skip
     only, bring = ("--limit", place.keeper.name), place.plays.tasks({"fleet.commander.fleet_service": options})
     assert [place.plays.play(bring, *words).changed(place.keeper) for words in ((*only, "--check"), only, only)] == [1, 1, 0]
-    for node in (place.keeper, place.builder):
-        [container] = node.shell("docker ps -q --filter label=com.docker.swarm.service.name=everywhere").split()
-        assert node.run("docker", "exec", container, "cat", "/of-node") == node.run("cat", "/etc/machine-id")
-        assert node.run("docker", "inspect", container, "--format", "{{.Config.User}} {{.HostConfig.Memory}}").split() == [
-            "65534:65534", str(64 * 2**20),
-        ]  # fmt: skip
+    mine = "docker ps -q --filter label=com.docker.swarm.service.name=everywhere"
+    assert place.keeper.shell(mine) == "", "it is not in the cluster"
+    [container] = place.builder.shell(mine).split()
+    assert place.builder.run("docker", "exec", container, "cat", "/of-node") == place.builder.run("cat", "/etc/machine-id")
+    said = place.builder.run("docker", "inspect", container, "--format", "{{.Config.User}} {{.HostConfig.Memory}}")
+    assert said.split() == ["65534:65534", str(64 * 2**20)]
     options["user"] = "0"
     assert place.plays.play(place.plays.tasks({"fleet.commander.fleet_service": options}), *only).changed(place.keeper) == 1
     gone = place.plays.tasks({"fleet.commander.fleet_service": {"name": "everywhere", "state": "absent"}})

@@ -71,4 +71,4 @@ def test_one_run_makes_a_fleet_and_its_manager_may_move(make_lab: MakeLab, tmp_p
     assert plays.play("gpu_inference").changed(node) > 3, "the manager is asked, where no key is needed"
     known = {each["name"]: each for each in json.loads(new.run("fleet", "models", "--json"))}
     assert known["fleet-shapes-pastel"]["loaded_on"] == [node.name]
-    assert nodes_of(new)[node.name]["labels"].get("maintenance") is None
+    assert json.loads(new.run("fleet", "drain", node.name, "--back", "--json"))["changed"] is False, "it gets jobs again already"
