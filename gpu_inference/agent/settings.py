@@ -14,6 +14,9 @@ import gpu_inference
 PREFIX = "FLEET_AGENT_"
 PACKAGE = Path(gpu_inference.__file__).resolve().parent
 BUILTIN_MODELS = PACKAGE / "builtin"
+BUILTIN = "builtin"
+"""In ``FLEET_AGENT_MODELS``: the models that come with this package, wherever it is installed."""
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 OFF = "off"
 LEAST_KEY, MOST_KEY = 16, 200
@@ -154,7 +157,7 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
     limit = get("MEMORY_LIMIT_GIB", "")
     cache, http = get("CACHE", ""), get("HTTP", "127.0.0.1:8080").strip().lower()
     token_file, ca_file = get("TOKEN_FILE", ""), get("CA_FILE", "")
-    models = tuple(_path(text) for text in get("MODELS", "").split(os.pathsep) if text)
+    models = tuple(BUILTIN_MODELS if text == BUILTIN else _path(text) for text in get("MODELS", "").split(os.pathsep) if text)
     return Settings(
         url=_url(get("URL", Settings.url)),
         state_dir=_path(get("STATE_DIR", str(Settings.state_dir))),

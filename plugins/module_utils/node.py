@@ -18,6 +18,9 @@ from ansible_collections.fleet.commander.plugins.module_utils.accounts import gr
 DEVICE_TREES = ("/etc/fleet-lab/device-tree", "/proc/device-tree")  # a lab's node cannot write the second
 AGENT_FOLDER = "/opt/fleet/agent"
 AGENT_STATE = "/var/lib/fleet-agent"
+AGENT_CONTAINER = "/etc/fleet/container.json"
+"""There where the agent runs as a container of the swarm, by the role gpu_inference."""
+
 PACKAGES = (
     "nvidia-jetpack", "nvidia-l4t-core", "libnvinfer7", "libnvinfer8", "libnvinfer10",
     "libcudnn7", "libcudnn8", "libcudnn9", "libcudnn9-cuda-12", "libcudnn9-cuda-13",
@@ -198,7 +201,15 @@ def docker() -> dict[str, Any] | None:
         "runtimes": sorted(info.get("Runtimes") or {}),
         "containers": info.get("Containers"),
         "swarm": (info.get("Swarm") or {}).get("LocalNodeState"),
+        "gpu_resources": gpu_resources(info.get("GenericResources") or []),
     }
+
+
+def gpu_resources(told: list[dict[str, Any]]) -> int:
+    """Return how many of the generic resource NVIDIA-GPU an engine offers to its swarm. Pure."""
+    named = [each["NamedResourceSpec"]["Kind"] for each in told if each.get("NamedResourceSpec")]
+    counted = [each["DiscreteResourceSpec"] for each in told if each.get("DiscreteResourceSpec")]
+    return named.count("NVIDIA-GPU") + sum(int(each["Value"]) for each in counted if each["Kind"] == "NVIDIA-GPU")
 
 
 def operating_system(text: str) -> dict[str, str | None]:
@@ -216,14 +227,25 @@ def time_service() -> str | None:
     return None
 
 
-def agent(folder: str = AGENT_FOLDER, state: str = AGENT_STATE) -> dict[str, Any]:
-    """Return which agent is installed, whether with an engine, and as which node it is enrolled. Needs root."""
-    try:
-        node_id = json.loads(read(os.path.join(state, "identity.json")))["node_id"]
-    except (ValueError, KeyError, TypeError):
-        node_id = None
+def agent(folder: str = AGENT_FOLDER, state: str = AGENT_STATE, container: str = AGENT_CONTAINER) -> dict[str, Any]:
+    """Return which agent is installed, whether with an engine, how it runs, and as which node it is enrolled. Needs root."""
     link = os.path.join(folder, "current")
     bundle = os.path.basename(os.readlink(link)) if os.path.islink(link) else None
     engine = bool(glob.glob(os.path.join(link, "lib", "python3*", "site-packages", "numpy")))  # by which the agent itself tells
-    running = output("systemctl", "is-active", "fleet-agent").strip() == "active"
-    return {"bundle": bundle, "engine": engine, "enrolled": node_id is not None, "node_id": node_id, "running": running}
+    node_id, service = _of_json(os.path.join(state, "identity.json"), "node_id"), _of_json(container, "service")
+    if service is None:
+        running = output("systemctl", "is-active", "fleet-agent").strip() == "active"
+    else:
+        running = bool(output("docker", "ps", "-q", "--filter", f"label=com.docker.swarm.service.name={service}").strip())
+    return {
+        "bundle": bundle, "engine": engine, "enrolled": node_id is not None, "node_id": node_id, "running": running, "container": service,
+    }  # fmt: skip
+
+
+def _of_json(path: str, name: str) -> str | None:
+    """Return a text of a file of JSON, or None."""
+    try:
+        found = json.loads(read(path))[name]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None

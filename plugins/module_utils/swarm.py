@@ -26,11 +26,12 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(SOCKET)
 
 
-def ask(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+def ask(method: str, path: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None) -> Any:
     """Return what the engine answers. Raises SwarmFailed."""
     connection = _Connection("localhost")
     try:
-        connection.request(method, path, json.dumps(body) if body is not None else None, {"Content-Type": "application/json"})
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        connection.request(method, path, json.dumps(body) if body is not None else None, sent)
         answer = connection.getresponse()
         text = answer.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:

@@ -17,6 +17,10 @@ options:
     description: The agent's unit.
     type: str
     default: fleet-agent
+  service:
+    description: The service of the swarm whose container on this node is the agent; empty where the agent is a unit.
+    type: str
+    default: ""
   seconds:
     description: How long to wait for it to come up.
     type: int
@@ -60,26 +64,39 @@ engine:
       description: Why it is not up.
       type: str
       sample: ""
+    container:
+      description: The container that the agent runs in; empty for a unit, and where none runs.
+      type: str
+      sample: ""
 """
 
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fleet.commander.plugins.module_utils.engine import look
+from ansible_collections.fleet.commander.plugins.module_utils.engine import look, look_into
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"unit": {"type": "str", "default": "fleet-agent"}, "seconds": {"type": "int", "default": 0}},
+        argument_spec={
+            "unit": {"type": "str", "default": "fleet-agent"},
+            "service": {"type": "str", "default": ""},
+            "seconds": {"type": "int", "default": 0},
+        },
         supports_check_mode=True,
     )
     deadline = time.monotonic() + module.params["seconds"]
-    found = look(module.params["unit"])
+    found = _look(module.params)
     while not found["up"] and time.monotonic() < deadline:
         time.sleep(0.5)
-        found = look(module.params["unit"])
+        found = _look(module.params)
     module.exit_json(changed=False, engine=found)
+
+
+def _look(given: dict[str, Any]) -> dict[str, Any]:
+    return look_into(given["service"]) if given["service"] else {**look(given["unit"]), "container": ""}
 
 
 if __name__ == "__main__":

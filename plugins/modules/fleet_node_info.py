@@ -102,7 +102,7 @@ node:
     docker:
       description: Version, data root and runtimes of the Docker Engine, or null when none answers.
       type: dict
-      sample: {version: "24.0.5", data_root: /var/lib/docker, default_runtime: nvidia}
+      sample: {version: "24.0.5", data_root: /var/lib/docker, default_runtime: nvidia, gpu_resources: 1}
     docker_installed:
       description: Whether a Docker Engine is installed.
       type: bool
@@ -152,9 +152,9 @@ node:
       type: str
       sample: systemd-timesyncd
     agent:
-      description: What is known of the agent of Fleet Commander.
+      description: What is known of the agent of Fleet Commander; C(container) is the swarm's service that runs it, or null.
       type: dict
-      sample: {bundle: 9f2c11d4a0b37e55, engine: false, enrolled: true, node_id: agx0, running: true}
+      sample: {bundle: 9f2c11d4a0b37e55, engine: false, enrolled: true, node_id: agx0, running: true, container: null}
 """
 
 from ansible.module_utils.basic import AnsibleModule

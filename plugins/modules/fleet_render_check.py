@@ -32,6 +32,12 @@ options:
     type: list
     elements: path
     default: [/etc/fleet/agent.env, /etc/fleet/engine.env]
+  container:
+    description:
+      - The container that the agent runs in, as M(fleet.commander.fleet_engine_info) tells it; empty where it is a unit of the node.
+      - In a container its own command, user and settings are taken.
+    type: str
+    default: ""
   prompt:
     description: What to show.
     type: str
@@ -76,7 +82,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fleet.commander.plugins.module_utils.node import PATH
+from ansible_collections.fleet.commander.plugins.module_utils.agent_settings import FILES, call, program
 from ansible_collections.fleet.commander.plugins.module_utils.png import NoPicture, size_of
 
 
@@ -91,7 +97,8 @@ def main() -> None:
             "program": {"type": "path", "default": "/opt/fleet/agent/current/bin/fleet-worker"},
             "user": {"type": "str", "default": "fleet-agent"},
             "groups": {"type": "list", "elements": "str", "default": []},
-            "settings": {"type": "list", "elements": "path", "default": ["/etc/fleet/agent.env", "/etc/fleet/engine.env"]},
+            "settings": {"type": "list", "elements": "path", "default": FILES},
+            "container": {"type": "str", "default": ""},
             "prompt": {"type": "str", "default": "a red circle on blue"},
             "size": {"type": "str", "default": "256x256"},
             "steps": {"type": "int", "default": 4},
@@ -116,48 +123,54 @@ def main() -> None:
 
 def rendered(given: dict[str, Any]) -> dict[str, Any]:
     """Make the picture and return what it is like. Raises RenderFailed, NoPicture, KeyError and OSError."""
-    account = pwd.getpwnam(given["user"])
-    folder = tempfile.mkdtemp(prefix="fleet-render-")
-    try:
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        path = os.path.join(folder, "picture.png")
-        words = ["runuser", "-u", given["user"], *(word for group in given["groups"] for word in ("-G", group)), "--", given["program"]]
-        words += ["render", given["prompt"], "--size", given["size"], "--steps", str(given["steps"]), "-o", path]
-        environment = {"PATH": PATH, "HOME": account.pw_dir, "TMPDIR": folder, "LANG": "C.UTF-8", **_settings(given["settings"])}
-        begun = time.monotonic()
-        try:
-            done = subprocess.run(
-                words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                timeout=given["seconds"], check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise RenderFailed("it took longer than {} s.".format(given["seconds"])) from None
-        took = time.monotonic() - begun
-        if done.returncode:
-            said = done.stdout.decode("utf-8", "replace").strip().splitlines() or [f"it ended with code {done.returncode}"]
-            raise RenderFailed("{}.".format(said[-1][-400:].rstrip(".")))
-        with open(path, "rb") as file:
-            content = file.read()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    begun = time.monotonic()
+    content = _in_container(given) if given["container"] else _on_node(given)
+    took = time.monotonic() - begun
     width, height = size_of(content)
     if f"{width}x{height}" != given["size"].lower():
         raise RenderFailed("it has {} x {} pixels, and {} were asked for.".format(width, height, given["size"]))
     return {"width": width, "height": height, "bytes": len(content), "seconds": round(took, 2)}
 
 
-def _settings(paths: list[str]) -> dict[str, str]:
-    """Return the agent's settings of some files, as systemd reads them; no other variable is passed on."""
-    found = {}
-    for path in paths:
-        if not os.path.exists(path):
-            continue
-        with open(path, encoding="utf-8") as file:
-            lines = [line.strip() for line in file if line.startswith("FLEET_AGENT_") and "=" in line]
-        for line in lines:
-            name, value = line.split("=", 1)
-            found[name] = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
-    return found
+def _on_node(given: dict[str, Any]) -> bytes:
+    account = pwd.getpwnam(given["user"])
+    folder = tempfile.mkdtemp(prefix="fleet-render-")
+    try:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        path = os.path.join(folder, "picture.png")
+        words, environment = call(given, _words(given, path))
+        _run(words, {**environment, "TMPDIR": folder}, given["seconds"], folder)
+        with open(path, "rb") as file:
+            return file.read()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_container(given: dict[str, Any]) -> bytes:
+    path = f"/tmp/fleet-render-{os.getpid()}.png"
+    try:
+        _run(*call(given, _words(given, path)), given["seconds"])
+        return _run(*call(given, ["cat", path]), given["seconds"])
+    finally:
+        subprocess.run(call(given, ["rm", "-f", path]).words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+
+
+def _words(given: dict[str, Any], path: str) -> list[str]:
+    return [program(given), "render", given["prompt"], "--size", given["size"], "--steps", str(given["steps"]), "-o", path]
+
+
+def _run(words: list[str], environment: dict[str, str], seconds: int, folder: str = "/") -> bytes:
+    """Return what a command prints. Raises RenderFailed with its last words."""
+    try:
+        done = subprocess.run(
+            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RenderFailed(f"it took longer than {seconds} s.") from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines() or [f"it ended with code {done.returncode}"]
+        raise RenderFailed("{}.".format(said[-1][-400:].rstrip(".")))
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -48,6 +48,60 @@ options:
     description: How many GPUs each task gets, by the generic resource C(NVIDIA-GPU).
     type: int
     default: 0
+  mode:
+    description: V(replicated) runs O(replicas) tasks, V(global) one on each node that fits.
+    type: str
+    choices: [replicated, global]
+    default: replicated
+  constraints:
+    description: Where it may run, such as V(node.labels.disk==fast).
+    type: list
+    elements: str
+    default: []
+  mounts:
+    description: What its containers see of a node. A V(source) that is a path is a folder or a file of the node, else a volume.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      source:
+        description: The path or the volume.
+        type: str
+        required: true
+      target:
+        description: Where the containers see it.
+        type: str
+        required: true
+      read_only:
+        description: Whether they may only read it.
+        type: bool
+        default: false
+  user:
+    description: As whom it runs, such as V(998:996), instead of the image's own user.
+    type: str
+    default: ""
+  groups:
+    description: Further groups of that user.
+    type: list
+    elements: str
+    default: []
+  networks:
+    description: Networks of the swarm, or V(host) for the node's own.
+    type: list
+    elements: str
+    default: []
+  stop_grace:
+    description: Seconds that a container may take to end; 0 is Docker's ten.
+    type: int
+    default: 0
+  memory_mib:
+    description: Memory that each task may take, in MiB; 0 is no limit.
+    type: int
+    default: 0
+  labels:
+    description: Further labels of the service.
+    type: dict
+    default: {}
   timeout:
     description: Seconds within which it must run.
     type: int
@@ -68,6 +122,16 @@ EXAMPLES = r"""
     image: 192.0.2.10:5000/comfyui:latest
     cluster: vision
     gpus: 1
+
+- name: Run one on each node that has the label
+  fleet.commander.fleet_service:
+    name: exporter
+    image: 192.0.2.10:5000/exporter:v1
+    mode: global
+    constraints: [node.labels.nvidia==true]
+    mounts:
+      - {source: /srv/figures, target: /figures, read_only: true}
+    networks: [host]
 """
 
 RETURN = r"""
@@ -84,6 +148,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.commander.plugins.module_utils import services
 from ansible_collections.fleet.commander.plugins.module_utils.images import ImageFailed
 
+MOUNT = {
+    "source": {"type": "str", "required": True},
+    "target": {"type": "str", "required": True},
+    "read_only": {"type": "bool", "default": False},
+}
+
 
 def main() -> None:
     """Run the module."""
@@ -97,13 +167,23 @@ def main() -> None:
             "publish": {"type": "list", "elements": "str", "default": []},
             "command": {"type": "list", "elements": "str", "default": []},
             "gpus": {"type": "int", "default": 0},
+            "mode": {"type": "str", "choices": ["replicated", "global"], "default": "replicated"},
+            "constraints": {"type": "list", "elements": "str", "default": []},
+            "mounts": {"type": "list", "elements": "dict", "default": [], "options": MOUNT},
+            "user": {"type": "str", "default": ""},
+            "groups": {"type": "list", "elements": "str", "default": []},
+            "networks": {"type": "list", "elements": "str", "default": []},
+            "stop_grace": {"type": "int", "default": 0},
+            "memory_mib": {"type": "int", "default": 0},
+            "labels": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 180},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )
     given = module.params
-    given["env"] = {str(key): str(value) for key, value in given["env"].items()}
+    for name in ("env", "labels"):
+        given[name] = {str(key): str(value) for key, value in given[name].items()}
     try:
         before = services.look(given["name"])
         if given["state"] == "absent":
@@ -135,7 +215,7 @@ def _bring(module: AnsibleModule, before: dict[str, Any] | None) -> bool:
             services.remove(given["name"])
         services.create(given)
     if different:
-        services.settle(given["name"], given["replicas"], given["timeout"])
+        services.settle(given["name"], None if given["mode"] == services.GLOBAL else given["replicas"], given["timeout"])
     return bool(different)
 
 
@@ -143,12 +223,14 @@ def _told(service: dict[str, Any] | None) -> str:
     if service is None:
         return "absent\n"
     spec = service["Spec"]
-    replicas = ((spec.get("Mode") or {}).get("Replicated") or {}).get("Replicas", 0)
-    return f"{spec['TaskTemplate']['ContainerSpec']['Image'].partition('@')[0]}, {replicas} replicas\n"
+    mode = spec.get("Mode") or {}
+    where = "on each node" if "Global" in mode else "{} replicas".format((mode.get("Replicated") or {}).get("Replicas", 0))
+    return "{}, {}\n".format(spec["TaskTemplate"]["ContainerSpec"]["Image"].partition("@")[0], where)
 
 
 def _about(image: str, given: dict[str, Any]) -> str:
-    return "{}, {} replicas\n".format(image.partition("@")[0], given["replicas"])
+    where = "on each node" if given["mode"] == services.GLOBAL else "{} replicas".format(given["replicas"])
+    return "{}, {}\n".format(image.partition("@")[0], where)
 
 
 if __name__ == "__main__":

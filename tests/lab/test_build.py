@@ -264,6 +264,26 @@ def test_the_same_by_playbooks_alone(place: Place, swarm: None) -> None:
     assert plays.play("deploy").changed(place.keeper) == 1
 
 
+def test_one_on_each_node_that_fits(place: Place, swarm: None) -> None:
+    options = {
+        "name": "everywhere", "image": f"{place.address}/by-hand:latest", "mode": "global", "constraints": ["node.labels.cluster==vision"],
+        "mounts": [{"source": "/etc/machine-id", "target": "/of-node", "read_only": True}], "user": "65534:65534", "groups": ["44"],
+        "networks": ["host"], "stop_grace": 3, "memory_mib": 64, "labels": {"fleet.test": "yes"},
+    }  # fmt: skip
+    only, bring = ("--limit", place.keeper.name), place.plays.tasks({"fleet.commander.fleet_service": options})
+    assert [place.plays.play(bring, *words).changed(place.keeper) for words in ((*only, "--check"), only, only)] == [1, 1, 0]
+    mine = "docker ps -q --filter label=com.docker.swarm.service.name=everywhere"
+    assert place.keeper.shell(mine) == "", "it is not in the cluster"
+    [container] = place.builder.shell(mine).split()
+    assert place.builder.run("docker", "exec", container, "cat", "/of-node") == place.builder.run("cat", "/etc/machine-id")
+    said = place.builder.run("docker", "inspect", container, "--format", "{{.Config.User}} {{.HostConfig.Memory}}")
+    assert said.split() == ["65534:65534", str(64 * 2**20)]
+    options["user"] = "0"
+    assert place.plays.play(place.plays.tasks({"fleet.commander.fleet_service": options}), *only).changed(place.keeper) == 1
+    gone = place.plays.tasks({"fleet.commander.fleet_service": {"name": "everywhere", "state": "absent"}})
+    assert [place.plays.play(gone, *only).changed(place.keeper) for _ in range(2)] == [1, 0]
+
+
 def test_the_way_back(place: Place, registry: Played, found: dict[str, dict[str, Any]]) -> None:
     for node in (place.builder, place.keeper):
         node.shell("docker swarm leave --force", check=False)

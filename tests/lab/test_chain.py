@@ -1,5 +1,6 @@
 """From bare machines to a picture out of a container, by REST: onboarded into a swarm; the agent's own Dockerfile built, pushed,
-deployed with a GPU each, scaled, broken and rolled back; removed, until the engines are as they were."""
+deployed with a GPU each, scaled, broken and rolled back; the machines' own agents in containers of it, and back; removed, until the engines
+are as they were."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from tests.support.lab import Node
 from tests.support.manager import gateway, managing, ok
 from tests.support.on_nodes import Fleet
 from tests.support.plays import ROOT, Plays
+from tests.support.snapshot import differences, snapshot
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -46,7 +48,8 @@ def fleet(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         )  # fmt: skip
         plays.environment = {"FLEET_HOME": str(manager.home)}
         assert plays.play("registry").changed(nodes[2]) > 0
-        yield Fleet(manager, nodes, api, found={"roots": folder / "roots", "image": f"{nodes[2].ip}:5000/fleet-agent:jetpack6"})
+        found = {"roots": folder / "roots", "image": f"{nodes[2].ip}:5000/fleet-agent:jetpack6", "plays": plays}
+        yield Fleet(manager, nodes, api, found=found)
 
 
 def scanned(fleet: Fleet) -> dict[str, dict[str, Any]]:
@@ -195,9 +198,99 @@ def test_a_broken_build_is_rolled_back_and_told_so(fleet: Fleet) -> None:
     assert image_of_agent(fleet) == fleet.found["running"]
 
 
+def contained(node: Node) -> dict[str, Any]:
+    """Return what there is of the machine's own agent in a container, and of its unit."""
+    label = "com.docker.swarm.service.name"
+    lines = node.run("docker", "ps", "-a", "--no-trunc", "--format", f'{{{{.Label "{label}"}}}} {{{{.Status}}}}').splitlines()
+    return {
+        "containers": [line.split()[:2] for line in lines if line.startswith("fleet-agent-")],
+        "unit": node.run("systemctl", "is-active", "fleet-agent", check=False).strip(),
+        "enabled": node.run("systemctl", "is-enabled", "fleet-agent", check=False).strip(),
+        "images": sorted(node.run("docker", "images", "--digests", "--format", "{{.Digest}}").split()),
+    }
+
+
+NATIVE = {"containers": [], "unit": "active", "enabled": "enabled"}
+
+
+def test_the_machines_own_agents_move_into_containers(fleet: Fleet) -> None:
+    assert ok(fleet.api.delete("/api/swarm/services/agent"))["name"] == "agent"
+    first, second, third = fleet.nodes
+    plays: Plays = fleet.found["plays"]
+    plays.inventory([first, second], [third])
+    plays.variables |= {"gpu_inference_mode": "container", "gpu_inference_swarm_manager": first.name, "gpu_inference_threads": 1}
+    plays.variables |= {"gpu_inference_waves": ["100%"], "gpu_inference_check_size": "128x128", "gpu_inference_check_steps": 2}
+    for node in (first, second):
+        fleet.until(lambda node=node: node.run("docker", "ps", "-aq") == "")  # type: ignore[misc]
+    known, fleet.found["native"] = set(fleet.manager.nodes()), {node.name: (contained(node), snapshot(node)) for node in (first, second)}
+
+    missing = " ".join(plays.play("gpu_inference", "-e", f"gpu_inference_image={fleet.found['image']}-no").text.split())
+    assert f"The registry has no {fleet.found['image']}-no; build it with ansible-playbook playbooks/build_image.yml" in missing
+    played = plays.play("gpu_inference")
+    assert min(played.changed(first), played.changed(second)) > 3
+    assert plays.play("gpu_inference", "--limit", first.name).changed(first) == 0
+    assert plays.play("doctor", "-e", '{"doctor_roles": ["node_agent", "gpu_inference"]}').changed(first) == 0
+    [service] = [name for name in first.run("docker", "service", "ls", "--format", "{{.Name}}").split() if name.startswith("fleet-agent-")]
+    for node in (first, second):
+        assert contained(node) | {"images": []} == {
+            "containers": [[service, "Up"]], "unit": "inactive", "enabled": "disabled", "images": [],
+        }  # fmt: skip
+        assert node.run("sh", "-c", "ss -ltn | grep ':8080 '").split()[3] == "127.0.0.1:8080"
+    told = fleet.manager.nodes()
+    assert set(told) == known, "each is the node that it was"
+    assert all(told[node.name]["status"] == "online" and told[node.name]["models"][0] == "fleet-shapes" for node in (first, second))
+
+    job = fleet.post("/api/vision/generate", PICTURE)["job_id"]
+    made = fleet.until(lambda: (found := fleet.get(f"/api/vision/jobs/{job}"))["status"] in ("completed", "failed") and found, 120)
+    assert made["status"] == "completed", made
+    assert made["node_id"] in {first.name, second.name}
+
+
+def test_one_that_fails_has_its_native_agent_again_and_others_stay(fleet: Fleet) -> None:
+    first, second, _ = fleet.nodes
+    plays, stays = fleet.found["plays"], contained(second)
+    plays.variables["gpu_inference_waves"] = ["1", "100%"]
+    failed = plays.play("gpu_inference", "-e", '{"gpu_inference_environment": {"FLEET_AGENT_LOG": "loud"}}')
+    said = " ".join(failed.text.split())
+    assert failed.code != 0
+    why = "The agent's container does not run: task: non-zero exit (2). The agent said: FLEET_AGENT_LOG must be one of"
+    assert why in said.replace("''", "'")
+    assert "The node has its native agent again." in said
+    assert list(failed.counts) == [first.name], "the waves after it were called off"
+    assert contained(first) | {"images": []} == NATIVE | {"images": []}
+    assert contained(second) == stays
+    fleet.until(lambda: fleet.manager.nodes()[first.name]["status"] == "online")
+    assert fleet.manager.nodes()[first.name]["labels"]["maintenance"] == "drained"
+
+
+def test_another_image_comes_node_by_node_and_all_of_it_goes(fleet: Fleet) -> None:
+    first, second, third = fleet.nodes
+    plays, image = fleet.found["plays"], fleet.found["image"]
+    third.shell(f"printf 'FROM {image}\nLABEL again=1\n' | docker build -q -t {image} - && docker push -q {image}")
+    digest = third.run("docker", "inspect", image, "--format", "{{index .RepoDigests 0}}").strip().partition("@")[2]
+    played = plays.play("gpu_inference")
+    assert min(played.changed(first), played.changed(second)) > 3
+    services = first.run("docker", "service", "ls", "--format", "{{.Name}}").split()
+    assert len([name for name in services if name.startswith("fleet-agent-")]) == 1, "the one of before went with its last node"
+    for node in (first, second):
+        assert digest in contained(node)["images"]
+        assert [status for _, status in contained(node)["containers"]] == ["Up"]
+        assert "maintenance" not in fleet.manager.nodes()[node.name]["labels"]
+
+    plays.variables["gpu_inference_waves"] = ["100%"]
+    played = plays.play("gpu_inference_remove")
+    assert min(played.changed(first), played.changed(second)) > 3
+    for node in (first, second):
+        before, files = fleet.found["native"][node.name]
+        assert contained(node) == before
+        assert [line for line in differences(files, snapshot(node)) if "/var/lib/containerd/" not in line] == []
+    fleet.until(lambda: not any(fleet.manager.nodes()[node.name]["models"] for node in (first, second)))
+    assert "fleet.inference" not in first.run("docker", "node", "inspect", first.name, second.name)
+    assert "fleet-agent-" not in first.run("docker", "service", "ls")
+
+
 def test_all_is_removed_and_the_engines_are_clean(fleet: Fleet) -> None:
     first, second, third = fleet.nodes
-    assert ok(fleet.api.delete("/api/swarm/services/agent"))["name"] == "agent"
     row = fleet.manager.succeeded(fleet.post(f"/api/nodes/{third.name}/retire")["operation_id"])
     assert any("has left the swarm" in each["text"] for each in fleet.manager.events(row["id"]))
     assert {each["node_id"] for each in fleet.get("/api/swarm/nodes")} == {first.name, second.name}

@@ -1,10 +1,13 @@
-"""Three nodes become vision nodes by the playbook; jobs go where their model is, while a node is killed or all change; the way back."""
+"""Three nodes become vision nodes by the playbook; jobs go where their model is, while a node is killed or all change; models are brought;
+the way back."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +20,9 @@ import pytest
 from tests.lab.conftest import MakeLab
 from tests.support.lab import Node
 from tests.support.manager import Manager, gateway, managing, ok
-from tests.support.plays import Played, Plays
+from tests.support.plays import ROOT, Played, Plays
 from tests.support.snapshot import differences, snapshot
-from tests.support.store_agents import until
+from tests.support.store_agents import model_folder, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
@@ -171,6 +174,10 @@ def test_a_node_that_fails_calls_the_waves_after_it_off(vision: Vision) -> None:
     said = vision.fails(gpu_inference_models=["/srv/none"])
     assert "gpu_inference_models names /srv/none, and there is no such folder on this node" in said.text
     assert list(said.counts) == [first.name]
+    assert (
+        "This node is in no swarm, which containers of the agent want; run the playbook"
+        in vision.fails(gpu_inference_mode="container").text
+    )
 
     said = vision.fails(gpu_inference_environment={"FLEET_AGENT_LOG": "loud"}, gpu_inference_check_seconds=3)
     assert "The engine is not up: the agent does not run; see journalctl -u fleet-agent on the node." in said.text
@@ -195,6 +202,35 @@ def test_from_a_wheelhouse_nothing_is_fetched(vision: Vision, tmp_path: Path) ->
     assert set(vision.play().values()) == {0}, "the same bundle as by the index"
     assert len(list((tmp_path / "cache").glob("engine-*.tar"))) == 1
     vision.plays.variables.pop("node_agent_bundle_cache")
+
+
+def test_models_of_the_controller_and_of_the_store_are_brought(vision: Vision, tmp_path: Path) -> None:
+    node = vision.nodes[0]
+    stored = vision.manager.home / "models" / "fleet-models" / "stored"
+    shutil.copytree(model_folder(tmp_path / "stored", "stored"), stored)
+    for path in stored.iterdir():
+        os.utime(path, (time.time() - 3600,) * 2)
+    vision.manager.again({"FLEET_DEFAULT_MODEL": "stored"})
+    with vision.manager.client() as api:
+        assert "stored" in ok(api.post("/api/vision/models/scan"))["found"]
+    vision.plays.variables["gpu_inference_bring"] = [
+        str(model_folder(tmp_path / "brought", "brought")), str(ROOT / "gpu_inference" / "builtin" / "loras" / "night.safetensors"),
+    ]  # fmt: skip
+    assert vision.plays.play("gpu_inference", "--limit", node.name).changed(node) > 3
+    with vision.manager.client() as api:
+        models = {model["name"]: model for model in ok(api.get("/api/vision/models/available"))["models"]}
+    assert models["brought"]["on_nodes"] == [node.name]
+    assert (models["stored"]["default"], models["stored"]["on_nodes"], models["stored"]["loaded_on"]) == (True, [node.name], [node.name])
+    assert node.run("ls", "/opt/fleet/models").split() == ["brought", "loras"]
+    assert vision.plays.play("gpu_inference", "--limit", node.name).changed(node) == 0
+    stored_nowhere = vision.plays.play(
+        "gpu_inference", "--limit", node.name, "-e", "gpu_inference_load=none", "-e", "gpu_inference_load_seconds=1"
+    )
+    assert f"node '{node.name}' has no model 'none'" in " ".join(stored_nowhere.text.split()).replace("''", "'")
+    del vision.plays.variables["gpu_inference_bring"]
+    vision.manager.fleet("models", "delete", "stored")
+    vision.manager.again({})
+    node.shell("systemctl stop fleet-agent && rm -r /var/lib/fleet-agent/cache && systemctl start fleet-agent")
 
 
 def test_without_its_engine_a_node_is_as_it_was_onboarded(vision: Vision) -> None:

@@ -66,3 +66,9 @@ def test_one_run_makes_a_fleet_and_its_manager_may_move(make_lab: MakeLab, tmp_p
     owners = set(new.run("find", "/var/lib/fleet-commander", "-printf", "%u %g\n").splitlines())
     assert owners == {"fleet-commander fleet-commander"}
     assert plays.play("control_plane").changed(new) == 0
+
+    plays.variables |= {"gpu_inference_manager": new.name, "gpu_inference_drain": "always", "gpu_inference_load": "fleet-shapes-pastel"}
+    assert plays.play("gpu_inference").changed(node) > 3, "the manager is asked, where no key is needed"
+    known = {each["name"]: each for each in json.loads(new.run("fleet", "models", "--json"))}
+    assert known["fleet-shapes-pastel"]["loaded_on"] == [node.name]
+    assert json.loads(new.run("fleet", "drain", node.name, "--back", "--json"))["changed"] is False, "it gets jobs again already"

@@ -36,6 +36,8 @@ def test_models_are_shown_and_loaded(fleet: Command, served: Live, agent: FakeAg
     assert loaded == "agx0: fleet-shapes: it was loaded already\n"
     assert fleet.json("models", "--load", "agx0", "other-model", "--url", served.url)["status"] == "waiting"
     assert agent.lease(wait=5)["load"] == "other-model"
+    assert fleet("models", "--bring-default", "agx0", "--url", served.url).stdout == "agx0: fleet-shapes: it has that\n"
+    assert fleet.json("models", "--bring-default", "agx0", "--url", served.url)["status"] == "there"
     assert "has no model 'nope'" in fleet("models", "--load", "agx0", "nope", "--url", served.url, code=4).stderr
 
 
