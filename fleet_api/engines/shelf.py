@@ -38,6 +38,9 @@ RECORD_BYTES = 64 * 1024
 RESERVE_BYTES = 256 * 1024 * 1024
 """So much of the control plane's disk is left free."""
 
+MOST_ENGINES = 500
+"""So many are kept, however small: a list of them reads each record."""
+
 MOST_OFFERS = 1000
 """So many are remembered; who gave nothing after so many others offers again."""
 
@@ -63,6 +66,7 @@ class EngineShelf:
         self._storage = storage
         self._offers: dict[tuple[str, str], EngineOffer] = {}
         self._changing = asyncio.Lock()
+        self._coming = 0
         self.limit = limit
 
     def sweep(self) -> None:
@@ -146,17 +150,21 @@ class EngineShelf:
 
     async def _receive(self, part: Path, offer: EngineOffer, chunks: AsyncIterator[bytes]) -> None:
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
-        free = shutil.disk_usage(self._folder).free
+        free = shutil.disk_usage(self._folder).free - self._coming
         if offer.size + RESERVE_BYTES > free:
             raise Unavailable(f"The disk of {self._folder} has {free:,} bytes free, and the engine has {offer.size:,}.")
         digest, size = hashlib.sha256(), 0
-        with part.open("wb") as file:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > offer.size:
-                    break
-                digest.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
+        self._coming += offer.size
+        try:
+            with part.open("wb") as file:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > offer.size:
+                        break
+                    digest.update(chunk)
+                    await asyncio.to_thread(file.write, chunk)
+        finally:
+            self._coming -= offer.size
         if size != offer.size or digest.hexdigest() != offer.sha256:
             raise InvalidValue("What came is not the engine that was offered; send it again.")
 
@@ -175,10 +183,11 @@ class EngineShelf:
 
     def _make_room(self, store: ObjectStore, size: int) -> None:
         there = sorted((each for each in _listed(store) if each.key.endswith(_PLAN)), key=lambda each: each.modified)
-        held = sum(each.size for each in there)
+        held, count = sum(each.size for each in there), len(there)
         for each in there:
-            if held + size <= self.limit:
+            if held + size <= self.limit and count < MOST_ENGINES:
                 return
+            count -= 1
             _remove(store, each.key.removeprefix(PREFIX).removesuffix(_PLAN))
             held -= each.size
 

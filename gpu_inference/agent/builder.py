@@ -22,8 +22,11 @@ from gpu_inference.agent.turn import Turn
 from gpu_inference.protocol_engines import BuildOrder, BuildReport
 
 COMMAND = (sys.executable, "-m", "gpu_inference", "engines")
-UNLOAD_SECONDS = 10.0
-"""So long the engine may take to let go of what it has loaded; TensorRT tries layers in the memory that is free."""
+UNLOAD_SECONDS = 300.0
+"""So long the engine may take to load what it is at, and to let go of it."""
+
+SILENT_SECONDS = 7200.0
+"""What builds tells of each network it begins; one that takes longer than this hangs."""
 
 _LONGEST_REASON = 400
 
@@ -55,6 +58,7 @@ class Builder:
         self._share = share
         self._changed = changed
         self._command = list(command)
+        self._silent_seconds = SILENT_SECONDS
         self._task: Optional[asyncio.Task[None]] = None
         self._given_up = asyncio.Event()
         self.report: Optional[BuildReport] = None
@@ -92,16 +96,11 @@ class Builder:
     async def _work(self, order: BuildOrder, report: BuildReport, given_up: asyncio.Event, earlier: Optional[asyncio.Task[None]]) -> None:
         if earlier is not None:
             await asyncio.gather(earlier, return_exceptions=True)
-        self._turn.reserve()
         try:
-            if not await self._turn.take(given_up):
+            wanted = await self._fetch(order, report)
+            if report.done < report.total and not await self._build(order, report, given_up):
                 return
-            self.building = True
-            try:
-                await self._have(order, report)
-            finally:
-                self.building = False
-                self._turn.leave()
+            await self._give(report, wanted)
             self._say(report, "done", what="")
             logs.info("The engines of a model are there.", model=order.model, built=report.built, fetched=report.fetched)
         except (BuildFailed, OSError) as error:
@@ -111,24 +110,40 @@ class Builder:
         except Exception as error:  # a builder that hangs about would keep the order open for ever
             logs.error("The agent failed at building engines.", model=order.model, reason=repr(error)[:500])
             self._say(report, "failed", error=f"The agent failed with {type(error).__name__}; its log tells more.")
-        finally:
-            self._turn.release()
 
-    async def _have(self, order: BuildOrder, report: BuildReport) -> None:
+    async def _fetch(self, order: BuildOrder, report: BuildReport) -> List[Dict[str, Any]]:
+        """What is wanted; that of it which the store has is there afterwards. Jobs go on meanwhile."""
         self._say(report, "fetching")
-        await self._let_go()
         wanted = await self._wanted(order.model)
-        report.total = len(wanted)
-        report.done = sum(each["there"] for each in wanted)
+        self._say(report, "fetching", total=len(wanted), done=sum(each["there"] for each in wanted))
         for each in wanted:
             if not each["there"] and await self._fetched(each, wanted):
                 self._say(report, "fetching", fetched=report.fetched + 1, done=report.done + 1)
-        if report.done < report.total:
-            self._say(report, "building", done=0)
-            before = report.total - report.fetched - sum(each["there"] for each in wanted)
-            async for said in self._lines("build", order.model, "--lines"):
-                self._say(report, "building", what=str(said["what"])[:64], done=int(said["done"]), total=int(said["all"]))
-            report.built = before
+        return wanted
+
+    async def _build(self, order: BuildOrder, report: BuildReport, given_up: asyncio.Event) -> bool:
+        """Builds what is lacking, in a turn of its own; False where it was given up before that came."""
+        lacking = report.total - report.done
+        self._turn.reserve()
+        try:
+            self._say(report, "waiting", done=0)
+            if not await self._turn.take(given_up):
+                return False
+            self.building = True
+            try:
+                await self._let_go()
+                self._say(report, "building")
+                async for said in self._lines("build", order.model, "--lines"):
+                    self._say(report, "building", what=str(said["what"])[:64], done=int(said["done"]), total=int(said["all"]))
+            finally:
+                self.building = False
+                self._turn.leave()
+        finally:
+            self._turn.release()
+        self._say(report, "building", built=lacking)
+        return True
+
+    async def _give(self, report: BuildReport, wanted: List[Dict[str, Any]]) -> None:
         self._say(report, "giving", what="", done=report.total)
         for each in wanted:
             try:
@@ -144,12 +159,10 @@ class Builder:
             return False
 
     async def _let_go(self) -> None:
-        if self._engine.alive and self._engine.loaded_model is not None:
-            self._engine.unload()
-            for _ in range(round(UNLOAD_SECONDS / 0.05)):
-                if self._engine.loaded_model is None:
-                    return
-                await asyncio.sleep(0.05)
+        """Has the engine let go of its models, also of one that it loads just now; TensorRT tries layers in the memory that is free."""
+        self._engine.unload()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._engine.rescan(), UNLOAD_SECONDS)  # it answers in the order of asking
 
     async def _wanted(self, model: str) -> List[Dict[str, Any]]:
         found = [said async for said in self._lines("wanted", model)]
@@ -175,7 +188,10 @@ class Builder:
         assert child.stderr is not None
         last = asyncio.ensure_future(_last_line(child.stderr))
         try:
-            async for line in child.stdout:
+            while True:
+                line = await asyncio.wait_for(child.stdout.readline(), self._silent_seconds)
+                if not line:
+                    break
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     said = json.loads(line)
                     if isinstance(said, dict):
@@ -184,6 +200,8 @@ class Builder:
             if code:
                 reason = await last or "no reason was given"
                 raise BuildFailed(reason if code > 0 else f"What builds engines was ended by signal {-code}: {reason}")
+        except asyncio.TimeoutError:
+            raise BuildFailed(f"What builds engines said nothing for {self._silent_seconds:g} s, and was ended.") from None
         finally:
             if child.returncode is None:
                 with contextlib.suppress(ProcessLookupError):

@@ -48,7 +48,7 @@ class EngineShare:
                     digest = await _receive(response, part)
                     if digest != response.headers.get(DIGEST_HEADER, "").lower():
                         raise NotGiven("What came is not the engine: its SHA-256 differs.")
-                    self._plans.adopt(path, said)
+                    self._plans.adopt(path, said, part)
                 finally:
                     if part.exists():
                         part.unlink()

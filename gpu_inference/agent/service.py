@@ -55,8 +55,11 @@ def engine_is_installed(settings: Settings) -> bool:
     return settings.engine != REAL or importlib.util.find_spec("numpy") is not None
 
 
-async def keep_engine(engine: EngineProcess) -> None:
-    """Keeps a child alive, with growing pauses where it keeps ending; where no engine is installed there is none."""
+async def keep_engine(engine: EngineProcess, turn: Turn) -> None:
+    """Keeps a child alive, with growing pauses where it keeps ending; where no engine is installed there is none.
+
+    It is told to load its default model, unless what it would compute in is wanted for something else.
+    """
     if engine.absent:
         logs.info("No engine is installed on this node: it takes no jobs.")
         await asyncio.Event().wait()
@@ -68,7 +71,8 @@ async def keep_engine(engine: EngineProcess) -> None:
         except EngineFailure as failure:
             logs.error("The engine does not start.", reason=str(failure))
         else:
-            engine.preload()
+            if not turn.reserved.is_set():
+                engine.preload()
             await engine.ended.wait()
             logs.warning("The engine has ended.")
             if time.monotonic() - begun > _STABLE_SECONDS:
@@ -107,7 +111,7 @@ async def serve(house: House, who: identity.Identity) -> None:
     builder = Builder(settings, engine, house.turn, shared, runner.changed)
     house.front.credential, house.desk.told, house.desk.left = who.credential, runner.changed.set, runner.left
     logs.info("The agent is up.", node_id=who.node_id, url=settings.url)
-    loops = [asyncio.ensure_future(keep_engine(engine))]
+    loops = [asyncio.ensure_future(keep_engine(engine, house.turn))]
     late: List[asyncio.Future[bool]] = []
     try:
         # What an earlier run finished goes first: the next beat ends its leases.

@@ -6,13 +6,14 @@ are kept (strongly typed), as from 11 on there is nothing else. In int8 it is ca
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from gpu_inference.building.calibration import calibrator, can_calibrate, collect
 from gpu_inference.building.fused import fused_graph, touching
-from gpu_inference.building.plan_folder import FUSED
+from gpu_inference.building.plan_folder import FUSED, SUFFIX
 from gpu_inference.building.plans import PlanStore
 from gpu_inference.building.profiles import Profile, profiles
 from gpu_inference.engine.backends.cudart import Cuda
@@ -20,6 +21,7 @@ from gpu_inference.engine.backends.tensorrt_plan import bindings
 from gpu_inference.engine.errors import BackendError, Cancelled
 from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder, NetworkPart
+from gpu_inference.protocol_engines import engine_key
 
 Progress = Callable[[int, int, str], None]
 """Called with networks done, networks in all, and what is built now."""
@@ -134,11 +136,11 @@ def build_plan(job: BuildJob, part: NetworkPart, graph: Path, ranges: Optional[A
 
 def wanted_engines(folder: ModelFolder, store: PlanStore, cuda: Cuda, loras: Sequence[Applied] = ()) -> List[Tuple[Path, Dict[str, Any]]]:
     """Where each engine of a model lies, or would lie, and what it depends on. Raises :class:`BackendError`."""
-    release, architecture = bindings().__version__, cuda.architecture()
-    return [
-        (store.path(folder, part, architecture, release, loras), store.identity(folder, part, architecture, release, loras))
-        for part in _parts(folder)
-    ]
+    release, architecture, wanted = bindings().__version__, cuda.architecture(), []
+    for part in _parts(folder):
+        fused = _fused(folder, store, part, loras)
+        wanted.append((store.path(folder, part, architecture, release, fused), store.identity(folder, part, architecture, release, fused)))
+    return wanted
 
 
 def _parts(folder: ModelFolder) -> List[NetworkPart]:
@@ -157,7 +159,7 @@ def build_engines(
     cancelled: Callable[[], bool] = lambda: False,
     loras: Sequence[Applied] = (),
 ) -> int:
-    """Builds the engines of a model that are not there yet; returns how many. ``loras`` go into the weights of the networks they change.
+    """Builds the engines of a model that are not there yet; returns how many. ``loras`` go into the weights of calibrated networks.
 
     Raises as :func:`build_plan`, and :class:`OSError`.
     """
@@ -187,21 +189,30 @@ def calibrate(folder: ModelFolder, store: PlanStore, cuda: Cuda, prompts: Sequen
     part = next(each for each in _parts(folder) if each is folder.manifest.unet)
     job = BuildJob(folder, store, cuda, lambda: False)
     samples = collect(folder, prompts, lambda done, total: progress(done, total, "pictures to calibrate with"), job.cancelled)
-    table = store.calibration(folder, part, trt.__version__)
-    if table.exists():
-        table.unlink()
     progress(len(prompts), len(prompts), "the engine in int8")
-    plan = build_plan(job, part, folder.file(part.tensorrt or part.file), calibrator(trt, cuda, table, samples))
-    if not table.is_file():
-        raise BackendError("TensorRT has built the engine without a table of ranges; its log tells why.")
-    said = store.identity(folder, part, cuda.architecture(), trt.__version__)
-    store.keep(store.path(folder, part, cuda.architecture(), trt.__version__), plan, said)
+    table = store.calibration(folder, part, trt.__version__)
+    fresh = table.with_suffix(".new")  # while it is there alone, the engines that there are stay in use
+    try:
+        plan = build_plan(job, part, folder.file(part.tensorrt or part.file), calibrator(trt, cuda, fresh, samples))
+        if not fresh.is_file():
+            raise BackendError("TensorRT has built the engine without a table of ranges; its log tells why.")
+        said = store.identity(folder, part, cuda.architecture(), trt.__version__, table=fresh)
+        store.keep(store.folder / (engine_key(said) + SUFFIX), plan, said)
+        os.replace(str(fresh), str(table))
+    finally:
+        if fresh.exists():
+            fresh.unlink()
+
+
+def _fused(folder: ModelFolder, store: PlanStore, part: NetworkPart, loras: Sequence[Applied]) -> List[Applied]:
+    """The LoRAs that must be in a network's weights: an engine that was not calibrated is refitted instead."""
+    return touching(part, loras) if store.calibration(folder, part, bindings().__version__).is_file() else []
 
 
 def _build_one(job: BuildJob, part: NetworkPart) -> bytes:
     trt, table = bindings(), job.store.calibration(job.folder, part, bindings().__version__)
     ranges = calibrator(trt, job.cuda, table) if table.is_file() else None
-    fused = touching(part, job.loras)
+    fused = _fused(job.folder, job.store, part, job.loras)
     if not fused:
         return build_plan(job, part, job.folder.file(part.tensorrt or part.file), ranges)
     job.store.folder.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,9 @@ PROMPTS = (
 
 NEGATIVE = "blurry"
 STEPS = 20
+GUIDED = 2.0
+"""At least so much guidance: what TensorRT calibrates with has both branches, as the profile's usual shape has."""
+
 EVERY = 4
 """So many steps apart the samples of a picture lie: neighbours tell the same."""
 
@@ -54,14 +57,14 @@ def collect(folder: ModelFolder, prompts: Sequence[str], told: Callable[[int, in
     backend = open_backend(usual_backend(), folder, 0)
     if not isinstance(backend, NetworkBackend):
         raise BackendError(f"The model '{folder.name}' cannot be calibrated; import it again.")
-    tokenizer = Tokenizer(folder.file(manifest.tokenizer.file), manifest.tokenizer.max_length)
+    words = manifest.tokenizer
+    tokenizer = Tokenizer(folder.file(words.file), words.max_length, words.unknown_words == "drop")
+    guidance = max(manifest.default_guidance, GUIDED)
     schedule, side = NoiseSchedule(manifest), manifest.native_size
     try:
         for number, prompt in enumerate(prompts):
             told(number, len(prompts))
-            inputs = conditioning.build(
-                manifest, tokenizer, prompt, NEGATIVE, manifest.default_guidance, plan_size(side, side, manifest.size_buckets)
-            )[0]
+            inputs = conditioning.build(manifest, tokenizer, prompt, NEGATIVE, guidance, plan_size(side, side, manifest.size_buckets))[0]
             backend.prepare([inputs])
             sampler, factor = create_sampler("euler", schedule, STEPS), manifest.vae_scale_factor
             latents = sampler.start(noise.normal(number, 0, (1, manifest.latent_channels, side // factor, side // factor)))

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
@@ -32,7 +33,7 @@ class PlanFolder:
         part = self.room_for(path, len(plan), pinned)
         try:
             part.write_bytes(plan)
-            self.adopt(path, said)
+            self.adopt(path, said, part)
         finally:
             if part.exists():
                 part.unlink()
@@ -54,11 +55,10 @@ class PlanFolder:
         """Makes room for an engine of so many bytes; returns the file to write it to, for :meth:`adopt`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._make_room(size, pinned)
-        return path.with_suffix(PART)
+        return path.with_suffix(f".{uuid.uuid4().hex[:8]}{PART}")
 
-    def adopt(self, path: Path, said: Dict[str, Any]) -> None:
-        """Takes in what was written to the file of :meth:`room_for`, durably."""
-        part = path.with_suffix(PART)
+    def adopt(self, path: Path, said: Dict[str, Any], part: Path) -> None:
+        """Takes in what was written to the file ``part`` of :meth:`room_for`, durably."""
         with part.open("rb+") as stream:
             os.fsync(stream.fileno())
         path.with_suffix(_RECORD).write_text(json.dumps(dict(said, size=part.stat().st_size), indent=2) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from gpu_inference.building.fused import said_of, touching
 from gpu_inference.building.plan_folder import SUFFIX, PlanFolder
@@ -36,9 +36,15 @@ class PlanStore(PlanFolder):
         return self.folder / "calibrations" / f"{name}.table"
 
     def identity(
-        self, folder: ModelFolder, part: NetworkPart, architecture: str, release: str, loras: Sequence[Applied] = ()
+        self,
+        folder: ModelFolder,
+        part: NetworkPart,
+        architecture: str,
+        release: str,
+        loras: Sequence[Applied] = (),
+        table: Optional[Path] = None,
     ) -> Dict[str, Any]:
-        """All that an engine depends on; ``loras`` are those that are in its weights."""
+        """All that an engine depends on; ``loras`` are those that are in its weights, ``table`` another than the network's own."""
         manifest = folder.manifest
         said = {
             "model": manifest.name,
@@ -50,7 +56,7 @@ class PlanStore(PlanFolder):
             "precision": PRECISION if part.half else "fp32",
             "profiles": profiles(manifest, part, self.pictures),
         }
-        table = self.calibration(folder, part, release)
+        table = table or self.calibration(folder, part, release)
         if table.is_file():
             said.update(precision="int8", calibration=hashlib.sha256(table.read_bytes()).hexdigest())
         fused = touching(part, loras)
@@ -66,7 +72,7 @@ class PlanStore(PlanFolder):
             raise BackendError(f"The model '{folder.name}' has no graphs for TensorRT; import it again.")
         path = self.path(folder, part, architecture, release, loras)
         if not path.is_file():
-            named = "".join(f" --lora {each.lora.name}:{each.strength:g}" for each in touching(part, loras))
+            named = "".join(f" --lora {each.lora.name}:{round(each.strength, 6)!r}" for each in touching(part, loras))
             raise BackendError(
                 f"No engine of TensorRT {release} for {architecture} was built of the model '{folder.name}'{named and ' with that'} yet;"
                 f" build it with 'fleet-worker engines build {folder.name}{named}'."

@@ -201,6 +201,15 @@ def test_what_is_oldest_makes_room(api: TestClient, settings: Settings) -> None:
     assert (answer["wanted"], answer["reason"].startswith("The store keeps")) == (False, True)
 
 
+def test_small_ones_are_not_kept_without_end(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet_api.engines.shelf.MOST_ENGINES", 3)
+    agent = builder(api)
+    for number in range(5):
+        assert offered(agent, b"x", network=f"n{number}").json()["wanted"]
+        assert given(agent, b"x", network=f"n{number}").status_code == 204
+    assert len(kept(api)) == 3
+
+
 def test_a_record_that_is_no_record_is_left_out(api: TestClient, settings: Settings) -> None:
     agent = builder(api)
     assert offered(agent).json()["wanted"]

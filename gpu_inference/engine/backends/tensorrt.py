@@ -74,6 +74,8 @@ class TensorRTBackend(NetworkBackend):
         """Weights by their initialisers; or, of an engine that cannot be refitted, the one that has the LoRAs in its weights."""
         plan = self._plans.get(part.network)
         if plan is None or not plan.refittable:
+            if applied and not self._store.calibration(self._folder, part, self._trt.__version__).is_file():
+                raise LoraError("The engine was built without refitting, so that no LoRA can be applied to it.")
             try:
                 return self._find(part, applied)
             except BackendError as error:
@@ -99,13 +101,19 @@ class TensorRTBackend(NetworkBackend):
 
     def _switch(self, network: str, path: Path) -> None:
         """Another engine for a network; the one before it goes first, as there may be no room for both."""
-        if network in self._plans and path == self._paths[network]:
+        if network in self._plans and path == self._paths.get(network):
             return
         before = self._plans.pop(network, None)
         if before is not None:
             before.close()
-        self._plans[network], self._paths[network] = Plan(self._trt, self._cuda, path), path
-        self._share_arena()
+        self._paths.pop(network, None)  # until the new one can compute, the network is one that is lacking
+        self._plans[network] = Plan(self._trt, self._cuda, path)
+        try:
+            self._share_arena()
+        except Exception:
+            self._plans.pop(network).close()
+            raise
+        self._paths[network] = path
 
     def _run_encoder(self, part: TextEncoderPart, ids: Array) -> List[Array]:
         outputs = self._plans[part.network].run({"input_ids": ids})

@@ -43,6 +43,9 @@ class Engine:
     def unload(self) -> None:
         self.loaded_model = None
 
+    async def rescan(self) -> None:
+        await asyncio.sleep(0)
+
 
 class Share:
     """The store has ``has``."""
@@ -124,6 +127,7 @@ async def test_no_job_is_asked_for_meanwhile_and_one_at_work_ends_first(tmp_path
     assert await house.turn.take(asyncio.Event())
     house.builder.heed(ORDER)
     await asyncio.sleep(0.2)
+    await house.reached("waiting")
     assert house.turn.reserved.is_set()
     assert (house.builder.report.state, house.builder.building) == ("waiting", False)  # type: ignore[union-attr]
     house.turn.leave()
@@ -172,6 +176,23 @@ async def test_a_failure_is_one_sentence_and_the_agent_lives(tmp_path: Path, the
     assert (house.turn.taken, house.turn.reserved.is_set()) == (False, False)
     house.builder.heed(BuildOrder(id="two", model="sdxl"))
     await house.reached("failed")
+
+
+async def test_jobs_go_on_while_engines_are_fetched_and_given(tmp_path: Path) -> None:
+    house = House(tmp_path, has=["text_encoder", "unet"])
+    assert await house.turn.take(asyncio.Event()), "a job is at work all the time"
+    house.builder.heed(ORDER)
+    report = await house.reached("done", "failed")
+    assert (report.state, report.fetched, house.turn.reserved.is_set()) == ("done", 2, False)
+
+
+async def test_what_says_nothing_any_more_is_ended(tmp_path: Path) -> None:
+    house = House(tmp_path, then="time.sleep(60)")
+    house.builder._silent_seconds = 1.0
+    house.builder.heed(ORDER)
+    report = await house.reached("failed")
+    assert report.error == "What builds engines said nothing for 1 s, and was ended."
+    assert not psutil.pid_exists(int(house.pid.read_text()))
 
 
 async def test_a_program_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from gpu_inference.agent.http.front import Front
 from gpu_inference.agent.leases import capabilities
 from gpu_inference.agent.service import House, engine_is_installed, keep_engine
 from gpu_inference.agent.settings import Settings
+from gpu_inference.agent.turn import Turn
 from gpu_inference.protocol import Capabilities
 
 
@@ -29,7 +30,7 @@ class Engine:
 
 async def kept(engine: Engine) -> None:
     with pytest.raises((asyncio.CancelledError, asyncio.TimeoutError)):
-        await asyncio.wait_for(keep_engine(cast(EngineProcess, engine)), 0.1)
+        await asyncio.wait_for(keep_engine(cast(EngineProcess, engine), Turn()), 0.1)
 
 
 def lacking_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
