@@ -43,8 +43,8 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 DEATHS = frozenset({"engine_died", "out_of_memory"})
 """Kinds of failure in which a job's worker died."""
 
-FELT_BY_ALL = DEATHS | {"step_timeout", "load_timeout", "start_timeout"}
-"""Kinds of failure that end a whole batch, whichever of its jobs they come of."""
+FELT_BY_ALL = DEATHS | {"step_timeout", "load_timeout", "start_timeout", "timeout"}
+"""Kinds of failure of a job in which the others of its batch may have their part: it ended as a whole, or they took of its time."""
 
 FOR_NOTHING = frozenset({Outcome.LOST, Outcome.PARTED})
 """How attempts end that use up no retry."""
@@ -247,7 +247,7 @@ class LeaseService:
                 await self._end_without_result(lease, Outcome.LOST, f"Node {lease.node_id} fell silent for {LEASE_SECONDS:.0f} s.")
             elif now - lease.started > lease.job.timeout_seconds:
                 sentence = f"The job ran longer than its timeout of {lease.job.timeout_seconds:g} s."
-                await self._end_without_result(lease, Outcome.TIMED_OUT, sentence)
+                await self._end_without_result(lease, Outcome.TIMED_OUT if lease.together == 1 else Outcome.PARTED, sentence)
                 self._dispatcher.interrupt(lease.node_id)
 
     async def _end_without_result(

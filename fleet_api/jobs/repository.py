@@ -80,12 +80,17 @@ def completed_since(db: Connection, since: float) -> int:
     return int(db.execute(query).scalar_one())
 
 
-def recent_runs(db: Connection, limit: int) -> list[tuple[str, str | None, dict[str, Any], float, float | None]]:
-    """Return node, model, payload, seconds and seconds of loading of the last completed attempts, oldest first."""
+def recent_runs(db: Connection, limit: int) -> list[tuple[str, str | None, dict[str, Any], float, float | None, int]]:
+    """Return node, model, payload, seconds, seconds of loading and how many were made together of the last completed attempts.
+
+    Oldest first. What was given to a node at the same moment was given as one batch.
+    """
     newest = select(jobs.c.id).where(jobs.c.state == JobState.COMPLETED, jobs.c.finished_at.is_not(None))
     newest = newest.order_by(jobs.c.finished_at.desc()).limit(limit)
+    took = attempts.c.ended_at - attempts.c.started_at
+    together = func.count().over(partition_by=[attempts.c.node_id, attempts.c.started_at])
     query = (
-        select(attempts.c.node_id, jobs.c.model, jobs.c.payload, attempts.c.ended_at - attempts.c.started_at, attempts.c.load_seconds)
+        select(attempts.c.node_id, jobs.c.model, jobs.c.payload, took, attempts.c.load_seconds, together)
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .where(attempts.c.job_id.in_(newest), attempts.c.outcome == Outcome.COMPLETED, attempts.c.ended_at.is_not(None))
         .order_by(attempts.c.ended_at)

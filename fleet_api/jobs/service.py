@@ -60,8 +60,8 @@ class JobService:
 
     async def load(self) -> None:
         """Rebuild the index from the rows."""
-        for node_id, model, payload, seconds, loading in await self._db.read(lambda db: repository.recent_runs(db, WARM_UP)):
-            self._crew.costs.ran(node_id, shape_of(model, payload), seconds - (loading or 0.0))
+        for node_id, model, payload, seconds, loading, together in await self._db.read(lambda db: repository.recent_runs(db, WARM_UP)):
+            self._crew.costs.ran(node_id, shape_of(model, payload), (seconds - (loading or 0.0)) / together)
             if loading and model:
                 self._crew.costs.loaded(node_id, model, loading)
         queued = await self._db.read(lambda db: repository.in_state(db, JobState.QUEUED))

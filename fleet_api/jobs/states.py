@@ -45,7 +45,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
     PARTED = "parted"
-    """It was one of a batch that broke as a whole: nothing is held against the job, which is made alone from then on."""
+    """It was one of a batch that broke as a whole or took too long: nothing is held against the job, which is made alone from then on."""
 
 
 ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})

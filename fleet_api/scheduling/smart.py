@@ -166,6 +166,8 @@ def _overdue(this: _Round, tier: Tier) -> None:
         overtaken = tier.overtaken(job)
         if overtaken + others < limit:
             break
+        if job.id in this.taken:  # it went along with an older one
+            continue
         _next(this, job, f"it had been overtaken {overtaken} times, about as often as it may be ({limit})")
     for job in tier.turns.due(limit):
         if job.id not in this.taken:

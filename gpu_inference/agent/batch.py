@@ -12,8 +12,6 @@ Progress = Callable[[int, int, str], None]
 Limit = Tuple[float, str, str]
 """When it is over, the sentence that is then said, and the kind of the failure."""
 
-ENDED_WITH_OTHERS = "engine_died"
-
 
 def unseen(_step: int, _jpeg: bytes) -> None:
     """A preview that nobody looks at."""
@@ -84,10 +82,12 @@ class Batch:
         return [order.job for order in found]
 
     def limits(self, cancel_timeout: float) -> List[Limit]:
-        """When the child is to be ended for one of the orders."""
-        there = self.open()
-        late = f"The engine did not obey a cancel within {cancel_timeout:g} s and was ended."
-        limits = [(order.cancel_due, late, "cancel_timeout") for order in there if order.cancel_due is not None]
+        """When the child is to be ended for its orders: none is worth another's picture, so not before nobody waits for one."""
+        there, limits = self.open(), []
+        cancelled = [order.cancel_due for order in there if order.cancel_due is not None]
+        if cancelled and len(cancelled) == len(there):
+            late = f"The engine did not obey a cancel within {cancel_timeout:g} s and was ended."
+            limits.append((max(cancelled), late, "cancel_timeout"))
         if len(there) == 1 and not there[0].late:
             limits.append((there[0].due, "The job took longer than it may.", "timeout"))
         return limits
@@ -112,14 +112,9 @@ class Batch:
         return frame.type
 
     def fail(self, failure: EngineFailure) -> None:
-        """All that is open has failed with this. Who was not cancelled is not told that he was."""
+        """All that is open has failed with this."""
         for order in self.open():
-            if order.late:
-                order.fail(_too_late())
-            elif failure.kind == "cancelled" and order.cancel_due is None:
-                order.fail(EngineFailure("The engine had to be ended for another job of the batch.", ENDED_WITH_OTHERS))
-            else:
-                order.fail(failure)
+            order.fail(_too_late() if order.late else failure)
 
 
 def _too_late() -> EngineFailure:

@@ -22,10 +22,10 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from gpu_inference import free_memory, memory
 from gpu_inference.engine import wire
-from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, gpu_present, installed, usual_backend
-from gpu_inference.engine.batch import MOST_PICTURES, USUAL_PICTURES, Part
+from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, gpu_present, installed, most_unloaded, usual_backend
+from gpu_inference.engine.batch import USUAL_PICTURES, Part
 from gpu_inference.engine.catalogue import Catalogue
-from gpu_inference.engine.errors import EngineError, OutOfMemory
+from gpu_inference.engine.errors import EngineError, OutOfMemory, Unexpected, said
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.parent import die_with_parent
 from gpu_inference.engine.pipeline import Pipeline
@@ -35,6 +35,7 @@ from gpu_inference.engine.samplers import SAMPLERS
 from gpu_inference.engine.shelf import Shelf
 
 EXIT_OUT_OF_MEMORY = 70
+FELT_BY_ALL = "engine_died"
 
 
 class Child:
@@ -131,13 +132,8 @@ class Child:
                 self._send({"type": "library", **self._library()})
             elif frame.type == "render":
                 self._render(wire.orders(frame.message))
-        except EngineError as error:
-            self._fail_rest(frame, error)
-        except MemoryError:
-            self._fail_rest(frame, OutOfMemory("The engine ran out of memory."))
-        except Exception as error:
-            text = "The engine failed with {}: {}".format(type(error).__name__, " ".join(str(error).split())[:300])
-            self._fail_rest(frame, EngineError(text))
+        except Exception as problem:
+            self._fail_rest(frame, said(problem))
         finally:
             self._cancelled.difference_update(each for each, _ in wire.orders(frame.message))
 
@@ -155,8 +151,8 @@ class Child:
             try:
                 request = parse_request(payload)
                 self._catalogue.applied(request)
-            except EngineError as error:
-                self._fail(job, error)
+            except Exception as problem:  # of this one alone
+                self._fail(job, said(problem))
             else:
                 together.setdefault((request.model, *request.loras), []).append((job, request))
         for asked in together.values():
@@ -183,15 +179,18 @@ class Child:
         return Part(request, progress, lambda: job in self._cancelled, preview)
 
     def _batch(self) -> int:
-        """How many pictures at once are worth it with what is loaded."""
+        """How many pictures at once are worth it with what is loaded, or what may be."""
         backend = self._catalogue.backend
-        most = backend.most_pictures if backend is not None else MOST_PICTURES
+        most = backend.most_pictures if backend is not None else most_unloaded(self._backend)
         usual = backend.usual_pictures if backend is not None else USUAL_PICTURES if gpu_present() else 1
         return min(self._pictures or usual, most)
 
     def _fail_rest(self, frame: wire.Frame, error: EngineError) -> None:
         """What was asked for has failed: all of a batch of which nothing was said yet. Raises where the process is not to go on."""
-        for job in list(self._open) if frame.type == "render" else [str(frame.message.get("job", ""))]:
+        jobs = list(self._open) if frame.type == "render" else [str(frame.message.get("job", ""))]
+        if isinstance(error, Unexpected) and len(jobs) > 1:
+            error.kind = FELT_BY_ALL  # one of them may be at fault, and the others are not to pay for it
+        for job in jobs:
             self._fail(job, error)
         if isinstance(error, OutOfMemory):
             raise error

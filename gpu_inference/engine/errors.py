@@ -66,3 +66,16 @@ class Cancelled(EngineError):
 
     kind = "cancelled"
     retry = False
+
+
+class Unexpected(EngineError):
+    """The engine has a fault, or something under it."""
+
+
+def said(problem: Exception) -> EngineError:
+    """Any exception as one of these."""
+    if isinstance(problem, EngineError):
+        return problem
+    if isinstance(problem, MemoryError):
+        return OutOfMemory("The engine ran out of memory.")
+    return Unexpected("The engine failed with {}: {}".format(type(problem).__name__, " ".join(str(problem).split())[:300]))

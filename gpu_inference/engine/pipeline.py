@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -14,7 +15,7 @@ from gpu_inference import __version__
 from gpu_inference.engine.backends import DEFAULT_BACKEND, open_backend
 from gpu_inference.engine.backends.base import Backend
 from gpu_inference.engine.batch import Limits, Part, Progress, Row, ignore, joined, let_go
-from gpu_inference.engine.errors import BackendError, EngineError, OutOfMemory
+from gpu_inference.engine.errors import BackendError, EngineError, OutOfMemory, said
 from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.metadata import write_png
@@ -105,8 +106,8 @@ class Pipeline:
         for number, part in enumerate(parts):
             try:
                 rows.append(Row(number, part, self._manifest, self._tokenizer))
-            except EngineError as error:
-                yield number, error
+            except Exception as problem:  # of this one alone
+                yield number, said(problem)
         while rows:
             alike = [row for row in rows if row.kind == rows[0].kind]
             first = alike[: min(rows[0].most, self._limits.of(rows[0].kind))]
@@ -120,7 +121,7 @@ class Pipeline:
         try:
             yield from self._make(live, waiting, loras)
         except (EngineError, MemoryError) as problem:
-            error = problem if isinstance(problem, EngineError) else OutOfMemory("The engine ran out of memory.")
+            error = said(problem)
             if len(live) == 1 or not isinstance(error, (OutOfMemory, BackendError)):  # by their number it is not
                 yield from ((row, error) for row in live)
                 return
@@ -159,23 +160,36 @@ class Pipeline:
             yield from self._heed(live, waiting, live[0].request.steps)
             if live:
                 live[0].tell(live[0].request.steps, "decoding")
-                decoded = self.backend.decode(live[0].latents)
-                row = live.pop(0)
-                yield row, self._finish(row, decoded, loras)
+                outcome = self._end(live[0], loras)
+                yield live.pop(0), outcome
 
     def _heed(self, live: List[Row], waiting: List[Row], step: int) -> Iterator[Tuple[Row, Outcome]]:
         yield from let_go(live, step)
         yield from let_go(waiting)
 
-    def _finish(self, row: Row, decoded: npt.NDArray[Any], loras: Sequence[Applied]) -> Outcome:
-        """The picture of what was decoded, or why there is none."""
-        request, plan = row.request, row.plan
+    def _end(self, row: Row, loras: Sequence[Applied]) -> Outcome:
+        """A row's picture, or why there is none. Each is decoded by itself, so that what fails here is not by their number."""
         try:
-            picture = fit(to_picture(decoded), plan)
-            row.check(request.steps)
-            row.tell(request.steps, "saving")
-        except EngineError as error:
-            return error
+            decoded = self._decode(row)
+        except (EngineError, MemoryError) as problem:
+            return said(problem)
+        try:
+            return self._finish(row, decoded, loras)
+        except Exception as problem:  # of this one alone
+            return said(problem)
+
+    def _decode(self, row: Row) -> npt.NDArray[Any]:
+        with suppress(OutOfMemory, MemoryError):
+            return self.backend.decode(row.latents)
+        self.backend.relieve()  # not before the error is gone, which holds on to what there was when it was raised
+        return self.backend.decode(row.latents)
+
+    def _finish(self, row: Row, decoded: npt.NDArray[Any], loras: Sequence[Applied]) -> Rendered:
+        """The picture of what was decoded."""
+        request, plan = row.request, row.plan
+        picture = fit(to_picture(decoded), plan)
+        row.check(request.steps)
+        row.tell(request.steps, "saving")
         result = ImageResult(
             seed=request.seed,
             model=self._manifest.name,

@@ -101,7 +101,7 @@ def test_one_fails_by_itself_and_is_then_made_alone(api: TestClient, agent: Fake
     assert sorted(batches, key=len) == [made[:1], more]
 
 
-@pytest.mark.parametrize("kind", ["engine_died", "out_of_memory", "step_timeout"])
+@pytest.mark.parametrize("kind", ["engine_died", "out_of_memory", "step_timeout", "timeout"])
 def test_what_breaks_a_batch_costs_nobody_a_retry(api: TestClient, agent: FakeAgent, kind: str) -> None:
     made = submit(api, 4)
     leases = agent.take_batch(4)
@@ -170,6 +170,24 @@ def test_a_job_over_its_time_ends_alone(api: TestClient, agent: FakeAgent, clock
     agent.finish(leases[1])
 
 
+def test_a_job_over_its_time_beside_others_has_it_for_itself_then(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
+    body = {"job_type": "image_gen", "payload": {"prompt": "x"}, "timeout_seconds": 60, "max_retries": 0}
+    made = [api.post("/api/queue/jobs", json=body).json()["job_id"] for _ in range(4)]
+    leases = agent.take_batch(4)
+    for number in range(2):
+        for _ in range(7):
+            clock.advance(10)
+            agent.beat(holding=held(leases))
+        api.portal.call(api.app.state.fleet.leases.reap)
+        if number == 0:
+            assert [job(api, each)["status"] for each in made] == ["queued"] * 4, "it was not tried by itself yet"
+            assert [one["outcome"] for one in history(api, made[0])] == ["parted"]
+            leases = agent.take_batch(4)
+            assert ids(leases) == made[:1]
+    assert [one["outcome"] for one in history(api, made[0])] == ["parted", "timed_out"]
+    assert [job(api, each)["status"] for each in made] == ["failed", "queued", "queued", "queued"]
+
+
 def test_a_batch_counts_for_the_caller_whose_it_is(api: TestClient, agent: FakeAgent) -> None:
     submit(api, 4)
     agent.take_batch(4)
@@ -177,15 +195,18 @@ def test_a_batch_counts_for_the_caller_whose_it_is(api: TestClient, agent: FakeA
     assert sum(queue.shares.of(caller, clock.monotonic()) for caller in queue.shares._had) > 3 * 8
 
 
-def test_what_a_batch_took_is_learnt_as_its_part(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
+def test_what_a_batch_took_is_learnt_as_its_part(settings: Settings, api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
     submit(api, 4)
     leases = agent.take_batch(4)
     clock.advance(8)
     for lease in leases:
         agent.beat(holding=held(leases))
         agent.finish(lease)
-    costs = api.app.state.fleet.jobs._crew.costs
-    assert 1.9 < next(iter(costs._rates.values())).value * 1024 * 1024 * 20 / 1e6 < 2.1
+    learnt = api.app.state.fleet.jobs._crew.costs._rates
+    assert 1.9 < next(iter(learnt.values())).value * 1024 * 1024 * 20 / 1e6 < 2.1
+    with client_of(create_app(settings, clock)) as again:
+        after = again.app.state.fleet.jobs._crew.costs._rates  # type: ignore[attr-defined]
+        assert {key: each.value for key, each in after.items()} == pytest.approx({key: each.value for key, each in learnt.items()})
 
 
 def test_a_restart_of_the_control_plane_keeps_batches(settings: Settings, clock: ManualClock, api: TestClient, agent: FakeAgent) -> None:

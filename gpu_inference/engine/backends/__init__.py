@@ -8,6 +8,7 @@ import os
 from typing import Callable, Dict, List, cast
 
 from gpu_inference.engine.backends.base import Backend
+from gpu_inference.engine.batch import MOST_PICTURES
 from gpu_inference.engine.errors import BackendError
 from gpu_inference.engine.manifest import ModelFolder
 
@@ -35,6 +36,15 @@ def installed() -> List[str]:
 def usual_backend() -> str:
     """What ``auto`` is here for a model without engines of TensorRT."""
     return "torch" if gpu_present() and "torch" in installed() else "onnx"
+
+
+def most_unloaded(name: str) -> int:
+    """How many pictures at once any model can make on the backend ``name``: where it may be TensorRT, as many as its engines are for."""
+    if "tensorrt" not in installed() or not (name == "tensorrt" or (name == DEFAULT_BACKEND and gpu_present())):
+        return MOST_PICTURES
+    from gpu_inference.building.plans import default_store
+
+    return min(MOST_PICTURES, default_store().pictures)
 
 
 def best_backend(folder: ModelFolder) -> str:

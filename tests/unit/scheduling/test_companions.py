@@ -118,6 +118,12 @@ def test_no_job_is_overtaken_more_often_than_allowed(batch: int, monkeypatch: py
     assert most <= overtakes_allowed(1)
 
 
+def test_what_was_overtaken_often_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smart, "OVERTAKES_PER_NODE", 0)
+    found = given(queue_of(*(job(age) for age in range(5))), *(node(name, batch=2) for name in "abc"))
+    assert found == {"a": ["0", "1"], "b": ["2", "3"], "c": ["4"]}
+
+
 def test_looking_for_companions_costs_the_same_however_long_the_queue_is() -> None:
     took = {}
     for waiting in (1_000, 100_000):

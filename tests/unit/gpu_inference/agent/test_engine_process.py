@@ -207,12 +207,54 @@ async def both(engine: EngineProcess, *seconds: float) -> list[EngineFailure | N
     return [each for each in failures if each is None or isinstance(each, EngineFailure)]
 
 
-async def test_a_cancel_that_is_ignored_ends_the_batch_but_cancels_one(engine_of: Engine) -> None:
-    first, second = await both(engine_of(TWO + "time.sleep(60)", cancel_timeout=0.4), 30, 30)
+SLOW_STEP = (
+    TWO
+    + """
+time.sleep(1.5)
+send(type="error", job=jobs[0], error="It was cancelled.", kind="cancelled", retry=False)
+send(type="result", job=jobs[1], result={})
+time.sleep(60)
+"""
+)
+
+
+@pytest.mark.parametrize("first_seconds", [30, 0.5])
+async def test_a_slow_step_is_not_broken_off_for_one_that_is_cancelled_or_late(engine_of: Engine, first_seconds: float) -> None:
+    engine = engine_of(SLOW_STEP, cancel_timeout=0.2)
+    first, second = await both(engine, first_seconds, 30)
     assert first is not None
-    assert second is not None
-    assert (first.kind, second.kind, second.retry) == ("cancelled", "engine_died", True)
-    assert "another job of the batch" in str(second)
+    assert first.kind == "cancelled"
+    assert second is None
+    assert engine.alive
+    await engine.kill()
+
+
+async def test_a_slow_load_is_not_broken_off_for_one_that_is_late(engine_of: Engine) -> None:
+    script = SLOW_STEP.replace('type="progress", job=job, step=0, steps=4, phase="denoising"', 'type="phase", job=job, phase="loading"')
+    engine = engine_of(script, cancel_timeout=0.2)
+    await engine.ensure_started()
+    orders = [Order("j/0", {}, nothing, 0.3), Order("j/1", {}, nothing, 30)]
+    await engine.render_batch(orders)
+    failure = orders[0].outcome.exception()
+    assert isinstance(failure, EngineFailure)
+    assert failure.kind == "timeout"
+    assert orders[1].outcome.exception() is None
+    await engine.kill()
+
+
+async def test_a_step_that_hangs_is_ended_though_one_was_cancelled(engine_of: Engine) -> None:
+    failures = await both(engine_of(TWO + "time.sleep(60)", cancel_timeout=0.2, step_timeout=1.0), 30, 30)
+    assert [each.kind for each in failures if each] == ["step_timeout"] * 2
+
+
+async def test_a_batch_of_which_all_are_cancelled_is_ended_where_it_does_not_obey(engine_of: Engine) -> None:
+    engine = engine_of(TWO + "time.sleep(60)", cancel_timeout=0.6)
+    await engine.ensure_started()
+    asyncio.get_running_loop().call_later(0.9, engine.cancel, "j/1")
+    begun = time.monotonic()
+    failures = await both(engine, 30, 30)
+    assert [each.kind for each in failures if each] == ["cancelled"] * 2
+    assert 1.4 < time.monotonic() - begun < 5, "the last one has its time to obey, too"
 
 
 async def test_what_ended_before_the_engine_died_stays(engine_of: Engine) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 import gpu_inference
+from gpu_inference.engine import backends, child, wire
 from gpu_inference.engine.batch import Part
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import BackendError, Cancelled, EngineError, LoraError, OutOfMemory
@@ -201,3 +204,101 @@ def test_no_more_at_once_than_the_backend_can(pipeline: Pipeline, monkeypatch: p
     made = together(pipeline, *(Part(ask(seed=seed, steps=1)) for seed in range(10)))
     assert tried == [8, 2]
     assert len(made) == 10
+
+
+@pytest.mark.parametrize(
+    ("error", "times", "relieved", "failed"),
+    [
+        (OutOfMemory("no memory"), 1, 1, []),
+        (MemoryError(), 1, 1, []),
+        (OutOfMemory("no memory"), 2, 1, [OutOfMemory]),
+        (MemoryError(), 2, 1, [OutOfMemory]),
+        (BackendError("it failed"), 1, 0, [BackendError]),
+    ],
+)
+def test_what_a_decoder_does_is_not_blamed_on_their_number(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, times: int, relieved: int, failed: list[type]
+) -> None:
+    pipeline = Pipeline.load(load_model_folder(tiny_model), threads=1)
+    alone = [pipeline.render(ask(seed=seed)) for seed in range(4)]
+    tried, decode, calls, relieves = failing(pipeline, monkeypatch, 4, error), pipeline.backend.decode, [0], [0]
+
+    def limited(latents: Any) -> Any:
+        calls[0] += 1
+        if 2 <= calls[0] < 2 + times:
+            raise error
+        return decode(latents)
+
+    def relieve() -> None:
+        relieves[0] += 1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.backend, "decode", limited)
+        patch.setattr(pipeline.backend, "relieve", relieve)
+        made = together(pipeline, *(Part(ask(seed=seed)) for seed in range(4)))
+    assert tried == [4] * 5, "they are denoised once"
+    assert relieves == [relieved]
+    assert [type(made[number]) for number in range(4)] == [Rendered, *(failed or [Rendered]), Rendered, Rendered]
+    for number in (0, 2, 3) if failed else range(4):
+        assert (pixels(made[number].png) == pixels(alone[number].png)).all()
+        assert (made[number].result.batch, made[number].result.warnings) == (4, alone[number].result.warnings)
+    tried.clear()
+    together(pipeline, *(Part(ask(seed=seed)) for seed in range(4)))
+    assert tried == [4] * 5, "nothing is learnt of it"
+
+
+@pytest.mark.parametrize("at", ["encoding", "saving"])
+def test_what_nobody_expected_of_one_fails_it_alone(pipeline: Pipeline, at: str) -> None:
+    def progress(_step: int, _steps: int, phase: str) -> None:
+        if phase == at:
+            raise RuntimeError("broken\nthings")
+
+    made = together(pipeline, Part(ask()), Part(ask(seed=4), progress), Part(ask(seed=5)))
+    assert isinstance(made[1], EngineError)
+    assert (str(made[1]), made[1].kind) == ("The engine failed with RuntimeError: broken things", "engine")
+    assert [type(made[number]) for number in (0, 2)] == [Rendered] * 2
+
+
+@pytest.mark.parametrize(("error", "kinds"), [(RuntimeError("x"), ("engine_died", "engine")), (LoraError("x"), ("lora", "lora"))])
+def test_what_nobody_expected_of_a_batch_is_not_held_against_each(error: Exception, kinds: tuple[str, str]) -> None:
+    def render_batch(_parts: Any, _loras: Any) -> Any:
+        raise error
+
+    catalogue: Any = SimpleNamespace(
+        loaded="a", spare=[], is_warm=lambda _: True, applied=lambda _: [], pipeline=lambda _: SimpleNamespace(render_batch=render_batch)
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        engine = child.Child(theirs, catalogue)
+        for number, kind in zip((3, 1), kinds, strict=True):
+            first, *more = ({"job": f"j{each}", "payload": {"prompt": "x"}} for each in range(number))
+            engine._serve(wire.Frame({"type": "render", **first, "companions": more}, b""))
+            told = [wire.receive(ours) for _ in range(number)]
+            assert [each and (each.message["job"], each.message["kind"], each.message["retry"]) for each in told] == [
+                (f"j{each}", kind, True) for each in range(number)
+            ]
+
+
+@pytest.mark.parametrize(
+    ("backend", "there", "pictures", "batch"),
+    [
+        ("auto", ["torch", "tensorrt"], "", 1),
+        ("tensorrt", ["tensorrt"], "1", 1),
+        ("auto", ["torch", "tensorrt"], "2", 2),
+        ("auto", ["torch", "tensorrt"], "8", 4),
+        ("torch", ["torch", "tensorrt"], "1", 4),
+        ("auto", ["torch", "onnx"], "1", 4),
+    ],
+)
+def test_before_a_model_is_loaded_no_more_are_taken_than_tensorrt_may_make(
+    monkeypatch: pytest.MonkeyPatch, backend: str, there: list[str], pictures: str, batch: int
+) -> None:
+    for module in (backends, child):
+        monkeypatch.setattr(module, "installed", lambda: there)
+        monkeypatch.setattr(module, "gpu_present", lambda: True)
+    monkeypatch.setenv("FLEET_ENGINE_PICTURES", pictures)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        nothing_loaded: Any = SimpleNamespace(backend=None)
+        assert child.Child(theirs, nothing_loaded, backend)._batch() == batch
+        assert child.Child(theirs, nothing_loaded, backend, 3)._batch() == min(3, batch if batch < 4 else 8)
