@@ -10,7 +10,7 @@ short_description: Build the engines of TensorRT that a node lacks for its model
 description:
   - Runs C(fleet-worker engines build) as the agent's user and with the agent's settings, or in the agent's container, model by model.
   - An engine that is there already is left alone. What is built is told while it is.
-  - In check mode it is asked which models have engines; that these fit the model as it is now is known to a build alone.
+  - In check mode it is asked which engines the models lack.
 author:
   - Fleet Commander maintainers
 options:
@@ -27,7 +27,7 @@ options:
     choices: [auto, always]
     default: auto
   seconds:
-    description: How long each model may take.
+    description: How long each model may take; what builds is ended then.
     type: int
     default: 3600
   program:
@@ -69,7 +69,7 @@ tensorrt:
   type: str
   sample: 10.3.0
 built:
-  description: How many engines were built, by model; in check mode 1 for a model that has none.
+  description: How many engines were built, by model; in check mode how many are lacking.
   returned: success
   type: dict
   sample: {sdxl-base: 4}
@@ -80,20 +80,21 @@ skipped:
   sample: {}
 """
 
+import json
 import os
 import re
-import subprocess
-import threading
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fleet.commander.plugins.module_utils.agent_settings import FILES, call, program
+from ansible_collections.fleet.commander.plugins.module_utils.agent_command import Done, TookTooLong, run
+from ansible_collections.fleet.commander.plugins.module_utils.agent_settings import FILES, program
 from ansible_collections.fleet.commander.plugins.module_utils.progress import Progress
 
 RELEASE = "import tensorrt; print(tensorrt.__version__)"
 NO_GRAPHS = "has no graphs for TensorRT"
 TELLING = re.compile(r"^(\d+)/(\d+) (\S.*)$")
 COUNT = re.compile(r": (\d+) engines built$")
+ASKING_SECONDS = 120
 
 
 class BuildFailed(Exception):
@@ -128,26 +129,19 @@ def main() -> None:
 def engines(given: dict[str, Any], foretell: bool) -> dict[str, Any]:
     """Build what is missing, or tell what would be. Raises BuildFailed, KeyError and OSError."""
     worker = program(given)
-    code, release, wrong = run(given, [os.path.join(os.path.dirname(worker), "python"), "-c", RELEASE], 120)
+    done = asked(given, [os.path.join(os.path.dirname(worker), "python"), "-c", RELEASE], ASKING_SECONDS)
     result: dict[str, Any] = {"changed": False, "tensorrt": "", "built": {}, "skipped": {}, "diff": {"before": "", "after": ""}}
-    if code != 0:
+    if done.code != 0:
         if given["policy"] == "always":
-            raise BuildFailed(f"The agent's Python cannot import tensorrt ({last_line(wrong)}), so that no engine can be built.")
+            raise BuildFailed(f"The agent's Python cannot import tensorrt ({last_line(done.wrong)}), so that no engine can be built.")
         return result
-    result["tensorrt"] = release = release.strip()
-    if foretell:
-        code, listed, wrong = run(given, [worker, "engines", "list"], 120)
-        if code != 0:
-            raise BuildFailed(f"The engines of this node cannot be listed: {last_line(wrong)}.")
-        there = have(listed, release)
-        result["built"] = {model: 1 for model in given["models"] if model not in there}
-    else:
-        for model in given["models"]:
-            count, why = build(given, worker, model)
-            if why:
-                result["skipped"][model] = why
-            elif count:
-                result["built"][model] = count
+    result["tensorrt"] = release = done.said.decode("utf-8", "replace").strip()
+    for model in given["models"]:
+        count, why = lacking(given, worker, model) if foretell else build(given, worker, model)
+        if why:
+            result["skipped"][model] = why
+        elif count:
+            result["built"][model] = count
     result["changed"] = bool(result["built"])
     if result["changed"]:
         result["diff"]["after"] = "".join(f"{model}: engines of TensorRT {release}\n" for model in result["built"])
@@ -163,48 +157,41 @@ def build(given: dict[str, Any], worker: str, model: str) -> tuple[int, str]:
         if found:
             progress.tell(f"{model}: {found.group(3)}", 100.0 * int(found.group(1)) / max(int(found.group(2)), 1))
 
-    code, said, wrong = run(given, [worker, "engines", "build", model], given["seconds"], tell)
-    if code == 0:
-        found = COUNT.search(said.strip())
-        return int(found.group(1)) if found else 0, ""
+    done = asked(given, [worker, "engines", "build", model], given["seconds"], tell)
+    if done.code == 0:
+        counted = COUNT.search(done.said.decode("utf-8", "replace").strip())
+        return int(counted.group(1)) if counted else 0, ""
+    return 0, left_out(given, f"The engines of {model} were not built", done.wrong)
+
+
+def lacking(given: dict[str, Any], worker: str, model: str) -> tuple[int, str]:
+    """Return how many engines a model lacks, and why it is left out. Raises BuildFailed."""
+    done = asked(given, [worker, "engines", "wanted", model], ASKING_SECONDS)
+    if done.code == 0:
+        return missing(done.said.decode("utf-8", "replace")), ""
+    return 0, left_out(given, f"It is not known which engines {model} lacks", done.wrong)
+
+
+def left_out(given: dict[str, Any], what: str, wrong: str) -> str:
+    """Return why a model is left out, if it may be. Raises BuildFailed."""
     why = last_line(wrong)
     if given["policy"] == "auto" and NO_GRAPHS in why:
-        return 0, why + "."
-    raise BuildFailed(f"The engines of {model} were not built: {why}.")
+        return why + "."
+    raise BuildFailed(f"{what}: {why}.")
 
 
-def run(given: dict[str, Any], words: list[str], seconds: int, tell: Any = None) -> tuple[int, str, str]:
-    """Run a command as the agent; return its code, and what it printed. Each line of stderr is told at once. Raises BuildFailed."""
-    words, environment = call(given, words)
-    child = subprocess.Popen(
-        words, cwd="/", env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True
-    )
-    wrong: list[str] = []
-
-    def listen() -> None:
-        for line in child.stderr or ():
-            wrong.append(line)
-            if tell is not None:
-                tell(line.strip())
-
-    late = threading.Timer(seconds, child.kill)
-    listener = threading.Thread(target=listen, daemon=True)
-    late.start()
-    listener.start()
-    said = child.stdout.read() if child.stdout is not None else ""
-    code = child.wait()
-    expired = not late.is_alive() and code < 0
-    late.cancel()
-    listener.join(5)
-    if expired:
-        raise BuildFailed("{} took longer than {} s.".format(" ".join(words[-2:]), seconds))
-    return code, said, "".join(wrong)
+def asked(given: dict[str, Any], words: list[str], seconds: int, tell: Any = None) -> Done:
+    """Run a command as the agent. Raises BuildFailed where it takes too long."""
+    try:
+        return run(given, words, seconds, tell)
+    except TookTooLong:
+        raise BuildFailed("{} took longer than {} s.".format(" ".join(words[-2:]), seconds)) from None
 
 
-def have(listed: str, release: str) -> set[str]:
-    """Return the models that have engines of a release, by what the command lists. Pure."""
-    rows = [line.split() for line in listed.splitlines()]
-    return {row[0] for row in rows if len(row) >= 4 and row[3] == release}
+def missing(said: str) -> int:
+    """Return how many engines are not there, by the line of JSON that the command tells of each. Pure."""
+    found = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return sum(not each.get("there") for each in found)
 
 
 def last_line(text: str) -> str:

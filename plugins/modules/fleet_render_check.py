@@ -82,6 +82,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fleet.commander.plugins.module_utils.agent_command import TookTooLong, run
 from ansible_collections.fleet.commander.plugins.module_utils.agent_settings import FILES, call, program
 from ansible_collections.fleet.commander.plugins.module_utils.png import NoPicture, size_of
 
@@ -138,8 +139,7 @@ def _on_node(given: dict[str, Any]) -> bytes:
     try:
         os.chown(folder, account.pw_uid, account.pw_gid)
         path = os.path.join(folder, "picture.png")
-        words, environment = call(given, _words(given, path))
-        _run(words, {**environment, "TMPDIR": folder}, given["seconds"], folder)
+        _run(given, _words(given, path), folder)
         with open(path, "rb") as file:
             return file.read()
     finally:
@@ -149,8 +149,8 @@ def _on_node(given: dict[str, Any]) -> bytes:
 def _in_container(given: dict[str, Any]) -> bytes:
     path = f"/tmp/fleet-render-{os.getpid()}.png"
     try:
-        _run(*call(given, _words(given, path)), given["seconds"])
-        return _run(*call(given, ["cat", path]), given["seconds"])
+        _run(given, _words(given, path))
+        return _run(given, ["cat", path])
     finally:
         subprocess.run(call(given, ["rm", "-f", path]).words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
 
@@ -159,18 +159,16 @@ def _words(given: dict[str, Any], path: str) -> list[str]:
     return [program(given), "render", given["prompt"], "--size", given["size"], "--steps", str(given["steps"]), "-o", path]
 
 
-def _run(words: list[str], environment: dict[str, str], seconds: int, folder: str = "/") -> bytes:
-    """Return what a command prints. Raises RenderFailed with its last words."""
+def _run(given: dict[str, Any], words: list[str], folder: str = "") -> bytes:
+    """Return what a command prints, in a folder that is its own. Raises RenderFailed with its last words."""
     try:
-        done = subprocess.run(
-            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise RenderFailed(f"it took longer than {seconds} s.") from None
-    if done.returncode:
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines() or [f"it ended with code {done.returncode}"]
+        done = run(given, words, given["seconds"], folder=folder or "/", temporary=folder)
+    except TookTooLong:
+        raise RenderFailed("it took longer than {} s.".format(given["seconds"])) from None
+    if done.code:
+        said = (done.wrong or done.said.decode("utf-8", "replace")).strip().splitlines() or [f"it ended with code {done.code}"]
         raise RenderFailed("{}.".format(said[-1][-400:].rstrip(".")))
-    return done.stdout
+    return done.said
 
 
 if __name__ == "__main__":

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fleet.commander.plugins.module_utils import agent_settings
-from ansible_collections.fleet.commander.plugins.modules import fleet_engine_build
+from ansible_collections.fleet.commander.plugins.module_utils import agent_command, agent_settings
+from ansible_collections.fleet.commander.plugins.modules import fleet_engine_build, fleet_render_check
 from ansible_collections.fleet.commander.plugins.modules.fleet_engine_build import BuildFailed, engines
 
 WORKER = r"""#!/bin/sh
 folder=$(dirname "$0")
 echo "$@" >> "$folder/asked"
 case "$2:$3" in
-  list:*) test ! -e "$folder/listed" || cat "$folder/listed" ;;
-  build:plain) echo "The model 'plain' has no graphs for TensorRT; import it again." >&2; exit 1 ;;
+  wanted:sdxl)
+    there=$(test -e "$folder/there" && echo true || echo false)
+    for key in a b; do echo "{\"key\": \"$key\", \"there\": $there, \"said\": {}}"; done ;;
+  wanted:broken) echo "TensorRT finds no GPU." >&2; exit 1 ;;
+  wanted:plain|build:plain) echo "The model 'plain' has no graphs for TensorRT; import it again." >&2; exit 1 ;;
   build:broken) echo "0/4 text_encoder" >&2; echo "TensorRT did not build an engine of unet; its log tells why." >&2; exit 1 ;;
-  build:slow) exec sleep 30 ;;
+  build:slow) sleep 30 & echo $! > "$folder/grandchild"; wait ;;
   build:*)
-    if grep -qs "^$3 " "$folder/listed"; then echo "$3: every engine is there already"; exit 0; fi
+    if test -e "$folder/there"; then echo "$3: every engine is there already"; exit 0; fi
     for part in 0/2 1/2; do echo "$part unet" >&2; done
     echo "2/2 done" >&2
-    echo "$3 unet sm_87 10.3.0 1,024 MiB" >> "$folder/listed"
+    touch "$folder/there"
     echo "$3: 2 engines built" ;;
 esac
 """
@@ -37,7 +42,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name in ("fleet-worker", "python"):
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": agent_settings.PATH, "FLEET_AGENT_STATE_DIR": str(tmp_path)}
-    monkeypatch.setattr(fleet_engine_build, "call", lambda options, words: agent_settings.Call(words, environment))
+    monkeypatch.setattr(agent_command, "call", lambda options, words: agent_settings.Call(words, environment))
     return {"models": ["sdxl", "plain"], "policy": "auto", "seconds": 20, "program": str(tmp_path / "fleet-worker"), "container": ""}
 
 
@@ -45,7 +50,8 @@ def test_what_is_missing_is_built_once(given: dict[str, Any], tmp_path: Path, mo
     told: list[tuple[str, float | None]] = []
     monkeypatch.setattr(fleet_engine_build.Progress, "tell", lambda self, text, percent=None: told.append((text, percent)))
     foretold = engines(given, True)
-    assert (foretold["changed"], foretold["built"]) == (True, {"sdxl": 1, "plain": 1})
+    assert (foretold["changed"], foretold["built"]) == (True, {"sdxl": 2})
+    assert foretold["skipped"] == {"plain": "The model 'plain' has no graphs for TensorRT; import it again."}
     assert "build" not in (tmp_path / "asked").read_text()
     made = engines(given, False)
     assert (made["changed"], made["tensorrt"], made["built"]) == (True, "10.3.0", {"sdxl": 2})
@@ -69,14 +75,39 @@ def test_a_build_that_fails_is_told_in_its_own_words(given: dict[str, Any]) -> N
         engines({**given, "models": ["broken"]}, False)
     with pytest.raises(BuildFailed, match="has no graphs for TensorRT"):
         engines({**given, "models": ["plain"], "policy": "always"}, False)
+    with pytest.raises(BuildFailed, match=r"It is not known which engines broken lacks: TensorRT finds no GPU."):
+        engines({**given, "models": ["broken"]}, True)
+
+
+def test_a_build_that_takes_too_long_is_ended_with_all_that_it_started(given: dict[str, Any], tmp_path: Path) -> None:
+    begun = time.monotonic()  # the stand-in has a child that holds its pipes, as runuser has
     with pytest.raises(BuildFailed, match="build slow took longer than 1 s"):
         engines({**given, "models": ["slow"], "seconds": 1}, False)
+    assert time.monotonic() - begun < 10
+    stat = Path("/proc", (tmp_path / "grandchild").read_text().strip(), "stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def test_engines_of_another_release_do_not_count() -> None:
-    listed = "sdxl  unet  sm_87  8.6.2  900 MiB\nother unet sm_87 10.3.0 900 MiB\n"
-    assert fleet_engine_build.have(listed, "10.3.0") == {"other"}
-    assert fleet_engine_build.have("No engines yet in /x; build them with: fleet-worker engines build MODEL\n", "10.3.0") == set()
+def test_in_a_container_timeout_ends_it(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[list[str]] = []
+
+    def inside(options: dict[str, Any], asked: list[str]) -> agent_settings.Call:
+        words.append(asked)
+        return agent_settings.Call(asked, {"PATH": agent_settings.PATH})
+
+    monkeypatch.setattr(agent_command, "call", inside)
+    with pytest.raises(agent_command.TookTooLong):
+        agent_command.run({**given, "container": "abc"}, ["sleep", "30"], 1)
+    assert agent_command.run({**given, "container": "abc"}, ["sh", "-c", "echo made; exit 124"], 20).code == 124
+    assert words[0] == ["timeout", "-k", "5", "1", "sleep", "30"]
+
+
+def test_a_picture_that_takes_too_long_is_no_picture(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_render_check, "_words", lambda options, path: ["sh", "-c", "sleep 30; echo late"])
+    begun = time.monotonic()
+    with pytest.raises(fleet_render_check.RenderFailed, match="it took longer than 1 s"):
+        fleet_render_check.rendered({**given, "user": getpass.getuser(), "seconds": 1})
+    assert time.monotonic() - begun < 10
 
 
 def test_as_the_agent_or_in_its_container(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""The turns that the role gpu_inference takes: its own tasks, with stand-ins for the collection's modules."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+STAND_IN = """#!/usr/bin/python
+# WANT_JSON
+import json, sys
+given = json.load(open(sys.argv[1]))
+words = ["{name}"] + [str(given[word]) for word in ("state", "renew") if word in given] + ["check"] * given["_ansible_check_mode"]
+with open("{folder}/asked", "a") as file:
+    file.write(" ".join(words) + "\\n")
+answers = json.load(open("{folder}/answers.json"))
+print(json.dumps(answers.get(" ".join(words), {{"changed": False}})))
+"""
+UP = {"up": True, "models": ["sdxl"], "problems": [], "reason": "", "container": ""}
+NODE = {"gpu_groups": [], "docker": {"gpu_resources": 0}}
+
+
+class Role:
+    """Tasks of the role, and what they asked of the modules."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        place = folder / "ansible_collections" / "fleet" / "commander"
+        (place / "plugins" / "modules").mkdir(parents=True)
+        (place / "roles").symlink_to(ROOT / "roles")
+        for path in (ROOT / "plugins" / "modules").glob("fleet_*.py"):
+            (place / "plugins" / "modules" / path.name).write_text(STAND_IN.format(name=path.stem, folder=folder))
+
+    def play(self, tasks: str, answers: dict[str, Any], **variables: Any) -> tuple[int, str, list[str]]:
+        """Return how a file of tasks ended, what was told, and what was asked."""
+        (self.folder / "asked").write_text("")
+        (self.folder / "answers.json").write_text(json.dumps({"fleet_engine_info": {"changed": False, "engine": UP}, **answers}))
+        role = {"ansible.builtin.include_role": {"name": "fleet.commander.gpu_inference", "tasks_from": tasks}}
+        (self.folder / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [role]}]))
+        given = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
+        environment = {"ANSIBLE_COLLECTIONS_PATH": str(self.folder), "ANSIBLE_HOME": str(self.folder / "home"), "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "ansible", "playbook", "-i", "node,", "play.json", "-e", json.dumps(given)],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, " ".join((done.stdout + done.stderr).split()), (self.folder / "asked").read_text().splitlines()
+
+
+@pytest.fixture
+def role(tmp_path: Path) -> Role:
+    return Role(tmp_path)
+
+
+def test_a_node_is_drained_before_engines_are_built(role: Role) -> None:
+    known = {"__gpu_inference_engine": {"engine": UP}, "__gpu_inference_look": {"node": NODE}}
+    code, said, asked = role.play("engines", {"fleet_engine_build check": {"changed": False, "built": {}}}, **known)
+    assert (code, asked) == (0, ["fleet_engine_build check"]), said
+    lacking = {"fleet_engine_build check": {"changed": True, "built": {"sdxl": 2}}}
+    code, said, asked = role.play("engines", {**lacking, "fleet_engine_build": {"changed": True, "built": {"sdxl": 2}}}, **known)
+    first = ["fleet_engine_build check", "fleet_node_drain", "fleet_engine_build"]
+    assert (code, asked) == (0, [*first, "fleet_unit restart", "fleet_engine_info"]), said
+    code, said, asked = role.play("engines", {**lacking, "fleet_engine_build": {"failed": True, "msg": "No engine was built."}}, **known)
+    assert (code, asked) == (2, [*first, "fleet_node_drain working"]), said
+    assert said.count("No engine was built.") >= 2, "a node that renders as before has its work again"
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_only_a_node_that_moves_falls_back_on_its_unit(role: Role, moves: bool) -> None:
+    service = {"changed": moves, "service": "fleet-agent-1"}
+    answers = {
+        "fleet_agent_service": service,
+        "fleet_render_check": {"failed": True, "msg": "This node made no picture: it took longer than 300 s."},
+    }
+    code, said, asked = role.play(
+        "container_switch",
+        answers,
+        gpu_inference_mode="container",
+        __gpu_inference_look={"node": {**NODE, "agent": {"container": "fleet-agent-1"}}},
+        __gpu_inference_foretold_service=service,
+        __gpu_inference_swarm={"swarm": {"state": "active", "manager": True, "node_id": "q5"}},
+        __gpu_inference_agent={"agent": {"uid": 1, "gid": 1, "groups": [], "settings": {}, "tegrastats": ""}},
+        __gpu_inference_dropped={"changed": False},
+        __gpu_inference_copied={"changed": False},
+    )
+    assert code == 2, said
+    end = "The node has its native agent again." if moves else "Its container was left as it is."
+    assert f"This node made no picture: it took longer than 300 s. {end}" in said
+    after = asked[asked.index("fleet_render_check") + 1 :]
+    left = ["fleet_swarm_info", "fleet_agent_service absent", "fleet_agent_container", "fleet_file restored", "fleet_pulled_image absent"]
+    assert after == ["fleet_engine_info", *([*left, "fleet_unit"] if moves else [])]
