@@ -122,7 +122,7 @@ def test_an_agent_killed_in_the_middle_goes_on_where_it_was(
     api: Live, agents: list[StoreAgent], buckets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_by_hand(api, buckets, model_folder(tmp_path / "made", "big", megabytes=30), "big")
-    real, sent = agent_models._closing, []
+    real, sent = agent_models.closing, []
 
     def slow(chunks, stack):  # type: ignore[no-untyped-def]
         for chunk in real(chunks, stack):
@@ -130,7 +130,7 @@ def test_an_agent_killed_in_the_middle_goes_on_where_it_was(
             time.sleep(0.05)
             yield chunk
 
-    monkeypatch.setattr(agent_models, "_closing", slow)
+    monkeypatch.setattr(agent_models, "closing", slow)
     agent = agents[0]
     switch(api, agent, "big")
     parts = agent.cache / "files"
