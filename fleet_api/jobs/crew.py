@@ -43,6 +43,7 @@ class Crew:
         for node in online:
             node.worker.barred = node.barred(now)
             node.worker.room, node.worker.note = node.room, node.note
+            node.worker.contiguous = node.metrics.free_contiguous_mib
         return [node.worker for node in online]
 
     def every(self) -> list[Worker]:

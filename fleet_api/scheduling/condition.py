@@ -28,7 +28,8 @@ def lacks_memory(worker: Worker, model: str | None) -> bool:
 
 def short_of(worker: Worker, model: str) -> str:
     """Return in words what a node lacks of memory for a model."""
-    return f"{worker.node_id} has {_gib(worker.room or 0.0)} of memory for it and would need {_gib(worker.needs.get(model, 0.0))}"
+    blocks = f" ({_gib(worker.contiguous)} in large blocks)" if worker.contiguous is not None else ""
+    return f"{worker.node_id} has {_gib(worker.room or 0.0)} of memory for it{blocks} and would need {_gib(worker.needs.get(model, 0.0))}"
 
 
 def _gib(mib: float) -> str:

@@ -63,8 +63,9 @@ class Worker:
     does until then is load ``model``. ``switch`` gives the seconds to load a model, ``speed`` how fast the node is with it. ``loads``
     says that it can be told to load a model without a job; ``instant`` that it need not load any; ``to_come`` is what it has not and
     could fetch. ``barred`` is why it may not be given anything now. ``room`` is the memory that a model could have here, once that which is
-    loaded is let go, and ``needs`` what models need (MiB). ``spare`` are models that are loaded beside ``model``. ``note`` is said of it
-    in explanations. ``batch`` is how many jobs of one kind it takes at once. Workers of the same ``sort`` have the same seconds and speeds.
+    loaded is let go, ``contiguous`` what is free in blocks of the largest size where GPU and processor share it, ``needs`` what models
+    need (MiB). ``spare`` are models that are loaded beside ``model``. ``note`` is said of it in explanations. ``batch`` is how many jobs
+    of one kind it takes at once. Workers of the same ``sort`` have the same seconds and speeds.
     """
 
     node_id: str
@@ -84,6 +85,7 @@ class Worker:
     speed: Callable[[str | None], float] = _unit
     to_come: Skills = field(default_factory=Skills)
     room: float | None = None
+    contiguous: float | None = None
     needs: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     spare: frozenset[str] = frozenset()

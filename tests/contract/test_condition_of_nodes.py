@@ -35,6 +35,8 @@ def test_a_node_without_memory_is_not_told_to_load(api: TestClient) -> None:
     job = submit(api, "other-model")
     assert full.lease() == NOTHING
     assert "agx0 has 1.5 GiB of memory for it and would need 8.8 GiB" in explained(api, job)
+    full.beat(metrics={**COOL, "memory": 95, "free_contiguous_mib": 512})
+    assert "agx0 has 1.5 GiB of memory for it (0.5 GiB in large blocks) and would need 8.8 GiB" in explained(api, job)
     full.beat(metrics=COOL)
     assert full.lease(wait=5)["load"] == "other-model"
 
