@@ -11,11 +11,10 @@ import httpx
 
 from gpu_inference.agent import logs
 from gpu_inference.agent.client import ApiClient, Unreachable
-from gpu_inference.building.plan_folder import SUFFIX, PlanFolder
+from gpu_inference.building.plan_folder import CHUNK_BYTES, SUFFIX, PlanFolder, sha256_of
 from gpu_inference.protocol import DIGEST_HEADER
 from gpu_inference.protocol_engines import EngineOffer
 
-CHUNK_BYTES = 1024 * 1024
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
@@ -60,7 +59,7 @@ class EngineShare:
         """Offers an engine, and sends it where it is wanted. Raises :class:`gpu_inference.agent.client.ApiError`, :class:`OSError`."""
         path = self._path(key)
         loop = asyncio.get_running_loop()
-        sha256 = await loop.run_in_executor(None, _digest, path)
+        sha256 = await loop.run_in_executor(None, sha256_of, path)
         reply = await self._client.offer(EngineOffer(key=key, said=said, size=path.stat().st_size, sha256=sha256))
         if not reply.wanted:
             logs.info("An engine is not wanted by the store.", network=said.get("network"), reason=reply.reason)
@@ -86,12 +85,4 @@ async def _receive(response: httpx.Response, part: Path) -> str:
 
         async for chunk in response.aiter_bytes(CHUNK_BYTES):
             await loop.run_in_executor(None, write, chunk)
-    return digest.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(CHUNK_BYTES), b""):
-            digest.update(block)
     return digest.hexdigest()

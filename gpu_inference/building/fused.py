@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import List, Sequence
 
 import numpy as np
 
+from gpu_inference.building.plan_folder import sha256_of
 from gpu_inference.engine.errors import LoraError
 from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder, NetworkPart
 from gpu_inference.engine.weights import changed_weights, load_weight_map
-
-CHUNK_BYTES = 1024 * 1024
 
 
 def touching(part: NetworkPart, loras: Sequence[Applied]) -> List[Applied]:
@@ -24,7 +22,7 @@ def touching(part: NetworkPart, loras: Sequence[Applied]) -> List[Applied]:
 
 def said_of(loras: Sequence[Applied]) -> List[List[object]]:
     """The LoRAs as an engine's identity has them: by the SHA-256 of their files, and their strengths."""
-    return sorted([_digest(each.lora.file.path), round(float(each.strength), 6)] for each in loras)
+    return sorted([sha256_of(each.lora.file.path), round(float(each.strength), 6)] for each in loras)
 
 
 def fused_graph(folder: ModelFolder, part: NetworkPart, loras: Sequence[Applied], place: Path) -> Path:
@@ -45,11 +43,3 @@ def fused_graph(folder: ModelFolder, part: NetworkPart, loras: Sequence[Applied]
             stream.seek(known.weights[module].offset)
             stream.write(np.ascontiguousarray(value).tobytes())
     return place / graph.name
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(CHUNK_BYTES), b""):
-            digest.update(block)
-    return digest.hexdigest()

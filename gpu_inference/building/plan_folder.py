@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -14,9 +15,19 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 SUFFIX = ".plan"
 PART = ".part"
+CHUNK_BYTES = 1024 * 1024
 FUSED = "fused-"
 LEFT_SECONDS = 3600.0
 _RECORD = ".json"
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, in hex. Raises :class:`OSError`."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(CHUNK_BYTES), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class PlanFolder:
