@@ -45,7 +45,7 @@ def build(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Have a node build the engines of a model; what a node of its kind built already it fetches. It takes no jobs meanwhile."""
+    """Have a node build the engines of a model; what a node of its kind built already it fetches. It takes no jobs while it builds."""
     with calling(url) as client:
         operation = client.build_engines(node_id, model)
         if wait:

@@ -37,6 +37,6 @@ async def delete_engine(fleet: Fleet, key: EngineKey) -> Deleted:
 async def build_engines(fleet: Fleet, caller: CallerNamed, node_id: NodeId, body: BuildBody) -> OperationView:
     """Start an operation after which the node has the engines of a model: fetched where another node built the same, else built there.
 
-    It takes minutes, in which the node takes no jobs; the job at work is finished first.
+    Building takes minutes, in which the node takes no jobs; the job at work is finished first. Fetching goes on beside jobs.
     """
     return OperationView.of(await fleet.engine_builds.start(node_id, body, caller.name))
