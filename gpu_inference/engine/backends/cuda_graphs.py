@@ -35,7 +35,7 @@ class Recorded:
         return result
 
     def _record(self, places: List[Tensor]) -> Tuple[Any, List[Tensor], Tensor]:
-        stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream: Any = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARM_RUNS):
