@@ -60,7 +60,7 @@ class NodeRow:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job that waits or runs."""
+    """A job that waits or runs. ``previews``: there will be some, so their place is kept from the first paint on."""
 
     id: str
     state: str
@@ -68,11 +68,13 @@ class JobRow:
     detail: str
     place: str
     progress: int
+    previews: bool = False
 
     @classmethod
     def of(cls, job: JobView) -> JobRow:
         """Return the job as the page shows it."""
-        return cls(job.job_id, job.status, title_of(job), detail_of(job), place_of(job), job.progress or 0)
+        previews = bool(job.payload.get("preview_every"))
+        return cls(job.job_id, job.status, title_of(job), detail_of(job), place_of(job), job.progress or 0, previews)
 
     @classmethod
     def blank(cls) -> JobRow:

@@ -12,7 +12,7 @@ class OpenLease:
     """An attempt at work. ``heard``, ``started`` and ``loading`` (since when it loads a model) are monotonic seconds.
 
     ``together`` is how many were given together, this one among them. ``preview`` is a small JPEG of the picture in the making, of which
-    there is one a lease and no copy elsewhere.
+    there is one a lease and no copy elsewhere; ``preview_step`` is the step that it shows.
     """
 
     job: Job
@@ -22,6 +22,7 @@ class OpenLease:
     loading: float | None = None
     load_seconds: float | None = None
     preview: bytes | None = None
+    preview_step: int | None = None
 
     def phase(self, name: str, now: float) -> float | None:
         """Note what the agent is at; return the seconds that a load took which has ended with this."""

@@ -158,7 +158,7 @@ class LeaseService:
         self.check_upload(node, job_id, attempt)
         lease = self._leases.find(job_id)
         if lease is not None:
-            lease.preview = jpeg
+            lease.preview, lease.preview_step = jpeg, step
             told = {"job_id": job_id, "progress": percent_of(lease.job), "node_id": node.id, "preview": step}
             self._bus.publish("job_progress", told)
 

@@ -92,6 +92,7 @@ class JobView(BaseModel):
     is_possible: bool | None = None
     reason: str | None = None
     progress: int | None = None
+    preview: int | None = Field(None, description="The step that GET /api/queue/jobs/{job_id}/preview shows, once there is one")
     node_id: str | None = None
     model: str | None = None
     payload: dict[str, Any] = Field(default_factory=dict)

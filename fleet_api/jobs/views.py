@@ -48,6 +48,7 @@ class JobViews:
             case JobState.PROCESSING:
                 lease = self._leases.find(job.id)
                 view.progress = percent_of(lease.job if lease is not None else job)
+                view.preview = lease.preview_step if lease is not None else None
                 view.node_id = job.node_id
                 view.is_possible = True
         return view

@@ -36,8 +36,8 @@ def test_a_prompt_becomes_a_picture(visit: Callable[..., Visit], api: httpx.Clie
         .observe(document.querySelector('#news'), { childList: true, characterData: true, subtree: true });
     }""")
     page.locator("#prompt").press("Control+Enter")
-    page.wait_for_selector('.result[data-state="completed"] img[src]')
-    seen.settle("document.querySelector('.result img').naturalWidth === 1344")
+    page.wait_for_selector('.result[data-state="completed"] a img[src]')
+    seen.settle("document.querySelector('.result a img').naturalWidth === 1344")
     steps = page.evaluate("window.seenProgress")
     assert steps == sorted(steps)
     assert any(0 < step < 100 for step in steps)

@@ -25,7 +25,7 @@ class Visit:
         self.page = context.new_page()
         self.page.set_default_timeout(15_000)
         self.page.on("websocket", lambda socket: self.sockets.append(socket.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text) if message.type in ("error", "warning") else None)
+        self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def _let_through(self, route: Any) -> None:
@@ -36,6 +36,11 @@ class Visit:
         else:
             self.foreign.append(address)
             route.abort()
+
+    def _heard(self, message: Any) -> None:
+        ended = "404" in message.text and urlsplit(message.location["url"]).path.endswith("/preview")
+        if message.type in ("error", "warning") and not ended:  # a job may end while its preview is asked for: Chromium itself logs that
+            self.complaints.append(message.text)
 
     def open(self) -> Any:
         """Load the page and wait until it is live."""

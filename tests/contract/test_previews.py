@@ -40,15 +40,18 @@ def test_a_preview_is_there_while_the_job_runs_and_is_told_of(api: TestClient) -
     with api.websocket_connect("/ws?types=job_progress") as socket:
         agent.beat(lease, step=5)
         assert "preview" not in socket.receive_json()["data"]
+        assert "preview" not in api.get(f"/api/queue/jobs/{job}").json()
         assert send(api, agent, lease, jpeg("red")).status_code == 204
         told = socket.receive_json()["data"]
         assert (told["job_id"], told["preview"], told["progress"]) == (job, 5, 25)
+    assert [api.get(f"/api/{door}/jobs/{job}").json()["preview"] for door in ("queue", "vision")] == [5, 5], "who comes later is told too"
     first = api.get(f"/api/queue/jobs/{job}/preview")
     assert (first.status_code, first.headers["content-type"], first.headers["cache-control"]) == (200, "image/jpeg", "no-store")
     assert first.content == jpeg("red")
     assert send(api, agent, lease, jpeg("blue"), step=10).status_code == 204
     assert api.get(f"/api/queue/jobs/{job}/preview").content == jpeg("blue"), "there is one a job"
     agent.finish(lease)
+    assert "preview" not in api.get(f"/api/queue/jobs/{job}").json()
     assert api.get(f"/api/queue/jobs/{job}/preview").json()["detail"] == f"The job '{job}' has no preview: it is completed."
     assert send(api, agent, lease, jpeg()).status_code == 410
 

@@ -8,6 +8,7 @@ import { refreshQueue } from "./queue.js";
 import { addResults } from "./results.js";
 
 const NUMBERS = ["width", "height", "steps", "guidance_scale", "count"];
+const PREVIEW_EVERY = 1; // step; nodes show two a second at most
 const TEXTS = ["negative_prompt", "seed", "model", "scheduler"];
 
 const form = byId("composer"); // a viewer has none
@@ -19,6 +20,7 @@ function request() {
   const body = { prompt: fields.prompt.value.trim() };
   for (const name of NUMBERS) if (fields[name].value !== "") body[name] = Number(fields[name].value);
   for (const name of TEXTS) if (fields[name].value.trim() !== "") body[name] = fields[name].value.trim();
+  if (fields.previews.checked) body.preview_every = PREVIEW_EVERY;
   return body;
 }
 

@@ -6,6 +6,7 @@ import { counted, grouped } from "./format.js";
 import { detailOf, placeOf, titleOf } from "./jobs.js";
 import { refreshWorkers } from "./nodes.js";
 import { saying } from "./notices.js";
+import { showPreview } from "./previews.js";
 import { limited } from "./timing.js";
 
 const RUNNING = 30;
@@ -56,12 +57,13 @@ export async function lookAtQueue() {
   if (line.length !== waitingTotal || line.queue.map((entry) => entry.job_id).join() !== shown) refreshQueue();
 }
 
-export function jobProgress({ job_id: id, progress, node_id: node, status }) {
+export function jobProgress({ job_id: id, progress, node_id: node, status, preview }) {
   ended.delete(id);
   const job = running.find((each) => each.job_id === id);
   if (job && status !== "queued") {
     job.progress = progress;
     job.node_id = node ?? job.node_id;
+    job.preview = preview ?? job.preview;
     show();
   } else if (status === "queued" || !started.has(id)) {
     refreshQueue();
@@ -115,7 +117,9 @@ const show = limited(() => {
 function update(element, job) {
   const title = titleOf(job);
   element.dataset.state = job.status;
+  element.dataset.previews = String(Boolean(job.payload?.preview_every));
   setParts(element, { title, detail: detailOf(job), place: placeOf(job) });
   part(element, "progress").value = job.progress ?? 0;
+  showPreview(element, { id: job.job_id, step: job.preview, title });
   element.querySelector('[data-action="cancel"]')?.setAttribute("aria-label", `Cancel: ${title}`);
 }

@@ -5,6 +5,7 @@ import { openDetail } from "./detail.js";
 import { byId, copyOf, focusNear, part, setParts, setText } from "./dom.js";
 import { excerpt } from "./format.js";
 import { announce } from "./notices.js";
+import { showPreview } from "./previews.js";
 import { cancel } from "./queue.js";
 
 const KEEP = 16;
@@ -17,10 +18,12 @@ const results = new Map();
 export function addResults(jobIds, request, position) {
   for (const [place, id] of jobIds.entries()) {
     const element = copyOf("result-template");
-    const result = { id, element, request, state: "queued", said: 0 };
+    const title = excerpt(request.prompt);
+    const result = { id, element, request, title, state: "queued", step: undefined, said: 0 };
     element.dataset.key = id;
+    element.dataset.previews = String(Boolean(request.preview_every));
     element.querySelector(".frame").style.aspectRatio = `${request.width ?? 1024} / ${request.height ?? 1024}`;
-    setParts(element, { title: excerpt(request.prompt), state: `Queued, position ${position + place}` });
+    setParts(element, { title, state: `Queued, position ${position + place}` });
     results.set(id, result);
   }
   byId("results").prepend(...jobIds.map((id) => results.get(id).element));
@@ -34,13 +37,14 @@ export async function refreshResults() {
   await Promise.all([...results.values()].filter((result) => !ENDED.has(result.state)).map((result) => check(result.id)));
 }
 
-export function resultProgress({ job_id: id, progress, node_id: node, status }) {
+export function resultProgress({ job_id: id, progress, node_id: node, status, preview }) {
   const result = results.get(id);
   if (!result || ENDED.has(result.state)) return;
   if (status === "queued") {
     show(result, "queued", "Queued again", 0);
     return;
   }
+  result.step = preview ?? result.step;
   show(result, "processing", node ? `${progress}% on ${node}` : `${progress}%`, progress);
   if (progress >= result.said + SAY_EVERY) {
     result.said = progress - (progress % SAY_EVERY);
@@ -108,9 +112,12 @@ function finish(result, made) {
     created_at: new Date().toISOString(),
   };
   const link = result.element.querySelector("a");
+  const image = link.querySelector("img");
+  const replaced = () => showPreview(result.element, result);
+  for (const type of ["load", "error"]) image.addEventListener(type, replaced, { once: true });
   link.href = made.image_url;
-  link.querySelector("img").src = made.image_url;
-  link.querySelector("img").alt = request.prompt;
+  image.src = made.image_url;
+  image.alt = request.prompt;
   link.hidden = false;
   show(result, "completed", "", 100);
 }
@@ -118,6 +125,8 @@ function finish(result, made) {
 function show(result, state, text, progress) {
   const { element } = result;
   result.state = state;
+  if (state !== "processing") result.step = undefined;
+  if (state !== "completed") showPreview(element, result); // that of a completed one stays until its picture has loaded
   element.dataset.state = state;
   setText(part(element, "state"), text);
   part(element, "progress").value = progress;

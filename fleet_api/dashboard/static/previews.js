@@ -1,0 +1,39 @@
+// How far a running job's picture is. A new one takes the place of the last when it has loaded, so that none is ever broken or half there.
+
+import { part } from "./dom.js";
+
+const wanted = new WeakMap(); // by element: the address of the newest, empty for none
+const loading = new WeakSet();
+
+// `step` is what the job's newest preview shows, undefined while it has none. A page that nobody sees loads nothing.
+export async function showPreview(element, { id, step, title }) {
+  wanted.set(element, step === undefined ? "" : `/api/queue/jobs/${encodeURIComponent(id)}/preview?step=${step}`);
+  if (step === undefined) hide(part(element, "preview"));
+  if (loading.has(element) || document.hidden) return;
+  loading.add(element);
+  for (;;) {
+    const address = wanted.get(element);
+    if (!address || part(element, "preview").getAttribute("src") === address) break;
+    const next = await load(part(element, "preview"), address, `Preview: ${title}`);
+    if (!next) break; // the job has ended meanwhile
+    if (wanted.get(element)) part(element, "preview").replaceWith(next);
+  }
+  loading.delete(element);
+}
+
+// Return a copy of an image that shows this address, once it is there; null if it does not come.
+function load(image, address, alt) {
+  const next = image.cloneNode();
+  Object.assign(next, { alt, hidden: false });
+  return new Promise((done) => {
+    next.addEventListener("load", () => done(next));
+    next.addEventListener("error", () => done(null));
+    next.src = address;
+  });
+}
+
+function hide(image) {
+  image.hidden = true;
+  image.removeAttribute("src");
+  image.alt = "";
+}
