@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,11 +81,15 @@ class LeaseService:
         nodes.on_new_incarnation = self.free_others
 
     async def load(self) -> None:
-        """Give every open attempt a full term: its agent may well be at work on it."""
-        found = await self._db.read(lambda db: repository.in_state(db, JobState.PROCESSING))
-        together = Counter((job.node_id, job.incarnation, job.request_id) for job in found)
+        """Give every open attempt a full term: its agent may well be at work on it. Who was made with others still is one of so many."""
+
+        def read(db: Connection) -> tuple[list[Job], dict[tuple[str, float], int]]:
+            found = repository.in_state(db, JobState.PROCESSING)
+            return found, repository.given_since(db, min(job.started_at or 0.0 for job in found)) if found else {}
+
+        found, given = await self._db.read(read)
         for job in found:
-            self._leases.open(job, self._clock.monotonic(), together[job.node_id, job.incarnation, job.request_id])
+            self._leases.open(job, self._clock.monotonic(), given.get((job.node_id or "", job.started_at or 0.0), 1))
             self._nodes.took(job.node_id or "", job.id, job.attempt)
 
     async def lease(self, node: LiveNode, request: LeaseRequest) -> LeaseReply:

@@ -158,6 +158,20 @@ def end_attempt(
     return True
 
 
+def given_since(db: Connection, since: float) -> dict[tuple[str, float], int]:
+    """Return how many jobs each node was given at each moment since then, whatever became of them: those of a moment were one batch.
+
+    Looked for among the jobs that are open or ended since, which are found by their indexes, and not in all attempts ever made.
+    """
+    tried = (jobs.c.state.in_((JobState.QUEUED, JobState.PROCESSING))) & (jobs.c.attempt > 0)
+    near = select(jobs.c.id).where(tried).union_all(select(jobs.c.id).where(jobs.c.finished_at >= since))
+    query = select(attempts.c.node_id, attempts.c.started_at, func.count()).where(
+        attempts.c.job_id.in_(near), attempts.c.started_at >= since
+    )
+    found = db.execute(query.group_by(attempts.c.node_id, attempts.c.started_at))
+    return {(node_id, started_at): number for node_id, started_at, number in found}
+
+
 def parted(db: Connection) -> list[str]:
     """Return the jobs that have not ended of which an attempt was in a batch that broke."""
     open_ones = select(jobs.c.id).where(jobs.c.state.in_((JobState.QUEUED, JobState.PROCESSING)), jobs.c.attempt > 0)

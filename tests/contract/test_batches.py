@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -207,6 +208,26 @@ def test_what_a_batch_took_is_learnt_as_its_part(settings: Settings, api: TestCl
     with client_of(create_app(settings, clock)) as again:
         after = again.app.state.fleet.jobs._crew.costs._rates  # type: ignore[attr-defined]
         assert {key: each.value for key, each in after.items()} == pytest.approx({key: each.value for key, each in learnt.items()})
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("number", [4, 1])
+def test_the_last_of_a_batch_is_judged_after_a_restart_as_without_one(
+    settings: Settings, clock: ManualClock, api: TestClient, agent: FakeAgent, restarted: bool, number: int
+) -> None:
+    made = submit(api, number)
+    leases = agent.take_batch(4)
+    ends = (agent.finish, agent.fail, lambda each: api.delete(f"/api/queue/jobs/{each['job_id']}"))
+    for lease, end in zip(leases[:-1], ends, strict=False):
+        clock.advance(1)
+        end(lease)
+    with contextlib.ExitStack() as stack:
+        if restarted:
+            api.app.state.fleet.dispatcher.close()
+            agent.api = stack.enter_context(client_of(create_app(settings, clock)))
+        assert agent.fail(leases[-1], "The engine was ended by signal 11.", kind="engine_died").status_code == 204
+        assert [each["outcome"] for each in history(agent.api, made[-1])] == ["parted" if number > 1 else "failed"]
+        assert [job(agent.api, each)["status"] for each in made] == ["completed", "queued", "cancelled", "queued"][-number:]
 
 
 def test_a_restart_of_the_control_plane_keeps_batches(settings: Settings, clock: ManualClock, api: TestClient, agent: FakeAgent) -> None:
