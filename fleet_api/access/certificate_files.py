@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fleet_api.errors import Unavailable
+from fleet_api.kit.durable import sync_folder
 
 CERTIFICATE, KEY, CA_FILE, BROUGHT = "server.crt", "server.key", "ca.crt", "brought"
 """What a served folder holds; the last is empty, and marks a certificate from elsewhere."""
@@ -88,7 +89,7 @@ def prepare(folder: Path, files: Mapping[str, bytes]) -> Path:
     made.mkdir(mode=0o700)
     for name, content in files.items():
         write(made / name, content)
-    _sync(made)
+    sync_folder(made)
     return made
 
 
@@ -123,7 +124,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 
 def _point(folder: Path, made: Path) -> None:
     _put_link(folder / SERVED, made.name)
-    _sync(folder)
+    sync_folder(folder)
 
 
 def _link(folder: Path) -> None:
@@ -146,11 +147,3 @@ def _new_name() -> str:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

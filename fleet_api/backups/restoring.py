@@ -24,6 +24,7 @@ from fleet_api.backups.archive import Going
 from fleet_api.backups.manifest import DATABASE, BackupFailed, Manifest, damaged
 from fleet_api.backups.places import check_movable
 from fleet_api.errors import NotFound, SchemaTooNew, Unavailable
+from fleet_api.kit.durable import sync_folder
 from fleet_api.kit.home import claim, give_to_owner
 
 PLAN, STAGED, BEFORE = "restore.json", ".restore", "before-restore"
@@ -106,11 +107,11 @@ def _apply(home: Path, plan: Plan) -> None:
         try:
             for name in plan.items:
                 _exchange(home, undo, name)
-            _sync(undo)
+            sync_folder(undo)
         except OSError as error:
             _put_back(home, undo, plan, error)
         (home / PLAN).unlink()
-        _sync(home)
+        sync_folder(home)
         shutil.rmtree(home / STAGED, ignore_errors=True)
         give_to_owner(home, [home / name for name in (*plan.items, BEFORE)])
         _forget_oldest(home / BEFORE)
@@ -128,7 +129,7 @@ def _exchange(home: Path, undo: Path, name: str) -> None:
         if os.path.lexists(home / old):
             (home / old).rename(undo / old)
     (home / STAGED / name).rename(home / name)
-    _sync(home)
+    sync_folder(home)
 
 
 def _put_back(home: Path, undo: Path, plan: Plan, why: OSError) -> NoReturn:
@@ -141,7 +142,7 @@ def _put_back(home: Path, undo: Path, plan: Plan, why: OSError) -> NoReturn:
             for old in reversed(_replaced(name)):
                 if os.path.lexists(undo / old):
                     (undo / old).rename(home / old)
-        _sync(home)
+        sync_folder(home)
     except OSError as error:
         raise BackupFailed(
             f"{said} What was replaced could not be put back either ({error.filename or home}: {error.strerror or error}): it is in "
@@ -189,7 +190,7 @@ def cancel(home: Path) -> Plan:
         if _begun(home):
             raise Unavailable("The restore was begun and cut off; start the control plane once, which finishes it.")
         (home / PLAN).unlink(missing_ok=True)
-        _sync(home)
+        sync_folder(home)
         shutil.rmtree(home / STAGED, ignore_errors=True)
         return plan
 
@@ -253,12 +254,4 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)

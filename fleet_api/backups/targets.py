@@ -21,6 +21,7 @@ from fleet_api.backups.archive import Going, chunks_of
 from fleet_api.backups.aside import aside
 from fleet_api.backups.manifest import ARCHIVE, ID, NOTE, PART, BackupDamaged, Noted, damaged
 from fleet_api.errors import InvalidValue, NotFound
+from fleet_api.kit.durable import sync_folder
 from fleet_api.storage.buckets import is_fleets
 
 log = structlog.get_logger()
@@ -72,11 +73,7 @@ class FolderTarget:
     def put(self, source: Path, name: str, sha256: str, going: Going = lambda: None) -> None:
         """See :class:`Target`."""
         source.replace(self.folder / name)
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(self.folder)
 
     @contextmanager
     def open(self, name: str) -> Iterator[Iterator[bytes]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from fleet_api.errors import Conflict, InvalidValue, Unavailable
+from fleet_api.kit.durable import sync_folder
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 SAFE_PART = re.compile(r"[A-Za-z0-9_(][A-Za-z0-9 ._()@+=-]{0,127}\Z")
@@ -129,11 +130,7 @@ class OutputFiles:
             staged.replace(self.folder / filename)
         except FileNotFoundError:
             raise Conflict("The upload is gone; send it again.") from None
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(self.folder)
 
     def drop_staged(self, job_id: str, attempt: int) -> None:
         """Forget an upload."""

@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 from pydantic import ValidationError
 
 from gpu_inference.agent import logs
-from gpu_inference.agent.files import make_private_dir, write_private
+from gpu_inference.agent.files import make_private_dir, sync_folder, write_private
 from gpu_inference.protocol import HeldItem, StoredFile, StoredItem, StoredKey
 
 LORA = "lora"
@@ -101,7 +101,7 @@ class ModelCache:
         finally:
             os.close(descriptor)
         os.replace(str(part), str(self.path(file.sha256)))
-        _sync(self._files)
+        sync_folder(self._files)
 
     def missing(self, item: StoredItem) -> List[StoredFile]:
         """The files of an item that are not whole yet."""
@@ -242,11 +242,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(str(folder), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -31,11 +31,16 @@ def write_private(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink()
         raise
-    folder = os.open(str(path.parent), os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts on disk which names a folder has: a file that was renamed into it is there after a power cut."""
+    handle = os.open(str(folder), os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def lock_dir(path: Path) -> IO[bytes]:

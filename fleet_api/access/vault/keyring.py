@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet_api.errors import Unavailable
+from fleet_api.kit.durable import sync_folder
 
 KEY_BYTES = 32
 ID_LENGTH = 16
@@ -102,7 +103,7 @@ class Keyring:
     def remove(self, key_id: str) -> None:
         """Take a key away for ever."""
         (self.keys_folder / f"{key_id}.key").unlink(missing_ok=True)
-        _sync(self.keys_folder)
+        sync_folder(self.keys_folder)
 
     @asynccontextmanager
     async def held(self, alone: bool = False) -> AsyncIterator[None]:
@@ -177,12 +178,4 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    sync_folder(path.parent)

@@ -25,6 +25,7 @@ from fleet_api.adapters.object_store.types import (
     check_key,
 )
 from fleet_api.errors import InvalidValue
+from fleet_api.kit.durable import sync_folder
 
 INCOMING = ".incoming"
 
@@ -69,7 +70,7 @@ class FolderStore:
                 self._write(read, partial, sha256, f"{bucket}/{key}")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 partial.replace(target)
-                _sync(target.parent)
+                sync_folder(target.parent)
             except OSError as error:
                 raise _away(self.folder, error) from error
             finally:
@@ -178,11 +179,3 @@ def _away(folder: Path, error: OSError) -> StoreAway | StoreFull:
 
 def _unreadable(bucket: str, key: str, error: OSError) -> StoreAway:
     return StoreAway(f"The object {bucket}/{key} cannot be read: {error.strerror or error}.")
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
