@@ -9,6 +9,7 @@ import { changeInGallery, neighbour, readGallery, refreshGallery, removeFromGall
 import { Live } from "./live.js";
 import { nodeUpdate, refreshNodes } from "./nodes.js";
 import { connected, connectionLost } from "./notices.js";
+import { startPreviews } from "./previews.js";
 import { jobComplete, jobProgress, lookAtQueue, readQueue, startQueue } from "./queue.js";
 import { refreshResults, removeResult, resultComplete, resultProgress, resultsWaiting, startResults } from "./results.js";
 import { startThemeToggle } from "./theme_toggle.js";
@@ -68,6 +69,7 @@ startThemeToggle(byId("theme"));
 startClock();
 startQueue(resultsWaiting);
 startResults();
+startPreviews();
 startGallery();
 startDetail({
   useSettings,

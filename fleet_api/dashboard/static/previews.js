@@ -2,19 +2,31 @@
 
 import { part } from "./dom.js";
 
-const wanted = new WeakMap(); // by element: the address of the newest, empty for none
+const wanted = new WeakMap(); // by element: the newest, undefined for none
 const loading = new WeakSet();
 
-// `step` is what the job's newest preview shows, undefined while it has none. A page that nobody sees loads nothing.
-export async function showPreview(element, { id, step, title }) {
-  wanted.set(element, step === undefined ? "" : `/api/queue/jobs/${encodeURIComponent(id)}/preview?step=${step}`);
+// `step` is what the job's newest preview shows, undefined while it has none.
+export function showPreview(element, { id, step, title }) {
+  const address = `/api/queue/jobs/${encodeURIComponent(id)}/preview?step=${step}`;
+  wanted.set(element, step === undefined ? undefined : { address, alt: `Preview: ${title}` });
   if (step === undefined) hide(part(element, "preview"));
+  else catchUp(element);
+}
+
+// A page that nobody sees loads none, and catches up when it is seen again.
+export function startPreviews() {
+  document.addEventListener("visibilitychange", () => {
+    for (const element of document.querySelectorAll('[data-previews="true"]')) catchUp(element);
+  });
+}
+
+async function catchUp(element) {
   if (loading.has(element) || document.hidden) return;
   loading.add(element);
   for (;;) {
-    const address = wanted.get(element);
-    if (!address || part(element, "preview").getAttribute("src") === address) break;
-    const next = await load(part(element, "preview"), address, `Preview: ${title}`);
+    const newest = wanted.get(element);
+    if (!newest || part(element, "preview").getAttribute("src") === newest.address) break;
+    const next = await load(part(element, "preview"), newest);
     if (!next) break; // the job has ended meanwhile
     if (wanted.get(element)) part(element, "preview").replaceWith(next);
   }
@@ -22,7 +34,7 @@ export async function showPreview(element, { id, step, title }) {
 }
 
 // Return a copy of an image that shows this address, once it is there; null if it does not come.
-function load(image, address, alt) {
+function load(image, { address, alt }) {
   const next = image.cloneNode();
   Object.assign(next, { alt, hidden: false });
   return new Promise((done) => {
