@@ -42,11 +42,11 @@ class Role:
         (self.folder / "asked").write_text("")
         (self.folder / "answers.json").write_text(json.dumps({"fleet_engine_info": {"changed": False, "engine": UP}, **answers}))
         role = {"ansible.builtin.include_role": {"name": "fleet.commander.gpu_inference", "tasks_from": tasks}}
-        (self.folder / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [role]}]))
         given = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
+        (self.folder / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "vars": given, "tasks": [role]}]))
         environment = {"ANSIBLE_COLLECTIONS_PATH": str(self.folder), "ANSIBLE_HOME": str(self.folder / "home"), "ANSIBLE_NOCOLOR": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "ansible", "playbook", "-i", "node,", "play.json", "-e", json.dumps(given)],
+            [sys.executable, "-m", "ansible", "playbook", "-i", "node,", "play.json"],
             cwd=self.folder,
             env={**os.environ, **environment},
             capture_output=True,
@@ -73,11 +73,24 @@ def test_a_node_is_drained_before_engines_are_built(role: Role) -> None:
     assert said.count("No engine was built.") >= 2, "a node that renders as before has its work again"
 
 
+def test_a_node_whose_engine_does_not_come_up_with_what_was_built_gets_no_work(role: Role) -> None:
+    built = {"changed": True, "built": {"sdxl": 2}}
+    down = {"changed": False, "engine": {**UP, "up": False, "reason": "it ended"}}
+    answers = {"fleet_engine_build check": built, "fleet_engine_build": built, "fleet_engine_info": down}
+    for mode, service, where in (("native", {}, "journalctl -u fleet-agent"), ("container", {"service": "fleet-agent-1"}, "docker ps -a")):
+        known = {"__gpu_inference_engine": {"engine": UP}, "__gpu_inference_look": {"node": NODE}, "__gpu_inference_service": service}
+        code, said, asked = role.play("engines", answers, gpu_inference_mode=mode, **known)
+        assert (code, asked[-1], "fleet_node_drain working" in asked) == (2, "fleet_engine_info", False), said
+        assert f"The engine is not up: it ended; see {where} on the node." in said
+
+
 @pytest.mark.parametrize("moves", [False, True])
 def test_only_a_node_that_moves_falls_back_on_its_unit(role: Role, moves: bool) -> None:
     service = {"changed": moves, "service": "fleet-agent-1"}
+    swarm = {"swarm": {"state": "active", "manager": True, "node_id": "q5"}}
     answers = {
         "fleet_agent_service": service,
+        "fleet_swarm_info": {"changed": False, **swarm},
         "fleet_render_check": {"failed": True, "msg": "This node made no picture: it took longer than 300 s."},
     }
     code, said, asked = role.play(
@@ -86,7 +99,7 @@ def test_only_a_node_that_moves_falls_back_on_its_unit(role: Role, moves: bool) 
         gpu_inference_mode="container",
         __gpu_inference_look={"node": {**NODE, "agent": {"container": "fleet-agent-1"}}},
         __gpu_inference_foretold_service=service,
-        __gpu_inference_swarm={"swarm": {"state": "active", "manager": True, "node_id": "q5"}},
+        __gpu_inference_swarm=swarm,
         __gpu_inference_agent={"agent": {"uid": 1, "gid": 1, "groups": [], "settings": {}, "tegrastats": ""}},
         __gpu_inference_dropped={"changed": False},
         __gpu_inference_copied={"changed": False},
