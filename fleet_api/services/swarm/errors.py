@@ -16,3 +16,13 @@ class NoSwarm(Conflict):
 
 class OtherSwarm(Conflict):
     """The node is in a swarm that is not this fleet's."""
+
+
+class AgentInside(Conflict):
+    """The node's own agent is a container of the swarm, and would end with its membership."""
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__(
+            f"The agent of node {node_id} runs in a container of the swarm and would end with its membership; give the node its native agent "
+            f"first: fleet vision install {node_id}, or POST /api/operations with kind gpu_inference."
+        )

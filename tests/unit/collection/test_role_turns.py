@@ -1,4 +1,4 @@
-"""The turns that the role gpu_inference takes: its own tasks, with stand-ins for the collection's modules."""
+"""The turns that roles take, gpu_inference above all: their own tasks, with stand-ins for the collection's modules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NODE = {"gpu_groups": [], "docker": {"gpu_resources": 0}}
 
 
 class Role:
-    """Tasks of the role, and what they asked of the modules."""
+    """Tasks of a role, and what they asked of the modules."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,11 +37,11 @@ class Role:
         for path in (ROOT / "plugins" / "modules").glob("fleet_*.py"):
             (place / "plugins" / "modules" / path.name).write_text(STAND_IN.format(name=path.stem, folder=folder))
 
-    def play(self, tasks: str, answers: dict[str, Any], **variables: Any) -> tuple[int, str, list[str]]:
+    def play(self, tasks: str, answers: dict[str, Any], *, of: str = "gpu_inference", **variables: Any) -> tuple[int, str, list[str]]:
         """Return how a file of tasks ended, what was told, and what was asked."""
         (self.folder / "asked").write_text("")
         (self.folder / "answers.json").write_text(json.dumps({"fleet_engine_info": {"changed": False, "engine": UP}, **answers}))
-        role = {"ansible.builtin.include_role": {"name": "fleet.commander.gpu_inference", "tasks_from": tasks}}
+        role = {"ansible.builtin.include_role": {"name": f"fleet.commander.{of}", "tasks_from": tasks}}
         given = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
         (self.folder / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "vars": given, "tasks": [role]}]))
         environment = {"ANSIBLE_COLLECTIONS_PATH": str(self.folder), "ANSIBLE_HOME": str(self.folder / "home"), "ANSIBLE_NOCOLOR": "1"}
@@ -110,3 +110,18 @@ def test_only_a_node_that_moves_falls_back_on_its_unit(role: Role, moves: bool) 
     after = asked[asked.index("fleet_render_check") + 1 :]
     left = ["fleet_swarm_info", "fleet_agent_service absent", "fleet_agent_container", "fleet_file restored", "fleet_pulled_image absent"]
     assert after == ["fleet_engine_info", *([*left, "fleet_unit"] if moves else [])]
+
+
+@pytest.mark.parametrize("of", ["swarm_member", "swarm_manager"])
+def test_a_node_whose_agent_is_a_container_of_the_swarm_does_not_leave(role: Role, of: str) -> None:
+    def answers(container: str | None, state: str = "active") -> dict[str, Any]:
+        look = {"changed": False, "node": {**NODE, "agent": {"container": container}}}
+        return {"fleet_node_info": look, "fleet_swarm_info": {"changed": False, "swarm": {"state": state, "node_id": "q5"}}}
+
+    looked = ["fleet_swarm_info", "fleet_node_info"]
+    code, said, asked = role.play("uninstall", answers("fleet-agent-1"), of=of)
+    assert (code, asked) == (2, looked), said
+    assert "The agent of this node runs in a container of the swarm and would end with its membership; run the playbook gpu_inference" in said
+    for found in (answers(None), answers("fleet-agent-1", "inactive")):
+        code, said, asked = role.play("uninstall", found, of=of)
+        assert (code, asked) == (0, [*looked, "fleet_swarm restored"]), said
