@@ -23,6 +23,6 @@ class AgentInside(Conflict):
 
     def __init__(self, node_id: str) -> None:
         super().__init__(
-            f"The agent of node {node_id} runs in a container of the swarm and would end with its membership; give the node its native agent "
-            f"first: fleet vision install {node_id}, or POST /api/operations with kind gpu_inference."
+            f"The agent of node {node_id} runs in a container of the swarm and would end with its membership; give the node its native "
+            f"agent first: fleet vision install {node_id}, or POST /api/operations with kind gpu_inference."
         )

@@ -7,7 +7,8 @@ from typing import Any
 
 NODE = "fleet.node"
 INFERENCE = "fleet.inference"
-"""There where the member's own agent is a container of the swarm; set by the role gpu_inference, as module_utils/agent_services.py has it."""
+"""There where the member's own agent is a container of the swarm: module_utils/agent_services.py of the collection sets it."""
+
 OURS = ("cluster", "nvidia", "l4t", "jetpack", "gpu_arch", NODE)
 
 

@@ -121,7 +121,7 @@ def test_a_node_whose_agent_is_a_container_of_the_swarm_does_not_leave(role: Rol
     looked = ["fleet_swarm_info", "fleet_node_info"]
     code, said, asked = role.play("uninstall", answers("fleet-agent-1"), of=of)
     assert (code, asked) == (2, looked), said
-    assert "The agent of this node runs in a container of the swarm and would end with its membership; run the playbook gpu_inference" in said
+    assert "The agent of this node runs in a container of the swarm and would end with its membership; run the playbook" in said
     for found in (answers(None), answers("fleet-agent-1", "inactive")):
         code, said, asked = role.play("uninstall", found, of=of)
         assert (code, asked) == (0, [*looked, "fleet_swarm restored"]), said
