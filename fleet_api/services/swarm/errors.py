@@ -18,6 +18,16 @@ class OtherSwarm(Conflict):
     """The node is in a swarm that is not this fleet's."""
 
 
+class NoManagingNode(Conflict):
+    """The swarm is managed by machines alone that plays cannot sign in to."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No node of the fleet that has an address and a credential manages the swarm, and agents in containers want one to ask; make a "
+            "member that is such a node a manager: POST /api/swarm/nodes/{node_id}/role with the role manager."
+        )
+
+
 class AgentInside(Conflict):
     """The node's own agent is a container of the swarm, and would end with its membership."""
 
