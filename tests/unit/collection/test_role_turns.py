@@ -125,3 +125,16 @@ def test_a_node_whose_agent_is_a_container_of_the_swarm_does_not_leave(role: Rol
     for found in (answers(None), answers("fleet-agent-1", "inactive")):
         code, said, asked = role.play("uninstall", found, of=of)
         assert (code, asked) == (0, [*looked, "fleet_swarm restored"]), said
+
+
+def test_the_way_back_from_a_container_wants_a_manager_before_anything_is_changed(role: Role) -> None:
+    agent = {"bundle": "1", "enrolled": True, "container": "fleet-agent-1"}
+    answers = {
+        "fleet_node_info": {"changed": False, "node": {**NODE, "l4t_version": None, "jetpack_version": None, "agent": agent}},
+        "fleet_swarm_info": {"changed": False, "swarm": {"state": "active", "manager": False, "node_id": "q5"}},
+    }
+    code, said, asked = role.play("preflight", answers)
+    assert (code, asked) == (2, ["fleet_node_info", "fleet_swarm_info"]), said
+    assert "The agent of this node runs in a container of the swarm, and no host of the inventory manages that" in said
+    code, said, asked = role.play("preflight", answers, gpu_inference_swarm_manager="other")
+    assert code == 0, said
