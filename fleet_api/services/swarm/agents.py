@@ -55,5 +55,5 @@ class AgentsInSwarm:
 def _member(node_id: str, members: list[Raw]) -> Raw | None:
     try:
         return named(node_id, members)
-    except NotFound:
+    except (NotFound, Conflict):  # or several have its name
         return None
