@@ -60,10 +60,10 @@ class NodeCalls:
         return self._json("POST", "/api/network/auto-join-all", json={"credential_id": credential_id, "cluster": cluster})
 
     def start_operation(
-        self: _Calls, kind: str, node_ids: list[str] | None, cluster: str | None = None, check: bool = False
+        self: _Calls, kind: str, node_ids: list[str] | None, cluster: str | None = None, check: bool = False, mode: str | None = None
     ) -> dict[str, Any]:
-        """Run a playbook on nodes."""
-        body = {"kind": kind, "node_ids": node_ids, "cluster": cluster}
+        """Run a playbook on nodes; ``mode`` is for gpu_inference."""
+        body = {"kind": kind, "node_ids": node_ids, "cluster": cluster, **({"mode": mode} if mode else {})}
         return self._json("POST", "/api/operations", params={"check": check}, json=body)
 
     def operations(self: _Calls, limit: int = 20, kind: str | None = None, state: str | None = None) -> dict[str, Any]:

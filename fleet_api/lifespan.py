@@ -86,6 +86,7 @@ from fleet_api.services.running.deploying import Deploying
 from fleet_api.services.running.logs import ServiceLogReader
 from fleet_api.services.running.service import RunningServices
 from fleet_api.services.running.watching import ServiceWatch
+from fleet_api.services.swarm.agents import AgentsInSwarm
 from fleet_api.services.swarm.joining import SwarmJoining
 from fleet_api.services.swarm.managers import Managers
 from fleet_api.services.swarm.membership import Membership
@@ -233,6 +234,7 @@ def build(
     builds = Builds(settings, nodes, operations, engines, registry, deploying)
     backups = BackupService(settings, clock, storage, operations)
     node_plays.leaving = membership.before_retiring
+    node_plays.swarm = AgentsInSwarm(swarm, nodes)
     by_the_clock = scheduled(settings, node_plays, retention, outputs, output_sync, model_scanner)
     return State(
         settings=settings, clock=clock, db=db, bus=bus, nodes=nodes, figures=FiguresStream(nodes, clock),

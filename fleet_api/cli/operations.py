@@ -75,10 +75,13 @@ def doctor(nodes: Nodes = None, cluster: Cluster = None, wait: Wait = True, url:
     start("doctor", nodes, cluster, False, wait, url, as_json)
 
 
-def start(kind: str, nodes: list[str] | None, cluster: str | None, check: bool, wait: bool, url: str | None, as_json: bool) -> None:
+def start(
+    kind: str, nodes: list[str] | None, cluster: str | None, check: bool, wait: bool, url: str | None, as_json: bool,
+    mode: str | None = None,
+) -> None:  # fmt: skip
     """Start a playbook on nodes and, with ``wait``, show it until it ends."""
     with calling(url) as client:
-        row = client.start_operation(kind, nodes or None, cluster, check)
+        row = client.start_operation(kind, nodes or None, cluster, check, mode)
         if wait:
             follow(client, [row["id"]], as_json)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Protocol
 
 from fleet_api.access.vault.service import VaultService
 from fleet_api.adapters.ansible.play import Outcome, Play
@@ -31,6 +31,21 @@ PLAYBOOKS = {
 }
 """Playbooks that run on nodes, and how an operation of each is called."""
 
+ASKING = ("gpu_inference", "gpu_inference_remove")
+"""Those whose tasks ask a manager of the swarm where a node's agent runs in a container, or is to."""
+
+
+class SwarmSide(Protocol):
+    """Who manages the swarm."""
+
+    async def manager_for(self, node_ids: Sequence[str], container: bool) -> str | None:
+        """Return the node to ask about the agents of these nodes, or None where none is wanted. Raises FleetError where there is none."""
+        ...
+
+    def manager(self) -> str | None:
+        """Return the node that would be asked now, if there is one."""
+        ...
+
 
 class NodePlays:
     """Starts operations on nodes of the fleet. One instance a process."""
@@ -47,24 +62,34 @@ class NodePlays:
         self.leaving: Callable[[Work, str], Awaitable[None]] | None = None
         """What is done with a node before it is retired, such as taking it out of the swarm."""
 
+        self.swarm: SwarmSide | None = None
         self._operations = operations
         for playbook in PLAYBOOKS:
             operations.kinds.add(NodePlay(self, playbook))
 
     async def start(
-        self, playbook: str, node_ids: Sequence[str] | None, cluster: str | None, *, caller: str, checking: bool = False
-    ) -> Operation:
-        """Queue a playbook. Raises InvalidValue, NotFound for an unknown node, Conflict for one without a credential."""
+        self, playbook: str, node_ids: Sequence[str] | None, cluster: str | None, *, caller: str, checking: bool = False,
+        mode: str | None = None,
+    ) -> Operation:  # fmt: skip
+        """Queue a playbook. Raises InvalidValue, NotFound for an unknown node, Conflict for one without a credential.
+
+        ``mode`` is how agents run with gpu_inference; for a container it raises what is in the way, such as that no node manages the swarm.
+        """
         if playbook not in PLAYBOOKS:
             raise InvalidValue(f"kind must be one of {', '.join(sorted(PLAYBOOKS))}; it is {playbook[:60]!r}.")
         if (node_ids is None) == (cluster is None):
             raise InvalidValue("Name either node_ids or cluster.")
+        if mode is not None and playbook != "gpu_inference":
+            raise InvalidValue(f"mode is for the kind gpu_inference alone, and this is {playbook}; leave it out.")
         found = [self.nodes.get(each) for each in dict.fromkeys(node_ids)] if node_ids else self.nodes.of_cluster(cluster or "")
         for node in found:
             if node.row.state == NodeState.RETIRED and playbook != "retire":
                 raise Conflict(f"Node {node.id!r} is retired; onboard it again first: POST /api/network/join.")
             self.credential_of(node)
-        request = {"node_ids": [node.id for node in found]}
+        request: dict[str, Any] = {"node_ids": [node.id for node in found], **({"mode": mode} if mode else {})}
+        if playbook in ASKING and self.swarm is not None:
+            manager = await self.swarm.manager_for(request["node_ids"], mode == "container")
+            request |= {"swarm_manager": manager} if manager else {}
         return await self._operations.submit(playbook, request, caller=caller, node_ids=request["node_ids"], checking=checking)
 
     def credential_of(self, node: LiveNode) -> str:
@@ -82,7 +107,8 @@ class NodePlays:
     async def check_free(self, node_id: str) -> None:
         """Raise Conflict while an operation is at work on the node."""
         for row in self._operations.unfinished():
-            if row.state == "running" and node_id in row.node_ids and row.kind != "join_all":
+            at_work = (*row.node_ids, row.request.get("swarm_manager"))
+            if row.state == "running" and node_id in at_work and row.kind != "join_all":
                 raise Conflict(f"Node {node_id!r} is held by operation {row.id}; wait for its end, or cancel it.")
 
 
@@ -101,15 +127,19 @@ class NodePlay:
         return f"{PLAYBOOKS[self.name]} {', '.join(named[:3])}{f' and {len(named) - 3} more' if len(named) > 3 else ''}"
 
     def locks(self, request: dict[str, Any]) -> list[str]:
-        """See :class:`Kind`."""
+        """See :class:`Kind`. The manager too: another operation there would end what is delegated to it."""
         known = {node.id: node.row.ip for node in self._plays.nodes.all()}
-        return [name for node_id in request["node_ids"] for name in (node_id, known.get(node_id, "")) if name]
+        named = [*request["node_ids"], request.get("swarm_manager", "")]
+        return [name for node_id in named for name in (node_id, known.get(node_id, "")) if name]
 
     def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
         done = {node_id for node_id, state in result.get("hosts", {}).items() if state == "ok"}
         left = [node_id for node_id in request["node_ids"] if node_id not in done]
-        return {"node_ids": left or request["node_ids"]}
+        again = {**request, "node_ids": left or request["node_ids"]}
+        if "swarm_manager" in request and self._plays.swarm is not None:  # the one of before may be what was wrong
+            again["swarm_manager"] = self._plays.swarm.manager() or request["swarm_manager"]
+        return again
 
     async def run(self, work: Work) -> None:
         """See :class:`Kind`."""
@@ -129,7 +159,7 @@ class NodePlay:
                     await stack.enter_async_context(following)
                 outcome = await work.play(play) if play.hosts else Outcome(code=0)
         except asyncio.CancelledError:
-            await asyncio.shield(self._clean(list(play.hosts)))
+            await asyncio.shield(self._clean([*play.hosts, *play.helpers]))
             raise
         outcome.hosts |= dict.fromkeys(unreached, "unreachable")
         outcome.reasons |= unreached
@@ -151,17 +181,20 @@ class NodePlay:
         in_groups: dict[str, list[str]] = {}
         unreached: dict[str, str] = {}
 
-        async def contact(node: LiveNode) -> None:
+        async def signed_in(node: LiveNode) -> dict[str, Any]:
             nonlocal secrets
+            credential_id = plays.credential_of(node)
+            secret = await plays.vault.open(credential_id)
+            work.journal.hide(secrets_of(secret))
+            first = "true" if work.checking else sweep.command(work.id)
+            await plays.remote.run(node.row.ip, node.row.ssh_port, credential_id, first, become=True)
+            known_hosts.append(await plays.remote.known_hosts(node.row.ip, node.row.ssh_port))
+            secrets |= secrets_of(secret)
+            return {**host_variables(node.row.ip, node.row.ssh_port, secret), "fleet_labels": node.row.labels}
+
+        async def contact(node: LiveNode) -> None:
             try:
-                credential_id = plays.credential_of(node)
-                secret = await plays.vault.open(credential_id)
-                work.journal.hide(secrets_of(secret))
-                first = "true" if work.checking else sweep.command(work.id)
-                await plays.remote.run(node.row.ip, node.row.ssh_port, credential_id, first, become=True)
-                known_hosts.append(await plays.remote.known_hosts(node.row.ip, node.row.ssh_port))
-                hosts[node.id] = {**host_variables(node.row.ip, node.row.ssh_port, secret), "fleet_labels": node.row.labels}
-                secrets |= secrets_of(secret)
+                hosts[node.id] = await signed_in(node)
                 for group, members in groups(node.row.cluster, node.row.labels, node.id).items():
                     in_groups.setdefault(group, []).extend(members)
             except FleetError as error:
@@ -169,8 +202,19 @@ class NodePlay:
                 work.tell("unreachable", error.detail, node.id)
 
         await asyncio.gather(*(contact(plays.nodes.get(node_id)) for node_id in work.request["node_ids"]))
+        helpers: dict[str, dict[str, Any]] = {}
+        manager = work.request.get("swarm_manager")
+        if manager and hosts:
+            in_groups["swarm_managers"] = [manager]
+            if manager not in hosts:
+                try:
+                    helpers[manager] = await signed_in(plays.nodes.get(manager))
+                except FleetError as error:
+                    raise OperationFailed(f"{manager}, which manages the swarm, is to be asked, and cannot be: {error.detail}") from error
         variables = play_variables(plays.settings, work.id)
-        play = Play(self.name, hosts, in_groups, variables, "\n".join(known_hosts), secrets=secrets)
+        if mode := work.request.get("mode"):
+            variables["gpu_inference_mode"] = mode
+        play = Play(self.name, hosts, in_groups, variables, "\n".join(known_hosts), secrets=secrets, helpers=helpers)
         return play, unreached
 
     async def _clean(self, node_ids: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -93,3 +93,6 @@ class StartBody(BaseModel):
     kind: str = Field(max_length=50, description="One of the playbooks for nodes", examples=["doctor"])
     node_ids: list[str] | None = Field(None, min_length=1, max_length=500, examples=[["agx0"]])
     cluster: str | None = Field(None, min_length=1, max_length=100, description="Every node of this cluster, instead of node_ids")
+    mode: Literal["native", "container"] | None = Field(
+        None, description="For gpu_inference: native, as it is by itself, or container, which runs agents as containers of the swarm"
+    )

@@ -40,7 +40,7 @@ async def start(
     fleet: Fleet, caller: CallerNamed, body: StartBody, check: Annotated[bool, Query(description="A plan: change nothing")] = False
 ) -> OperationView:
     """Start an operation on the nodes named, or on those of a cluster; ``?check=true`` tells what it would change, with diffs."""
-    row = await fleet.node_plays.start(body.kind, body.node_ids, body.cluster, caller=caller.name, checking=check)
+    row = await fleet.node_plays.start(body.kind, body.node_ids, body.cluster, caller=caller.name, checking=check, mode=body.mode)
     return OperationView.of(row)
 
 

@@ -21,6 +21,7 @@ from fleet_api.app import create_app
 from fleet_api.nodes.discovery.devices import device
 from fleet_api.nodes.discovery.service import Scan
 from fleet_api.nodes.discovery.sweep import Found
+from fleet_api.services.swarm.labels import INFERENCE
 from fleet_api.settings import Settings
 from tests.contract.test_onboarding import Enrolling
 from tests.support.client import client_of
@@ -128,6 +129,8 @@ def test_a_retired_node_leaves_the_swarm(shelf: Shelf) -> None:
         shelf.post("/api/swarm/join-remote", {"node_ip": ip, "username": "nvidia", "password": "x"})
     refused = shelf.ended(shelf.post("/api/nodes/agx0/retire", None)["operation_id"])
     assert (refused["state"], "only manager" in refused["reason"]) == ("failed", True)
+    labelled = shelf.api.post("/api/swarm/nodes/agx1/labels", json={"labels": {INFERENCE: "its agent goes with it"}})
+    assert labelled.status_code == 200, labelled.text
     assert shelf.ended(shelf.post("/api/nodes/agx1/retire", None)["operation_id"])["state"] == "succeeded"
     assert {each["node_id"] for each in shelf.api.get("/api/swarm/nodes").json()} == {"agx0"}
     assert shelf.ended(shelf.post("/api/nodes/agx0/retire", None)["operation_id"])["state"] == "succeeded"

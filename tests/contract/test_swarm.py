@@ -12,6 +12,7 @@ import pytest
 
 from fleet_api.services.clusters.schemas import ClusterBody
 from fleet_api.services.running import deploying
+from fleet_api.services.swarm.labels import INFERENCE
 from fleet_api.settings import Settings
 from tests.support.swarm import FakeFleet, fake_fleet
 
@@ -113,6 +114,18 @@ def test_cleanup_makes_nodes_leave(fleet: FakeFleet) -> None:
     fleet.delete("/api/clusters/vision", cleanup_swarm=True)
     assert {each.state for each in fleet.dockers.values()} == {"inactive"}
     assert fleet.get("/api/swarm/status")["is_manager"] is False
+
+
+def test_a_node_whose_agent_is_a_container_of_the_swarm_does_not_leave(fleet: FakeFleet) -> None:
+    fleet.cluster("vision", "agx0", "agx1", "agx2")
+    fleet.post("/api/swarm/nodes/agx1/labels", {"labels": {INFERENCE: "5d41402abc4b"}}, 200)
+    said = fleet.delete("/api/clusters/vision", 409, cleanup_swarm=True)["detail"]
+    assert said.startswith("The agent of node agx1 runs in a container of the swarm")
+    assert "fleet vision install agx1" in said
+    assert {each.state for each in fleet.dockers.values()} == {"active"}, "nobody has left"
+    fleet.post("/api/swarm/nodes/agx1/labels", {"labels": {INFERENCE: ""}}, 200)
+    fleet.delete("/api/clusters/vision", cleanup_swarm=True)
+    assert {each.state for each in fleet.dockers.values()} == {"inactive"}
 
 
 def test_members_of_another_swarm_are_refused_unless_forced(fleet: FakeFleet) -> None:

@@ -1,6 +1,6 @@
 """From bare machines to a picture out of a container, by REST: onboarded into a swarm; the agent's own Dockerfile built, pushed,
-deployed with a GPU each, scaled, broken and rolled back; the machines' own agents in containers of it, and back; removed, until the engines
-are as they were."""
+deployed with a GPU each, scaled, broken and rolled back; the machines' own agents in containers of it, and back, by playbooks and by REST;
+removed, until the engines are as they were."""
 
 from __future__ import annotations
 
@@ -287,6 +287,27 @@ def test_another_image_comes_node_by_node_and_all_of_it_goes(fleet: Fleet) -> No
     fleet.until(lambda: not any(fleet.manager.nodes()[node.name]["models"] for node in (first, second)))
     assert "fleet.inference" not in first.run("docker", "node", "inspect", first.name, second.name)
     assert "fleet-agent-" not in first.run("docker", "service", "ls")
+
+
+def test_by_rest_a_worker_moves_into_a_container_and_back(fleet: Fleet) -> None:
+    """The manager is not one of the operation's nodes, and is asked all the same."""
+    first, second, _ = fleet.nodes
+    before = {node.name: contained(node) for node in (first, second)}
+    fleet.manager.fleet("vision", "install", second.name, "--mode", "container")
+    assert contained(first) == before[first.name], "nothing was done on it"
+    moved = contained(second)
+    assert ([status for _, status in moved["containers"]], moved["unit"], moved["enabled"]) == (["Up"], "inactive", "disabled")
+    fleet.until(lambda: fleet.manager.nodes()[second.name]["models"])
+
+    answer = fleet.api.delete("/api/clusters/vision", params={"cleanup_swarm": True})
+    assert (answer.status_code, f"fleet vision install {second.name}" in answer.json()["detail"]) == (409, True)
+    said = " ".join(fleet.found["plays"].play("leave_swarm", "--limit", second.name).text.split())
+    assert "The agent of this node runs in a container of the swarm and would end with its membership" in said
+    assert contained(second) == moved
+
+    fleet.manager.fleet("vision", "uninstall", second.name)
+    assert {node.name: contained(node) for node in (first, second)} == before
+    assert "fleet.inference" not in first.run("docker", "node", "inspect", first.name, second.name)
 
 
 def test_all_is_removed_and_the_engines_are_clean(fleet: Fleet) -> None:

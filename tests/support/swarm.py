@@ -16,7 +16,7 @@ from fleet_api.adapters.docker.fake_swarm import FakeDocker, FakeWorld
 from fleet_api.app import create_app
 from fleet_api.settings import Settings
 from tests.support.client import client_of
-from tests.support.machines import FakeSsh
+from tests.support.machines import FakeSsh, Machine
 
 FACTS = {"is_jetson": True, "l4t_version": "36.4.3", "jetpack_version": "6.2", "compute_capability": "8.7", "gpus": [{"name": "orin"}]}
 
@@ -29,6 +29,8 @@ class FakeFleet:
     world: FakeWorld
     engines: FakeEngines
     dockers: dict[str, FakeDocker]
+    plays: FakePlays
+    ssh: FakeSsh
 
     def get(self, path: str, status: int = 200, **params: Any) -> Any:
         answer = self.api.get(path, params=params)
@@ -68,9 +70,11 @@ def fake_fleet(settings: Settings, nodes: int = 3) -> Iterator[FakeFleet]:
     world = FakeWorld()
     dockers = {f"agx{number}": FakeDocker(world, f"agx{number}", f"10.0.0.{number + 1}", gpus=1) for number in range(nodes)}
     engines = FakeEngines(**dockers)
-    with client_of(create_app(settings, None, FakePlays(), FakeSsh(), engines)) as api:
+    plays = FakePlays()
+    ssh = FakeSsh(**{docker.addr: Machine(name, f"machine of {name}") for name, docker in dockers.items()})
+    with client_of(create_app(settings, None, plays, ssh, engines)) as api:
         engines.known = api.app.state.fleet.nodes.get  # type: ignore[attr-defined]
-        fleet = FakeFleet(api, world, engines, dockers)
+        fleet = FakeFleet(api, world, engines, dockers, plays, ssh)
         credential = fleet.post("/api/vault", {"name": "shelf", "username": "nvidia", "password": "shelf"})["id"]
         state = api.app.state.fleet  # type: ignore[attr-defined]
         for number, name in enumerate(dockers):

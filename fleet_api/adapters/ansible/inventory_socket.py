@@ -27,9 +27,13 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def inventory_of(play: Play) -> dict[str, Any]:
-    """Return a play's inventory as the plugin reads it: hosts with their variables, groups, variables of every host."""
+    """Return a play's inventory as the plugin reads it: hosts with their variables, groups, variables of all that are in ``nodes``.
+
+    Helpers are not in that group, which playbooks are for, and so have the variables each.
+    """
     groups = {name: sorted(hosts) for name, hosts in play.groups.items()}
-    return {"hosts": play.hosts, "groups": {**groups, "nodes": sorted(play.hosts)}, "variables": play.variables}
+    helpers = {name: {**play.variables, **variables} for name, variables in play.helpers.items() if name not in play.hosts}
+    return {"hosts": {**play.hosts, **helpers}, "groups": {**groups, "nodes": sorted(play.hosts)}, "variables": play.variables}
 
 
 @asynccontextmanager

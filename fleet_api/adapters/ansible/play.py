@@ -13,6 +13,7 @@ class Play:
 
     ``hosts`` are host variables by node id, ``groups`` node ids by group, ``variables`` go to every host. ``known_hosts`` is the
     text of an OpenSSH known_hosts file; ``steps`` are the playbook's roles in order; ``secrets`` must not appear in any event.
+    ``helpers`` are host variables of machines that tasks may be delegated to, and that the playbook is not for.
     """
 
     playbook: str
@@ -23,6 +24,7 @@ class Play:
     steps: tuple[str, ...] = ()
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     forks: int = 0
+    helpers: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from fleet_api.services.clusters.schemas import ClusterBody
 from fleet_api.services.clusters.service import Clusters
 from fleet_api.services.swarm.errors import NoSwarm
 from fleet_api.services.swarm.labels import NODE
-from fleet_api.services.swarm.membership import Membership
+from fleet_api.services.swarm.membership import Membership, check_agent
 from fleet_api.services.swarm.service import SwarmService
 
 CLUSTER = "cluster"
@@ -71,7 +71,7 @@ class ClusterWork:
         return await self._submit("remove", row.name, [node_id], caller)
 
     async def delete(self, cluster: str, cleanup: bool, caller: str) -> Operation:
-        """Queue a cluster's end. Raises NotFound, and Conflict where its nodes cannot leave a swarm that has others."""
+        """Queue a cluster's end. Raises NotFound, and Conflict where its nodes cannot leave the swarm."""
         row = await self._clusters.row(cluster)
         members = [node.id for node in self._clusters.members(row.name)]
         if cleanup:
@@ -180,6 +180,7 @@ class ClusterWork:
         request = work.request
         row = await self._clusters.row(request["name"])
         if request["cleanup"]:
+            await self._check_can_leave(row.name, request["node_ids"])
             for number, node_id in enumerate(await self._workers_first(request["node_ids"]), 1):
                 await self._membership.leave(node_id, lambda text, node=node_id: work.tell("step", text, node))  # type: ignore[misc]
                 await self._nodes.change(node_id, cluster=None)
@@ -212,6 +213,8 @@ class ClusterWork:
         except NoSwarm:
             return
         leaving = [node for node in nodes if (node["Spec"].get("Labels") or {}).get(NODE) in members]
+        for node in leaving:
+            check_agent(node["Spec"]["Labels"][NODE], node)
         staying = [node for node in nodes if node not in leaving]
         if staying and not any(node["Spec"]["Role"] == "manager" for node in staying):
             raise Conflict(

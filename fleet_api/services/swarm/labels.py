@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 NODE = "fleet.node"
+INFERENCE = "fleet.inference"
+"""There where the member's own agent is a container of the swarm: module_utils/agent_services.py of the collection sets it."""
+
 OURS = ("cluster", "nvidia", "l4t", "jetpack", "gpu_arch", NODE)
 
 

@@ -71,6 +71,10 @@ class Managers:
         """The swarm, as it is remembered."""
         return self._swarm
 
+    def names(self) -> list[str]:
+        """Return who is remembered to manage the swarm, the one that answered last first; none without a swarm."""
+        return self._candidates() if self._swarm is not None else []
+
     async def remember(self, swarm_id: str, managers: list[str]) -> None:
         """Note the swarm and its managers."""
         if self._swarm is None or self._swarm.id != swarm_id or self._swarm.managers != managers:

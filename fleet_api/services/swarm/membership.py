@@ -18,8 +18,8 @@ from fleet_api.errors import Conflict, FleetError, NotFound, Timeout, Unavailabl
 from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.service import NodeService
 from fleet_api.operations.work import OperationFailed, Work
-from fleet_api.services.swarm.errors import NoSwarm, OtherSwarm
-from fleet_api.services.swarm.labels import NODE, from_facts, merged
+from fleet_api.services.swarm.errors import AgentInside, NoSwarm, OtherSwarm
+from fleet_api.services.swarm.labels import INFERENCE, NODE, from_facts, merged
 from fleet_api.services.swarm.models import LOCAL
 from fleet_api.services.swarm.schemas import SwarmRole
 from fleet_api.services.swarm.service import Raw, SwarmService
@@ -78,7 +78,7 @@ class Membership:
         if self._managers.swarm is None:
             return
         try:
-            await self.leave(node_id, lambda text: work.tell("step", text, node_id))
+            await self.leave(node_id, lambda text: work.tell("step", text, node_id), with_agent=True)
         except FleetError as error:
             raise work.failed(error) from error
 
@@ -130,16 +130,18 @@ class Membership:
         """Let a node take tasks again."""
         await self._swarm.change((await self._swarm.node(node_id))["ID"], lambda spec: spec.update(Availability="active"))
 
-    async def leave(self, node_id: str, tell: Tell) -> None:
+    async def leave(self, node_id: str, tell: Tell, *, with_agent: bool = False) -> None:
         """Take a node out of the swarm: drained, then gone from the list. With the last manager the swarm ends.
 
-        Raises Conflict for the last manager while there are other members.
+        Raises Conflict for the last manager while there are other members, and AgentInside unless the agent is to end ``with_agent``.
         """
         try:
             nodes = (await self._swarm.raw_nodes()).value
             member = await self._swarm.node(node_id)
         except (NoSwarm, NotFound):
             return
+        if not with_agent:
+            check_agent(node_id, member)
         heads = [each for each in nodes if each["Spec"]["Role"] == "manager"]
         last = len(nodes) == 1
         if [each["ID"] for each in heads] == [member["ID"]] and not last:
@@ -282,6 +284,12 @@ class Membership:
             return row.ip
         others = [node.row.ip for node in self._nodes.all() if node.row.ip and not node.row.ip.startswith("127.")]
         return _source_address(others[0] if others else "192.0.2.1")
+
+
+def check_agent(node_id: str, member: Raw) -> None:
+    """Raise AgentInside where the node's own agent would end with its membership."""
+    if (member["Spec"].get("Labels") or {}).get(INFERENCE):
+        raise AgentInside(node_id)
 
 
 async def _state(engine: Engine) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The turns that the role gpu_inference takes: its own tasks, with stand-ins for the collection's modules."""
+"""The turns that roles take, gpu_inference above all: their own tasks, with stand-ins for the collection's modules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NODE = {"gpu_groups": [], "docker": {"gpu_resources": 0}}
 
 
 class Role:
-    """Tasks of the role, and what they asked of the modules."""
+    """Tasks of a role, and what they asked of the modules."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,16 +37,16 @@ class Role:
         for path in (ROOT / "plugins" / "modules").glob("fleet_*.py"):
             (place / "plugins" / "modules" / path.name).write_text(STAND_IN.format(name=path.stem, folder=folder))
 
-    def play(self, tasks: str, answers: dict[str, Any], **variables: Any) -> tuple[int, str, list[str]]:
+    def play(self, tasks: str, answers: dict[str, Any], *, of: str = "gpu_inference", **variables: Any) -> tuple[int, str, list[str]]:
         """Return how a file of tasks ended, what was told, and what was asked."""
         (self.folder / "asked").write_text("")
         (self.folder / "answers.json").write_text(json.dumps({"fleet_engine_info": {"changed": False, "engine": UP}, **answers}))
-        role = {"ansible.builtin.include_role": {"name": "fleet.commander.gpu_inference", "tasks_from": tasks}}
-        (self.folder / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [role]}]))
+        role = {"ansible.builtin.include_role": {"name": f"fleet.commander.{of}", "tasks_from": tasks}}
         given = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
+        (self.folder / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "vars": given, "tasks": [role]}]))
         environment = {"ANSIBLE_COLLECTIONS_PATH": str(self.folder), "ANSIBLE_HOME": str(self.folder / "home"), "ANSIBLE_NOCOLOR": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "ansible", "playbook", "-i", "node,", "play.json", "-e", json.dumps(given)],
+            [sys.executable, "-m", "ansible", "playbook", "-i", "node,", "play.json"],
             cwd=self.folder,
             env={**os.environ, **environment},
             capture_output=True,
@@ -73,11 +73,24 @@ def test_a_node_is_drained_before_engines_are_built(role: Role) -> None:
     assert said.count("No engine was built.") >= 2, "a node that renders as before has its work again"
 
 
+def test_a_node_whose_engine_does_not_come_up_with_what_was_built_gets_no_work(role: Role) -> None:
+    built = {"changed": True, "built": {"sdxl": 2}}
+    down = {"changed": False, "engine": {**UP, "up": False, "reason": "it ended"}}
+    answers = {"fleet_engine_build check": built, "fleet_engine_build": built, "fleet_engine_info": down}
+    for mode, service, where in (("native", {}, "journalctl -u fleet-agent"), ("container", {"service": "fleet-agent-1"}, "docker ps -a")):
+        known = {"__gpu_inference_engine": {"engine": UP}, "__gpu_inference_look": {"node": NODE}, "__gpu_inference_service": service}
+        code, said, asked = role.play("engines", answers, gpu_inference_mode=mode, **known)
+        assert (code, asked[-1], "fleet_node_drain working" in asked) == (2, "fleet_engine_info", False), said
+        assert f"The engine is not up: it ended; see {where} on the node." in said
+
+
 @pytest.mark.parametrize("moves", [False, True])
 def test_only_a_node_that_moves_falls_back_on_its_unit(role: Role, moves: bool) -> None:
     service = {"changed": moves, "service": "fleet-agent-1"}
+    swarm = {"swarm": {"state": "active", "manager": True, "node_id": "q5"}}
     answers = {
         "fleet_agent_service": service,
+        "fleet_swarm_info": {"changed": False, **swarm},
         "fleet_render_check": {"failed": True, "msg": "This node made no picture: it took longer than 300 s."},
     }
     code, said, asked = role.play(
@@ -86,7 +99,7 @@ def test_only_a_node_that_moves_falls_back_on_its_unit(role: Role, moves: bool) 
         gpu_inference_mode="container",
         __gpu_inference_look={"node": {**NODE, "agent": {"container": "fleet-agent-1"}}},
         __gpu_inference_foretold_service=service,
-        __gpu_inference_swarm={"swarm": {"state": "active", "manager": True, "node_id": "q5"}},
+        __gpu_inference_swarm=swarm,
         __gpu_inference_agent={"agent": {"uid": 1, "gid": 1, "groups": [], "settings": {}, "tegrastats": ""}},
         __gpu_inference_dropped={"changed": False},
         __gpu_inference_copied={"changed": False},
@@ -97,3 +110,31 @@ def test_only_a_node_that_moves_falls_back_on_its_unit(role: Role, moves: bool) 
     after = asked[asked.index("fleet_render_check") + 1 :]
     left = ["fleet_swarm_info", "fleet_agent_service absent", "fleet_agent_container", "fleet_file restored", "fleet_pulled_image absent"]
     assert after == ["fleet_engine_info", *([*left, "fleet_unit"] if moves else [])]
+
+
+@pytest.mark.parametrize("of", ["swarm_member", "swarm_manager"])
+def test_a_node_whose_agent_is_a_container_of_the_swarm_does_not_leave(role: Role, of: str) -> None:
+    def answers(container: str | None, state: str = "active") -> dict[str, Any]:
+        look = {"changed": False, "node": {**NODE, "agent": {"container": container}}}
+        return {"fleet_node_info": look, "fleet_swarm_info": {"changed": False, "swarm": {"state": state, "node_id": "q5"}}}
+
+    looked = ["fleet_swarm_info", "fleet_node_info"]
+    code, said, asked = role.play("uninstall", answers("fleet-agent-1"), of=of)
+    assert (code, asked) == (2, looked), said
+    assert "The agent of this node runs in a container of the swarm and would end with its membership; run the playbook" in said
+    for found in (answers(None), answers("fleet-agent-1", "inactive")):
+        code, said, asked = role.play("uninstall", found, of=of)
+        assert (code, asked) == (0, [*looked, "fleet_swarm restored"]), said
+
+
+def test_the_way_back_from_a_container_wants_a_manager_before_anything_is_changed(role: Role) -> None:
+    agent = {"bundle": "1", "enrolled": True, "container": "fleet-agent-1"}
+    answers = {
+        "fleet_node_info": {"changed": False, "node": {**NODE, "l4t_version": None, "jetpack_version": None, "agent": agent}},
+        "fleet_swarm_info": {"changed": False, "swarm": {"state": "active", "manager": False, "node_id": "q5"}},
+    }
+    code, said, asked = role.play("preflight", answers)
+    assert (code, asked) == (2, ["fleet_node_info", "fleet_swarm_info"]), said
+    assert "The agent of this node runs in a container of the swarm, and no host of the inventory manages that" in said
+    code, said, asked = role.play("preflight", answers, gpu_inference_swarm_manager="other")
+    assert code == 0, said
