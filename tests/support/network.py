@@ -8,7 +8,9 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ADDRESS, PREFIX = "10.213.7.1", 24
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+"""Which of the processes that share the run's tests this is."""
+ADDRESS, PREFIX = f"10.213.{7 + WORKER}.1", 24
 LAB_RANGE = "10.214.0.0/16"
 LABS: set[ipaddress.IPv4Network] = set()
 """The subnets of the labs that this run of tests has made."""
