@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gpu_inference.agent.allocation import tunables
+
 PROMPT, NEGATIVE = "a red circle at night", "blurry"
 SIDE, STEPS, GUIDANCE, RUNS, THREADS = 256, 4, 6.0, 3, 2
 RESULT = Path(__file__).parent / "results" / "sdxl_cpu.json"
@@ -115,7 +117,9 @@ def _measured(loaded: float, render: Any, watch: Anonymous) -> dict[str, float]:
 
 def _child(what: str, folder: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.sdxl_cpu", what, "--folder", str(folder)]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": str(THREADS)}, capture_output=True, text=True, timeout=1800)
+    as_agents_start_it = tunables() if what == "ours" else {}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), **as_agents_start_it}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

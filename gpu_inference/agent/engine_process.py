@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from pydantic import ValidationError
 
 from gpu_inference.agent import logs, oom
+from gpu_inference.agent.allocation import tunables
 from gpu_inference.agent.batch import Batch, Order, Progress, unseen
 from gpu_inference.agent.cache import library_of
 from gpu_inference.agent.engine_outcome import EngineFailure, Hello, Output, death_sentence
@@ -102,6 +103,7 @@ class EngineProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         environment.setdefault(PLANS_SETTING, str(self._settings.plans_dir))
         environment.setdefault(PICTURES_SETTING, str(self._settings.engine_pictures))
+        environment = {**tunables(), **environment}
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,

@@ -94,6 +94,9 @@ def open_session(
     # An arena keeps for the next run what this one took: good for a small model, too much for a large one's decoder.
     options.enable_cpu_mem_arena = part.data is None or device != CPU
     disabled: List[str] = ["ConstantFolding"] if held else []
+    if held:
+        # What is widened for one operator goes with it: a buffer that waits for the next tensor of its size lives to the network's end.
+        options.enable_mem_reuse = options.enable_mem_pattern = False
     with own_errors():
         if weights:
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in weights.values()]
