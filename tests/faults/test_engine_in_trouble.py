@@ -100,10 +100,10 @@ def works(plane: FakeControlPlane, name: str) -> Job:
 
 
 def test_it_hangs_crashes_and_leaks_and_the_agent_lives(plane: FakeControlPlane, tmp_path: Path) -> None:
-    with agent(plane, tmp_path, step_timeout=1.0, memory_limit_gib=0.15) as it:
+    with agent(plane, tmp_path, step_timeout=2.0, memory_limit_gib=0.15) as it:
         works(plane, "before")
         for prompt, kind, words, within in (
-            ("hang", "step_timeout", "A step took longer than 1 s.", 4.0),
+            ("hang", "step_timeout", "A step took longer than 2 s.", 5.0),
             ("crash", "engine_died", "The engine was ended by signal 11.", 4.0),
             ("leak", "out_of_memory", "MiB of memory, more than the 154 MiB that it may have, and was ended.", 15.0),
         ):
