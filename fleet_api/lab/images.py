@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import platform
 import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import docker
@@ -28,7 +31,30 @@ NO_BASE = (
 
 
 def node_image(client: docker.DockerClient, with_engine: bool, say: Say) -> str:
-    """Return the name of the image, made if it is not there. Raises LabFailed with what stopped it."""
+    """Return the name of the image, made if it is not there, by one lab of a user at a time. Raises LabFailed with what stopped it."""
+    with _alone(say):
+        return _made(client, with_engine, say)
+
+
+@contextmanager
+def _alone(say: Say) -> Iterator[None]:
+    path = Path(tempfile.gettempdir()) / f"fleet-lab-image-{os.getuid()}.lock"
+    try:
+        lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LabFailed(f"{path}, which keeps two labs from making the image at once, cannot be opened: {error.strerror}.") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Waiting for another lab, which makes the image.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _made(client: docker.DockerClient, with_engine: bool, say: Say) -> str:
     plain = f"{recipe.REPOSITORY}:{recipe.tag()}"
     if not _there(client, plain):
         base = _base(client, say)

@@ -40,6 +40,15 @@ def bench(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     node.set_password(PASSWORD)
     node.shell(f"mkdir -p /home/nvidia/.ssh; echo '{path.with_suffix('.pub').read_text()}' > /home/nvidia/.ssh/authorized_keys")
     node.shell("chown -R nvidia: /home/nvidia/.ssh; chmod 600 /home/nvidia/.ssh/authorized_keys")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="plug-") as runtime,  # short enough for sockets
+    ):
+        patch.setenv("XDG_RUNTIME_DIR", runtime)
+        yield from benches(node, path, folder)
+
+
+def benches(node: Node, path: Path, folder: Path) -> Iterator[Bench]:
     with managing(folder / "home", gateway(node)) as manager:
         body = {"name": "key", "username": "nvidia", "private_key": path.read_text(), "passphrase": PASSPHRASE, "become_password": PASSWORD}
         with manager.client() as api:
@@ -136,8 +145,8 @@ def test_no_secret_can_be_seen_while_a_play_runs(bench: Bench) -> None:
 
 
 def folders_of_runs() -> set[Path]:
-    """Return where runs keep what Ansible wants in files, of this test and of others."""
-    return set(Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()).glob("fleet-*"))
+    """Return where this bench's runs keep what Ansible wants in files."""
+    return set(Path(os.environ["XDG_RUNTIME_DIR"]).glob("fleet-*"))
 
 
 def shown_by_processes(secrets: set[str]) -> set[str]:

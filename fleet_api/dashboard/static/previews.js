@@ -21,9 +21,9 @@ export function startPreviews() {
 }
 
 async function catchUp(element) {
-  if (loading.has(element) || document.hidden) return;
+  if (loading.has(element)) return;
   loading.add(element);
-  for (;;) {
+  while (!document.hidden) {
     const newest = wanted.get(element);
     if (!newest || part(element, "preview").getAttribute("src") === newest.address) break;
     const next = await load(part(element, "preview"), newest);

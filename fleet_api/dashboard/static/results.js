@@ -113,10 +113,10 @@ function finish(result, made) {
   };
   const link = result.element.querySelector("a");
   const image = link.querySelector("img");
-  const replaced = () => showPreview(result.element, result);
-  for (const type of ["load", "error"]) image.addEventListener(type, replaced, { once: true });
   link.href = made.image_url;
   image.src = made.image_url;
+  // Its preview stays until it can be painted, or never will be.
+  image.decode().catch(() => {}).then(() => showPreview(result.element, result));
   image.alt = request.prompt;
   link.hidden = false;
   show(result, "completed", "", 100);
