@@ -78,7 +78,7 @@ class EngineBuilds:
         """See :class:`fleet_api.operations.kinds.Kind`."""
         return [request["node_id"]]
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`fleet_api.operations.kinds.Kind`."""
         return request
 

@@ -79,7 +79,7 @@ class ModelImports:
         """See :class:`fleet_api.operations.kinds.Kind`."""
         return []
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`fleet_api.operations.kinds.Kind`."""
         return request
 

@@ -75,7 +75,7 @@ class JoiningAll:
         """See :class:`Kind`."""
         return []
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
         done = {address for address, state in result.get("machines", {}).items() if state == OperationState.SUCCEEDED}
         return {**request, "addresses": [each for each in request["addresses"] if each not in done]}

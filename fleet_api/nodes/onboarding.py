@@ -93,7 +93,7 @@ class Onboarding:
         known = self._nodes.at(request["ip"], request["ssh_port"])
         return [request["ip"], *([known.id] if known else [])]
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
         return request
 

@@ -34,16 +34,24 @@ PLAYBOOKS = {
 ASKING = ("gpu_inference", "gpu_inference_remove")
 """Those whose tasks ask a manager of the swarm where a node's agent runs in a container, or is to."""
 
+AGENTS = "agents in the swarm"
+"""What operations with a manager hold beside nodes, as any manager changes the services of all."""
+
+INSIDE = "its agent is in a container"
+LOOK_INSIDE = f"test -e /etc/fleet/container.json && echo {INSIDE!r}"
+"""What the role goes by: a move that was cut off leaves this where the swarm says nothing of it."""
+
 
 class SwarmSide(Protocol):
     """Who manages the swarm."""
 
-    async def manager_for(self, node_ids: Sequence[str], container: bool) -> str | None:
-        """Return the node to ask about the agents of these nodes, or None where none is wanted. Raises FleetError where there is none."""
-        ...
+    async def manager_for(
+        self, node_ids: Sequence[str], container: bool, *, anyway: bool = False, not_first: str | None = None
+    ) -> str | None:
+        """Return the node to ask about the agents of these nodes, or None where none is wanted. Raises FleetError where there is none.
 
-    def manager(self) -> str | None:
-        """Return the node that would be asked now, if there is one."""
+        ``anyway``: for nodes of a swarm also where it says that their agents are native; ``not_first`` is the last to be chosen.
+        """
         ...
 
 
@@ -127,18 +135,25 @@ class NodePlay:
         return f"{PLAYBOOKS[self.name]} {', '.join(named[:3])}{f' and {len(named) - 3} more' if len(named) > 3 else ''}"
 
     def locks(self, request: dict[str, Any]) -> list[str]:
-        """See :class:`Kind`. The manager too: another operation there would end what is delegated to it."""
+        """See :class:`Kind`. The manager too: another operation there would end what is delegated to it.
+
+        One such operation at a time: the services that nodes share are made and removed under a lock of one manager.
+        """
         known = {node.id: node.row.ip for node in self._plays.nodes.all()}
         named = [*request["node_ids"], request.get("swarm_manager", "")]
-        return [name for node_id in named for name in (node_id, known.get(node_id, "")) if name]
+        held = [name for node_id in named for name in (node_id, known.get(node_id, "")) if name]
+        return [*held, AGENTS] if request.get("swarm_manager") else held
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
         done = {node_id for node_id, state in result.get("hosts", {}).items() if state == "ok"}
         left = [node_id for node_id in request["node_ids"] if node_id not in done]
         again = {**request, "node_ids": left or request["node_ids"]}
-        if "swarm_manager" in request and self._plays.swarm is not None:  # the one of before may be what was wrong
-            again["swarm_manager"] = self._plays.swarm.manager() or request["swarm_manager"]
+        if self.name in ASKING and self._plays.swarm is not None:  # asked for anew: the one of before may be what was wrong
+            before = again.pop("swarm_manager", None) or result.get("swarm_manager")
+            container = request.get("mode") == "container"
+            manager = await self._plays.swarm.manager_for(again["node_ids"], container, anyway=before is not None, not_first=before)
+            again |= {"swarm_manager": manager} if manager else {}
         return again
 
     async def run(self, work: Work) -> None:
@@ -180,14 +195,17 @@ class NodePlay:
         secrets: frozenset[str] = frozenset()
         in_groups: dict[str, list[str]] = {}
         unreached: dict[str, str] = {}
+        inside = False
 
         async def signed_in(node: LiveNode) -> dict[str, Any]:
-            nonlocal secrets
+            nonlocal secrets, inside
             credential_id = plays.credential_of(node)
             secret = await plays.vault.open(credential_id)
             work.journal.hide(secrets_of(secret))
             first = "true" if work.checking else sweep.command(work.id)
-            await plays.remote.run(node.row.ip, node.row.ssh_port, credential_id, first, become=True)
+            first = f"{first}; {LOOK_INSIDE}" if self.name in ASKING else first
+            found = await plays.remote.run(node.row.ip, node.row.ssh_port, credential_id, first, become=True)
+            inside = inside or INSIDE in found.stdout
             known_hosts.append(await plays.remote.known_hosts(node.row.ip, node.row.ssh_port))
             secrets |= secrets_of(secret)
             return {**host_variables(node.row.ip, node.row.ssh_port, secret), "fleet_labels": node.row.labels}
@@ -203,7 +221,7 @@ class NodePlay:
 
         await asyncio.gather(*(contact(plays.nodes.get(node_id)) for node_id in work.request["node_ids"]))
         helpers: dict[str, dict[str, Any]] = {}
-        manager = work.request.get("swarm_manager")
+        manager = work.request.get("swarm_manager") or (await self._late_manager(work, list(hosts)) if inside else None)
         if manager and hosts:
             in_groups["swarm_managers"] = [manager]
             if manager not in hosts:
@@ -216,6 +234,18 @@ class NodePlay:
             variables["gpu_inference_mode"] = mode
         play = Play(self.name, hosts, in_groups, variables, "\n".join(known_hosts), secrets=secrets, helpers=helpers)
         return play, unreached
+
+    async def _late_manager(self, work: Work, node_ids: list[str]) -> str | None:
+        """Return, and hold, the node to ask where a move was cut off, which the request could not know. Raises as :meth:`_play`."""
+        if self._plays.swarm is None:
+            return None
+        manager = await self._plays.swarm.manager_for(node_ids, False, anyway=True)
+        if manager is not None:
+            work.result["swarm_manager"] = manager  # a retry waits for it before it begins
+            for name in self.locks({"node_ids": [], "swarm_manager": manager}):
+                await work.lock(name, f"{manager}, which manages the swarm and is to be asked,")
+            work.request["swarm_manager"] = manager
+        return manager
 
     async def _clean(self, node_ids: list[str]) -> None:
         rows = [self._plays.nodes.get(node_id).row for node_id in node_ids]

@@ -31,8 +31,8 @@ class Kind(Protocol):
         """Do it. Raises OperationFailed with a sentence; CancelledError passes through."""
         ...
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-        """Return the request of a retry: what went well is left out."""
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        """Return the request of a retry: what went well is left out. Raises FleetError where it cannot be tried now."""
         ...
 
 

@@ -168,16 +168,16 @@ class OperationService:
     async def retry(self, operation_id: str, caller: str) -> Operation:
         """Queue the operation again, for what did not succeed.
 
-        Raises NotFound, and Conflict for one that did succeed, has not ended, or is being tried again already.
+        Raises NotFound, Conflict for one that did succeed, has not ended, or is being tried again already, and what its kind raises.
         """
         row = await self.get(operation_id)
         if row.state not in RETRIABLE:
             state = "has succeeded; start a new one" if row.state == OperationState.SUCCEEDED else f"is {row.state}; wait for its end"
             raise Conflict(f"Operation {operation_id} {state}.")
+        request = await self.kinds[row.kind].retried(row.request, row.result)
         again = next((each.id for each in self.unfinished() if each.retry_of == operation_id), None)
         if again is not None:
             raise Conflict(f"Operation {operation_id} is being tried again already, as {again}.")
-        request = self.kinds[row.kind].retried(row.request, row.result)
         nodes = request.get("node_ids", row.node_ids)
         return await self.submit(row.kind, request, caller=caller, node_ids=nodes, checking=row.checking, retry_of=row.id)
 

@@ -64,11 +64,12 @@ class Work:
         self.result[ERROR_STATUS] = error.status
         return OperationFailed(error.detail)
 
-    async def lock(self, name: str) -> None:
-        """Hold one more node. Raises OperationFailed while another operation does."""
+    async def lock(self, name: str, called: str = "") -> None:
+        """Hold one more node, or what else is ``called`` so. Raises OperationFailed while another operation does."""
         holder = await self._locker(self.id, name)
         if holder is not None:
-            raise OperationFailed(f"Node {name} is held by operation {holder}; wait for its end, or cancel it, and try again.")
+            what = called or f"Node {name}"
+            raise OperationFailed(f"{what} is held by operation {holder}; wait for its end, or cancel it, and try again.")
 
     async def play(self, play: Play) -> Outcome:
         """Run a play to its end; cancelling the operation ends the play first."""

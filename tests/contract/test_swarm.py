@@ -128,6 +128,15 @@ def test_a_node_whose_agent_is_a_container_of_the_swarm_does_not_leave(fleet: Fa
     assert {each.state for each in fleet.dockers.values()} == {"inactive"}
 
 
+def test_a_node_that_is_gone_keeps_nobody_though_its_agent_was_a_container(fleet: FakeFleet) -> None:
+    fleet.cluster("vision", "agx0", "agx1", "agx2")
+    fleet.post("/api/swarm/nodes/agx1/labels", {"labels": {INFERENCE: "5d41402abc4b"}}, 200)
+    fleet.lost("agx1")
+    fleet.delete("/api/clusters/vision", cleanup_swarm=True)
+    assert fleet.get("/api/clusters") == []
+    assert [fleet.dockers[each].state for each in ("agx0", "agx2")] == ["inactive", "inactive"]
+
+
 def test_members_of_another_swarm_are_refused_unless_forced(fleet: FakeFleet) -> None:
     fleet.cluster()
     other = fleet.dockers["agx2"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from fleet_api.adapters.ssh.types import Result, Target
 from fleet_api.errors import FleetError
+from fleet_api.nodes.plays import INSIDE, LOOK_INSIDE
 
 
 @dataclass
@@ -22,6 +23,8 @@ class Machine:
     error: FleetError | None = None
     sudo_error: FleetError | None = None
     ran: list[str] = field(default_factory=list)
+    contained: bool = False
+    """Whether the role's note of an agent in a container is there."""
 
     def says(self) -> str:
         return (
@@ -43,6 +46,8 @@ class FakeSsh:
         if become and machine.sudo_error is not None:
             raise machine.sudo_error
         machine.ran.append(command)
+        if LOOK_INSIDE in command and machine.contained:
+            return Result(f"{INSIDE}\n", "", 0)
         return Result(machine.says() if "machine_id" in command else "", "", 0)
 
     @asynccontextmanager

@@ -64,6 +64,15 @@ class FakeFleet:
         for node in nodes:
             self.engines.engines[node].error = EngineAway(f"{node} does not answer.")
 
+    def lost(self, *nodes: str) -> None:
+        """Let nodes be gone, as the swarm sees too."""
+        self.dead(*nodes)
+        for node in nodes:
+            member = self.world.members[self.dockers[node].node_id]
+            member["Status"]["State"] = "down"
+            if "ManagerStatus" in member:
+                member["ManagerStatus"]["Reachability"] = "unreachable"
+
 
 @contextmanager
 def fake_fleet(settings: Settings, nodes: int = 3) -> Iterator[FakeFleet]:

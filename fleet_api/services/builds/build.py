@@ -48,7 +48,7 @@ class ImageBuild:
         known = {node.id: node.row.ip for node in self._nodes.all()} if node_id else {}
         return [f"image {request['image']}", *(name for name in (node_id, known.get(node_id, "")) if name)]
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
         return request
 

@@ -31,7 +31,7 @@ class BuildAndDeploy:
         """See :class:`Kind`."""
         return [*self._builds.locks(request), lock_of(request["service"]["name"])]
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
         return request
 

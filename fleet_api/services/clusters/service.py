@@ -16,8 +16,7 @@ from fleet_api.nodes.service import NodeService
 from fleet_api.services.clusters import repository
 from fleet_api.services.clusters.models import Cluster
 from fleet_api.services.clusters.schemas import ClusterNode, ClusterStatus, ClusterView
-from fleet_api.services.swarm.labels import NODE
-from fleet_api.services.swarm.service import Raw, SwarmService
+from fleet_api.services.swarm.service import Raw, SwarmService, by_node
 
 UNNAMED = uuid.UUID("2f4c3f0e-6d1e-4b0b-9d5a-3a1f4f1f9b11")
 """Where ids of clusters without a row come from: the same name, the same id."""
@@ -67,12 +66,12 @@ class Clusters:
         """Return a cluster with its nodes. Raises NotFound."""
         row, raw = await self.row(name), await self._raw()
         members = self.members(row.name)
-        by_node = _by_node(raw or [])
+        there = by_node(raw or [])
         shown = [
             ClusterNode(
                 node_id=node.id, status=view.status, cpu=view.cpu, memory=view.memory, gpu=view.gpu,
                 is_manager=node.id == row.manager_node_id,
-                swarm_status=by_node[node.id]["Status"]["State"] if node.id in by_node else None,
+                swarm_status=there[node.id]["Status"]["State"] if node.id in there else None,
             )
             for node, view in ((node, NodeView.of(node)) for node in members)
         ]  # fmt: skip
@@ -116,10 +115,10 @@ class Clusters:
         )  # fmt: skip
 
     def _wrong(self, members: Sequence[LiveNode], raw: Sequence[Raw] | None) -> list[str]:
-        by_node = _by_node(raw or [])
+        there = by_node(raw or [])
         found = []
         for node in members:
-            member = by_node.get(node.id)
+            member = there.get(node.id)
             if node.status != "online":
                 found.append(f"{node.id} is {node.status}")
             elif raw is None:
@@ -141,12 +140,3 @@ class Clusters:
         except FleetError:
             return None
         return None if found.why else found.value
-
-
-def _by_node(raw: Sequence[Raw]) -> dict[str, Raw]:
-    found: dict[str, Raw] = {}
-    for each in sorted(raw, key=lambda one: bool(one["Status"]["State"] == "ready")):  # of twins the one that is there
-        name = (each["Spec"].get("Labels") or {}).get(NODE)
-        if name:
-            found[name] = each
-    return found

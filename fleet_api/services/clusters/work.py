@@ -87,7 +87,7 @@ class ClusterWork:
         """See :class:`Kind`."""
         return [*request["node_ids"], f"cluster {request['name']}"]
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
         return request
 

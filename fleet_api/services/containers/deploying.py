@@ -67,7 +67,7 @@ class ContainerDeploying:
         """See :class:`Kind`."""
         return [request["node_id"]]
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
         return request
 

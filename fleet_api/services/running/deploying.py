@@ -73,7 +73,7 @@ class Deploying:
         """See :class:`Kind`. With it two never work on one service at once, also where one of them is a retry."""
         return [lock_of(request["name"])]
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
         return request
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from fleet_api.errors import Conflict, FleetError, NotFound
 from fleet_api.nodes.service import NodeService
 from fleet_api.services.swarm.errors import NoManagingNode
-from fleet_api.services.swarm.labels import INFERENCE
-from fleet_api.services.swarm.service import Raw, SwarmService, named
+from fleet_api.services.swarm.labels import INFERENCE, NODE
+from fleet_api.services.swarm.service import Raw, SwarmService, by_node, named
 
 
 class AgentsInSwarm:
@@ -18,10 +18,13 @@ class AgentsInSwarm:
         self._swarm = swarm
         self._nodes = nodes
 
-    async def manager_for(self, node_ids: Sequence[str], container: bool) -> str | None:
+    async def manager_for(
+        self, node_ids: Sequence[str], container: bool, *, anyway: bool = False, not_first: str | None = None
+    ) -> str | None:
         """Return the node to ask for agents that are to run in containers, or run in one now; None where none does.
 
-        Raises NoSwarm, Unavailable, Conflict for a node that is not in the swarm, and NoManagingNode.
+        ``anyway``: also where no label says so, as a move that was cut off leaves a node in between. ``not_first`` is asked only where
+        there is no other. Raises NoSwarm, Unavailable, Conflict for a node that is not in the swarm, and NoManagingNode.
         """
         if not container and self._swarm.managers.swarm is None:
             return None
@@ -38,22 +41,32 @@ class AgentsInSwarm:
                 f"Node {outside} is not in the swarm, which containers of the agent want; bring it in first, by a cluster "
                 f"(POST /api/clusters), or choose the mode native."
             )
-        if not container and not any(member and (member["Spec"].get("Labels") or {}).get(INFERENCE) for member in found.values()):
+        wanted = container or any(member and (member["Spec"].get("Labels") or {}).get(INFERENCE) for member in found.values())
+        if not wanted and not (anyway and any(found.values())):
             return None
-        manager = self.manager()
-        if manager is None:
+        manager = self._able(members, not_first)
+        if manager is None and wanted:
             raise NoManagingNode
         return manager
 
-    def manager(self) -> str | None:
-        """Return a node that manages the swarm and can be signed in to, the one that answered last before others."""
+    def _able(self, members: list[Raw], not_first: str | None) -> str | None:
+        """Return a node that manages the swarm, is there and can be signed in to, the one that answered last before others."""
+        there = {
+            (each["Spec"].get("Labels") or {}).get(NODE)
+            for each in members
+            if (each.get("ManagerStatus") or {}).get("Reachability") == "reachable"
+        }
         rows = {node.id: node.row for node in self._nodes.all()}
-        able = (name for name in self._swarm.managers.names() if name in rows and rows[name].ip and rows[name].credential_id)
-        return next(able, None)
+        able = [name for name in self._swarm.managers.names() if name in there and name in rows]
+        able = [name for name in able if rows[name].ip and rows[name].credential_id]
+        return min(able, key=lambda name: name == not_first, default=None)
 
 
 def _member(node_id: str, members: list[Raw]) -> Raw | None:
+    ours = by_node(members).get(node_id)
+    if ours is not None:
+        return ours
     try:
         return named(node_id, members)
-    except (NotFound, Conflict):  # or several have its name
+    except (NotFound, Conflict):  # or several machines have its name
         return None

@@ -82,7 +82,7 @@ class SwarmJoining:
         """See :class:`Kind`."""
         return []
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """See :class:`Kind`."""
         return request
 

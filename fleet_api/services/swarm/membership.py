@@ -287,8 +287,8 @@ class Membership:
 
 
 def check_agent(node_id: str, member: Raw) -> None:
-    """Raise AgentInside where the node's own agent would end with its membership."""
-    if (member["Spec"].get("Labels") or {}).get(INFERENCE):
+    """Raise AgentInside where the node's own agent would end with its membership; one of a node that is gone has ended."""
+    if member["Status"]["State"] == "ready" and (member["Spec"].get("Labels") or {}).get(INFERENCE):
         raise AgentInside(node_id)
 
 

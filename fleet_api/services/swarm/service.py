@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import docker
@@ -139,7 +139,7 @@ class SwarmService:
         return SwarmNode.of(await self.managers.write(lambda client: client.inspect_node(found["ID"])))
 
     async def _note_managers(self, nodes: list[Raw]) -> None:
-        """Remember every manager that can be reached, as the engine behind this answer may be gone one day."""
+        """Remember every manager, also one that is away now, as the engine behind this answer may be gone one day."""
         swarm = self.managers.swarm
         if swarm is None:
             return
@@ -162,3 +162,13 @@ def named(name: str, nodes: list[Raw]) -> Raw:
     if len(found) > 1:
         raise Conflict(f"{len(found)} nodes of the swarm are called {name!r}; name one by its id: {', '.join(n['ID'] for n in found)}.")
     return found[0]
+
+
+def by_node(members: Sequence[Raw]) -> dict[str, Raw]:
+    """Return the members by the fleet's id; of twins, as after an installation anew, the one that is there."""
+    found: dict[str, Raw] = {}
+    for each in sorted(members, key=lambda one: bool(one["Status"]["State"] == "ready")):
+        name = (each["Spec"].get("Labels") or {}).get(NODE)
+        if name:
+            found[name] = each
+    return found

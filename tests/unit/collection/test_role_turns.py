@@ -31,6 +31,7 @@ class Role:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.hosts = "node\n"
         place = folder / "ansible_collections" / "fleet" / "commander"
         (place / "plugins" / "modules").mkdir(parents=True)
         (place / "roles").symlink_to(ROOT / "roles")
@@ -39,14 +40,25 @@ class Role:
 
     def play(self, tasks: str, answers: dict[str, Any], *, of: str = "gpu_inference", **variables: Any) -> tuple[int, str, list[str]]:
         """Return how a file of tasks ended, what was told, and what was asked."""
+        role = {"ansible.builtin.include_role": {"name": f"fleet.commander.{of}", "tasks_from": tasks}}
+        (self.folder / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [role]}]))
+        return self._run(str(self.folder / "play.json"), answers, variables)
+
+    def playbook(self, name: str, answers: dict[str, Any], **variables: Any) -> tuple[int, str, list[str]]:
+        """Return the same of a playbook."""
+        return self._run(str(ROOT / "playbooks" / f"{name}.yml"), answers, {"ansible_become": False, **variables})
+
+    def _run(self, play: str, answers: dict[str, Any], variables: dict[str, Any]) -> tuple[int, str, list[str]]:
         (self.folder / "asked").write_text("")
         (self.folder / "answers.json").write_text(json.dumps({"fleet_engine_info": {"changed": False, "engine": UP}, **answers}))
-        role = {"ansible.builtin.include_role": {"name": f"fleet.commander.{of}", "tasks_from": tasks}}
+        (self.folder / "hosts").write_text(self.hosts)
+        group = self.folder / "group_vars"
+        group.mkdir(exist_ok=True)
         given = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
-        (self.folder / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "vars": given, "tasks": [role]}]))
+        (group / "all.json").write_text(json.dumps(given))
         environment = {"ANSIBLE_COLLECTIONS_PATH": str(self.folder), "ANSIBLE_HOME": str(self.folder / "home"), "ANSIBLE_NOCOLOR": "1"}
         done = subprocess.run(
-            [sys.executable, "-m", "ansible", "playbook", "-i", "node,", "play.json"],
+            [sys.executable, "-m", "ansible", "playbook", "-i", "hosts", play],
             cwd=self.folder,
             env={**os.environ, **environment},
             capture_output=True,
@@ -125,6 +137,20 @@ def test_a_node_whose_agent_is_a_container_of_the_swarm_does_not_leave(role: Rol
     for found in (answers(None), answers("fleet-agent-1", "inactive")):
         code, said, asked = role.play("uninstall", found, of=of)
         assert (code, asked) == (0, [*looked, "fleet_swarm restored"]), said
+
+
+def test_a_host_that_cannot_be_reached_keeps_nobody_in_the_swarm(role: Role) -> None:
+    role.hosts = "[nodes]\nnode\ngone ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1\n[swarm_managers]\nhead\n"
+    look = {"changed": False, "node": {**NODE, "agent": {"container": None}}}
+    swarm = {"changed": False, "swarm": {"state": "active", "node_id": "q5"}}
+    answers: dict[str, Any] = {"fleet_node_info": look, "fleet_swarm_info": swarm}
+    code, said, asked = role.playbook("leave_swarm", answers)
+    assert (code, asked.count("fleet_swarm restored")) == (4, 2), said
+    assert "gone : ok=0 changed=0 unreachable=1" in said, "it is told of"
+    look["node"] = {**NODE, "agent": {"container": "fleet-agent-1"}}
+    code, said, asked = role.playbook("leave_swarm", answers)
+    assert (code, "fleet_swarm restored" in asked) == (4, False), said
+    assert "would end with its membership" in said
 
 
 def test_the_way_back_from_a_container_wants_a_manager_before_anything_is_changed(role: Role) -> None:

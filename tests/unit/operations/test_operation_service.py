@@ -35,7 +35,7 @@ class Sum:
     def locks(self, request: dict[str, Any]) -> list[str]:
         return list(request["node_ids"])
 
-    def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    async def retried(self, request: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         return {"node_ids": [node for node in request["node_ids"] if result.get("hosts", {}).get(node) != "ok"]}
 
     async def run(self, work: Work) -> None:
