@@ -37,8 +37,8 @@ up: $(VENV)/.runtime ## Install what is missing and start the control plane with
 PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
 # Several processes at once, each with whole files. The lab's nodes come last, by two: each lab is a few engines and their systemds.
 test: $(VENV)/.test ## Run every test that this machine can run
-	$(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 --dist loadfile --ignore tests/lab
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/lab
+	$(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder --ignore tests/lab
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/lab
 	@echo "Left out: the comparison with torch and diffusers (several GB of packages). To run it: make test-parity"
 
 test-parity: $(VENV)/.parity ## Compare samplers and pipeline with torch and diffusers
