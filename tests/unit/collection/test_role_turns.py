@@ -23,7 +23,7 @@ answers = json.load(open("{folder}/answers.json"))
 print(json.dumps(answers.get(" ".join(words), {{"changed": False}})))
 """
 UP = {"up": True, "models": ["sdxl"], "problems": [], "reason": "", "container": ""}
-NODE = {"gpu_groups": [], "docker": {"gpu_resources": 0}}
+NODE = {"gpu_groups": [], "gpus": [], "docker": {"gpu_resources": 0}}
 
 
 class Role:
@@ -83,6 +83,17 @@ def test_a_node_is_drained_before_engines_are_built(role: Role) -> None:
     code, said, asked = role.play("engines", {**lacking, "fleet_engine_build": {"failed": True, "msg": "No engine was built."}}, **known)
     assert (code, asked) == (2, [*first, "fleet_node_drain working"]), said
     assert said.count("No engine was built.") >= 2, "a node that renders as before has its work again"
+
+
+def test_engines_are_built_before_the_picture_that_proves_the_node(role: Role) -> None:
+    built = {"changed": True, "built": {"sdxl": 2}}
+    answers = {"fleet_engine_build check": built, "fleet_engine_build": built}
+    known = {"__gpu_inference_look": {"node": {**NODE, "gpus": ["Orin"]}}}
+    code, said, asked = role.play("verify", answers, **known)
+    turns = ["fleet_engine_info", "fleet_engine_build check", "fleet_node_drain", "fleet_engine_build", "fleet_unit restart", "fleet_engine_info"]
+    assert (code, asked) == (0, [*turns, "fleet_render_check"]), said
+    code, said, asked = role.play("verify", answers, gpu_inference_engines="never", **known)
+    assert (code, asked) == (0, ["fleet_engine_info", "fleet_render_check"]), said
 
 
 def test_a_node_whose_engine_does_not_come_up_with_what_was_built_gets_no_work(role: Role) -> None:
