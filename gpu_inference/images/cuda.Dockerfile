@@ -1,8 +1,9 @@
-# The agent of a node as an image, for x86-64 machines with an NVIDIA GPU (CUDA 12.6, Python 3.10).
+# The agent of a node as an image, for x86-64 machines with an NVIDIA GPU (CUDA 12.6, TensorRT 10.5 with its bindings,
+# Python 3.10).
 # Unverified: the base image was never pulled by the project. Build it on a machine of that kind, from the folder gpu_inference:
 #   ansible-playbook playbooks/build_image.yml -e image_build_name=fleet-agent -e image_build_context=$PWD/gpu_inference \
 #       -e image_build_tag=cuda -e image_build_dockerfile=images/cuda.Dockerfile
-ARG BASE_IMAGE=nvcr.io/nvidia/cuda:12.6.3-cudnn-runtime-ubuntu22.04
+ARG BASE_IMAGE=nvcr.io/nvidia/tensorrt:24.10-py3
 FROM ${BASE_IMAGE}
 ARG REQUIREMENTS=requirements.lock
 ARG DEBIAN_FRONTEND=noninteractive

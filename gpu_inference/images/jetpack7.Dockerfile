@@ -1,8 +1,9 @@
-# The agent of a node as an image, for Jetsons with JetPack 7 (L4T r38 and r39, Python 3.12, CUDA 13).
+# The agent of a node as an image, for Jetsons with JetPack 7 (L4T r38 and r39, Python 3.12, CUDA 13, TensorRT 10.13
+# with its bindings).
 # Unverified: the base image was never pulled by the project. Build it on a machine of that kind, from the folder gpu_inference:
 #   ansible-playbook playbooks/build_image.yml -e image_build_name=fleet-agent -e image_build_context=$PWD/gpu_inference \
 #       -e image_build_tag=jetpack7 -e image_build_dockerfile=images/jetpack7.Dockerfile
-ARG BASE_IMAGE=nvcr.io/nvidia/cuda:13.0.0-cudnn-runtime-ubuntu24.04
+ARG BASE_IMAGE=nvcr.io/nvidia/tensorrt:25.08-py3
 FROM ${BASE_IMAGE}
 ARG REQUIREMENTS=requirements.lock
 ARG DEBIAN_FRONTEND=noninteractive
