@@ -44,7 +44,7 @@ def engine_command(settings: Settings) -> List[str]:
 
 
 class EngineProcess:
-    """Starts, uses and ends the child. ``loaded_model``, ``spare_models`` and ``hello`` are those of the last child."""
+    """Starts, uses and ends the child. ``loaded_model``, ``loaded_device``, ``spare_models`` and ``hello`` are the last child's."""
 
     def __init__(self, settings: Settings, command: Optional[Sequence[str]] = None) -> None:
         self._settings = settings
@@ -62,6 +62,7 @@ class EngineProcess:
         self.tally = Tally()
         self.hello: Optional[Hello] = None
         self.loaded_model: Optional[str] = None
+        self.loaded_device: Optional[str] = None
         self.spare_models: List[str] = []
         self.absent = False
         """Whether this node has no engine at all, and what it had before is not to be counted on."""
@@ -170,6 +171,7 @@ class EngineProcess:
     def _loaded(self, message: Dict[str, Any]) -> None:
         """What is loaded has changed."""
         self.loaded_model, self.spare_models = message.get("model"), list(message.get("spare") or [])
+        self.loaded_device = message.get("device")
         if self.loaded_model is None:
             self.tally.unloaded()
             logs.info("No model is loaded now.")
@@ -223,7 +225,7 @@ class EngineProcess:
         self._send({"type": "load", "job": ""})
 
     def unload(self, spares_only: bool = False) -> None:
-        """Has the child let go of what it has loaded, or of its spare models alone, once it is not at work."""
+        """Has the child let go of what it has loaded, once it is not at work; or of its spare models and what it keeps for speed."""
         self._send({"type": "unload", "job": "", "spares": spares_only})
 
     def condemn(self, failure: EngineFailure) -> None:

@@ -59,14 +59,33 @@ def best_backend(folder: ModelFolder) -> str:
     return usual_backend()
 
 
+def resolve(name: str, folder: ModelFolder) -> str:
+    """The backend that ``name`` is for ``folder``: itself, or with ``auto`` the best."""
+    return best_backend(folder) if name == DEFAULT_BACKEND else name
+
+
+def on_gpu(name: str) -> bool:
+    """Whether the backend ``name`` computes on a GPU here; also False where its runtime is not installed."""
+    if not gpu_present():
+        return False
+    try:
+        if name == "onnx":
+            sessions = importlib.import_module("gpu_inference.engine.backends.onnx_sessions")
+            return bool(sessions.provider() != sessions.CPU)
+        if name == "torch":
+            return bool(importlib.import_module("torch").cuda.is_available())
+    except ImportError:
+        return False
+    return name == "tensorrt"
+
+
 def open_backend(name: str, folder: ModelFolder, threads: int) -> Backend:
     """Loads ``folder`` with the backend ``name`` (``auto``: the best) on ``threads`` threads (0: one a core).
 
     Raises :class:`BackendError` for a name that is not known or a runtime that is not installed, and whatever the
     backend says of the model.
     """
-    if name == DEFAULT_BACKEND:
-        name = best_backend(folder)
+    name = resolve(name, folder)
     if name not in BACKENDS:
         raise BackendError("The backend '{:.60}' is not known; there are: {}.".format(name, ", ".join((DEFAULT_BACKEND, *BACKENDS))))
     module_name, _, attribute = BACKENDS[name].partition(":")
