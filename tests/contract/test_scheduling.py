@@ -204,6 +204,14 @@ def test_three_jobs_in_a_row_that_go_wrong_put_a_node_in_quarantine(api: TestCli
     assert api.get("/api/vision/nodes").json()["nodes"][0]["unavailable"] is None
 
 
+def test_engines_that_were_not_built_are_no_fault_of_the_node(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
+    for _ in range(4):
+        submit(api, width=64, height=64)
+        agent.fail(agent.take(), "No engine was built yet.", kind="not_built")
+    submit(api)
+    assert agent.lease()["lease"] is not None
+
+
 def test_one_job_that_fails_again_and_again_does_not_cost_its_node(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
     job = submit(api)
     for attempt in range(4):

@@ -48,19 +48,26 @@ def most_unloaded(name: str) -> int:
 
 
 def best_backend(folder: ModelFolder) -> str:
-    """The backend to take for a model here: TensorRT where its engines were built, torch where there is a GPU, else ONNX Runtime."""
+    """The backend to take for a model here: TensorRT where its engines were built, torch where there is a GPU, else ONNX Runtime.
+
+    Raises :class:`gpu_inference.engine.errors.NotBuilt` and other :class:`BackendError`s where only TensorRT could use the GPU and
+    cannot: on the CPU beside a GPU an imported model's step takes longer than it may, and the job would fail without the cause.
+    """
     if not gpu_present() or folder.manifest.networks is None:
         return "onnx"
     if "tensorrt" in installed():
-        from gpu_inference.building.ready import ready
+        from gpu_inference.building.ready import why_not_ready
 
-        if ready(folder):
+        lacking = why_not_ready(folder)
+        if lacking is None:
             return "tensorrt"
+        if not on_gpu(usual_backend()):
+            raise lacking
     return usual_backend()
 
 
 def resolve(name: str, folder: ModelFolder) -> str:
-    """The backend that ``name`` is for ``folder``: itself, or with ``auto`` the best."""
+    """The backend that ``name`` is for ``folder``: itself, or with ``auto`` the best. Raises as :func:`best_backend`."""
     return best_backend(folder) if name == DEFAULT_BACKEND else name
 
 
