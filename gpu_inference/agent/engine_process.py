@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ from gpu_inference.agent.settings import PACKAGE, PICTURES_SETTING, PLANS_SETTIN
 from gpu_inference.agent.tally import Tally
 from gpu_inference.engine import wire
 
+NOT_BUILT = "not_built"
 _LONGEST_WORDS = 300
 _TAIL = 8192
 
@@ -64,6 +65,9 @@ class EngineProcess:
         self.loaded_model: Optional[str] = None
         self.loaded_device: Optional[str] = None
         self.spare_models: List[str] = []
+        self.unbuilt: Set[str] = set()
+        """The models that could not be loaded when that was last tried, as their engines of TensorRT were not built."""
+
         self.absent = False
         """Whether this node has no engine at all, and what it had before is not to be counted on."""
 
@@ -126,7 +130,7 @@ class EngineProcess:
         finally:
             theirs.close()
         self.ended, self.loaded_model, self._tail, self._condemned = asyncio.Event(), None, b"", None
-        self.spare_models = []
+        self.spare_models, self.unbuilt = [], set()
         self._oom_kills = oom.kills()
         oom.offer(self._process.pid)
         self._frames = asyncio.Queue()
@@ -176,6 +180,7 @@ class EngineProcess:
             self.tally.unloaded()
             logs.info("No model is loaded now.")
         else:
+            self.unbuilt.discard(self.loaded_model)
             self.tally.loaded(time.monotonic())
             logs.info("A model is loaded.", model=self.loaded_model)
         if "models" in message:
@@ -249,6 +254,8 @@ class EngineProcess:
             if frame.type == "ready":
                 return
             if frame.type == "error":
+                if frame.message["kind"] == NOT_BUILT:
+                    self.unbuilt.add(model)
                 raise EngineFailure(str(frame.message["error"]), str(frame.message["kind"]), bool(frame.message["retry"]))
 
     async def rescan(self) -> None:

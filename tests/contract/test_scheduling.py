@@ -90,6 +90,22 @@ def test_a_load_that_fails_is_a_fault_of_the_node(api: TestClient, clock: Manual
     assert "3 jobs or loads in a row went wrong on it" in explained(api, job)
 
 
+def test_a_model_whose_engines_are_not_built_costs_no_node_and_its_jobs_are_told(api: TestClient, clock: ManualClock) -> None:
+    agent = modern(api)
+    job = submit(api)
+    assert agent.lease(wait=5)["load"] == "fleet-shapes"
+    agent.unbuilt_models = ["fleet-shapes"]
+    for attempt in range(4):
+        agent.fail(agent.take(), "No engine was built yet.", kind="not_built")
+        clock.advance(2**attempt)
+    assert not api.app.state.fleet.nodes.get("agx1").faulty
+    ended = api.get(f"/api/vision/jobs/{job}").json()
+    assert (ended["status"], ended["error"]) == ("failed", "No engine was built yet.")
+    agent.unbuilt_models = []
+    submit(api)
+    assert agent.lease(wait=5)["load"] == "fleet-shapes"
+
+
 def test_an_agent_that_cannot_be_told_gets_the_job_at_once(api: TestClient, agent: FakeAgent) -> None:
     job = submit(api)
     assert agent.take()["job_id"] == job
