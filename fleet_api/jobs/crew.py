@@ -127,7 +127,8 @@ class Crew:
                 self.costs.loaded(node.id, model, now - since, source)
             return
         log.warning("model_not_loaded", node=node.id, model=model)
-        self.went_wrong(node.id, f"{model} {now}")
+        if model not in node.worker.unbuilt:  # which an operator has yet to build there
+            self.went_wrong(node.id, f"{model} {now}")
 
 
 def _source(node: LiveNode) -> str:

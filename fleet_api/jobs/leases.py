@@ -42,6 +42,9 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 DEATHS = frozenset({"engine_died", "out_of_memory"})
 """Kinds of failure in which a job's worker died."""
 
+FAULTLESS = frozenset({"not_built"})
+"""Kinds of failure that are no sign of an unsound node: it lacks what an operator has yet to build there."""
+
 FELT_BY_ALL = DEATHS | {"step_timeout", "load_timeout", "start_timeout", "timeout"}
 """Kinds of failure of a job in which the others of its batch may have their part: it ended as a whole, or they took of its time."""
 
@@ -223,7 +226,8 @@ class LeaseService:
         elif word.kind == AGENT_STOPPED:
             await self._end_without_result(lease, Outcome.LOST, word.error, retry=word.retry, death=False)
         else:
-            await self._end_without_result(lease, Outcome.FAILED, word.error, retry=word.retry, death=word.kind in DEATHS)
+            death, fault = word.kind in DEATHS, word.kind not in FAULTLESS
+            await self._end_without_result(lease, Outcome.FAILED, word.error, retry=word.retry, death=death, fault=fault)
 
     async def free_others(self, node_id: str, incarnation: str) -> None:
         """A new incarnation of the agent has come: what its old ones held is queued again at once."""
@@ -254,9 +258,12 @@ class LeaseService:
                 self._dispatcher.interrupt(lease.node_id)
 
     async def _end_without_result(
-        self, lease: OpenLease, outcome: Outcome, error: str, retry: bool = True, death: bool | None = None
+        self, lease: OpenLease, outcome: Outcome, error: str, retry: bool = True, death: bool | None = None, fault: bool = True
     ) -> None:
-        """``death`` says whether the worker died of it; by default one that is lost did, but of a batch nobody knows which it was."""
+        """``death`` says whether the worker died of it; by default one that is lost did, but of a batch nobody knows which it was.
+
+        ``fault`` says whether the node may be at fault.
+        """
         job, now = lease.job, self._clock.now()
         if outcome is Outcome.LOST and death is None and lease.together > 1:
             outcome = Outcome.PARTED
@@ -285,7 +292,7 @@ class LeaseService:
         after = await self._db.write(change)
         self._close(lease)
         if after is not None:
-            if retry and (died or outcome is not Outcome.LOST):
+            if fault and retry and (died or outcome is not Outcome.LOST):
                 self._crew.went_wrong(lease.node_id, f"batch {job.request_id}" if outcome is Outcome.PARTED else job.id)
             log.warning("attempt_ended", job=job.id, attempt=job.attempt, node=job.node_id, outcome=str(outcome), again=again, error=error)
             if again:  # with no await since the write, so that whoever cancels now finds the job in the index

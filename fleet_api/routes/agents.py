@@ -60,6 +60,7 @@ async def lease(fleet: Fleet, request: Request, node: Agent, body: LeaseRequest)
     """Answer with the next job, or with attempts to stop, or with neither once the wait is over."""
     await fleet.nodes.arrived(node, body.incarnation, body.capabilities)
     node.loaded_model, node.worker.spare = body.loaded_model, frozenset(body.warm_models)
+    node.worker.unbuilt = frozenset(body.unbuilt_models)
     try:
         return await while_connected(request, fleet.leases.lease(node, body))
     except CallerGone:

@@ -187,7 +187,7 @@ def _loads(this: _Round, tier: Tier) -> None:
         worker, model = move.worker, move.key.model
         assert model is not None
         reason = "no node had its model" if move.value[0] else "its model on one more node shortens the whole queue"
-        if worker.loads:
+        if worker.loads_alone(model):
             this.decisions.append(Load(worker.node_id, model, reason))
         else:
             this.start(worker, move.job, reason)
@@ -280,7 +280,7 @@ def _refused(this: _Round, tier: Tier) -> None:
                 continue
             worker = min(able, key=lambda each: each.switch(model))
             reason = "it failed on the only node that has its model"
-            if worker.loads:
+            if worker.loads_alone(model):
                 this.decisions.append(Load(worker.node_id, model, reason))
                 this.outlook.loads(worker, model, worker.switch(model))
             else:

@@ -14,7 +14,7 @@ from gpu_inference import __version__
 from gpu_inference.agent import logs, service
 from gpu_inference.agent.files import StateDirLocked
 from gpu_inference.agent.identity import NoIdentity
-from gpu_inference.agent.settings import PREFIX, Settings, SettingsError, load_settings
+from gpu_inference.agent.settings import BUILTIN, BUILTIN_MODELS, PREFIX, Settings, SettingsError, load_settings
 from gpu_inference.building import command as building
 from gpu_inference.importing import command as importing
 
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--scheduler", default=None, help="a sampler; a wrong name lists them all (default: euler)")
     render.add_argument("--lora", default=None, metavar="NAME", help="a LoRA of the model (default: none)")
     render.add_argument("--lora-strength", type=float, default=None, help="-4 to 4 (default: 0.8)")
-    render.add_argument("--model", type=Path, default=None, metavar="FOLDER", help="a model, or a folder of models")
+    render.add_argument("--model", type=Path, default=None, metavar="FOLDER", help="a model or a folder of models, or 'builtin'")
     render.add_argument("--threads", type=int, default=0, help="threads to compute with (default: one a core)")
     render.add_argument("--like", type=Path, default=None, metavar="PNG", help="take what is not given here from this picture")
     for name, module, says in (
@@ -109,5 +109,6 @@ def _work(options: argparse.Namespace, settings: Settings) -> str:
     from gpu_inference.engine.standalone import render_file
 
     if options.model is not None:
-        settings = dataclasses.replace(settings, models=(options.model,))
-    return render_file(options, settings.models)
+        folder = BUILTIN_MODELS if str(options.model) == BUILTIN else options.model
+        settings = dataclasses.replace(settings, models=(folder,))
+    return render_file(options, settings.models, settings.backend)

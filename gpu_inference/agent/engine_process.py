@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ from gpu_inference.agent.settings import PACKAGE, PICTURES_SETTING, PLANS_SETTIN
 from gpu_inference.agent.tally import Tally
 from gpu_inference.engine import wire
 
+NOT_BUILT = "not_built"
 _LONGEST_WORDS = 300
 _TAIL = 8192
 
@@ -44,7 +45,7 @@ def engine_command(settings: Settings) -> List[str]:
 
 
 class EngineProcess:
-    """Starts, uses and ends the child. ``loaded_model``, ``spare_models`` and ``hello`` are those of the last child."""
+    """Starts, uses and ends the child. ``loaded_model``, ``loaded_device``, ``spare_models`` and ``hello`` are the last child's."""
 
     def __init__(self, settings: Settings, command: Optional[Sequence[str]] = None) -> None:
         self._settings = settings
@@ -62,7 +63,11 @@ class EngineProcess:
         self.tally = Tally()
         self.hello: Optional[Hello] = None
         self.loaded_model: Optional[str] = None
+        self.loaded_device: Optional[str] = None
         self.spare_models: List[str] = []
+        self.unbuilt: Set[str] = set()
+        """The models that could not be loaded when that was last tried, as their engines of TensorRT were not built."""
+
         self.absent = False
         """Whether this node has no engine at all, and what it had before is not to be counted on."""
 
@@ -125,7 +130,7 @@ class EngineProcess:
         finally:
             theirs.close()
         self.ended, self.loaded_model, self._tail, self._condemned = asyncio.Event(), None, b"", None
-        self.spare_models = []
+        self.spare_models, self.unbuilt = [], set()
         self._oom_kills = oom.kills()
         oom.offer(self._process.pid)
         self._frames = asyncio.Queue()
@@ -170,10 +175,12 @@ class EngineProcess:
     def _loaded(self, message: Dict[str, Any]) -> None:
         """What is loaded has changed."""
         self.loaded_model, self.spare_models = message.get("model"), list(message.get("spare") or [])
+        self.loaded_device = message.get("device")
         if self.loaded_model is None:
             self.tally.unloaded()
             logs.info("No model is loaded now.")
         else:
+            self.unbuilt.discard(self.loaded_model)
             self.tally.loaded(time.monotonic())
             logs.info("A model is loaded.", model=self.loaded_model)
         if "models" in message:
@@ -223,7 +230,7 @@ class EngineProcess:
         self._send({"type": "load", "job": ""})
 
     def unload(self, spares_only: bool = False) -> None:
-        """Has the child let go of what it has loaded, or of its spare models alone, once it is not at work."""
+        """Has the child let go of what it has loaded, once it is not at work; or of its spare models and what it keeps for speed."""
         self._send({"type": "unload", "job": "", "spares": spares_only})
 
     def condemn(self, failure: EngineFailure) -> None:
@@ -247,6 +254,8 @@ class EngineProcess:
             if frame.type == "ready":
                 return
             if frame.type == "error":
+                if frame.message["kind"] == NOT_BUILT:
+                    self.unbuilt.add(model)
                 raise EngineFailure(str(frame.message["error"]), str(frame.message["kind"]), bool(frame.message["retry"]))
 
     async def rescan(self) -> None:

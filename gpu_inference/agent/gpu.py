@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Optional
 
 from gpu_inference.agent.tegrastats import parse
@@ -23,6 +24,10 @@ STALE_SECONDS = 10.0
 MIB = 1024.0 * 1024.0
 _BY_HEAT = 0x20 | 0x40
 """NVML's reasons for a lower clock: software's and hardware's thermal slowdown."""
+
+
+COOLING = Path("/sys/class/thermal")
+_ALERT = "throttle-alert"
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,25 @@ class GpuFigures:
     throttled: bool = False
 
 
+def is_throttled(cooling: Path = COOLING) -> bool:
+    """Whether a Jetson's kernel lowers a clock because of heat: it has a cooling device for that, such as ``gpu-throttle-alert``."""
+    for kind in cooling.glob("cooling_device*/type"):
+        try:
+            if (
+                kind.read_text(encoding="ascii", errors="replace").strip().endswith(_ALERT)
+                and int((kind.parent / "cur_state").read_text()) > 0
+            ):
+                return True
+        except (OSError, ValueError):  # a driver that does not tell, or a device that has gone
+            continue
+    return False
+
+
 class TegraStats:
     """A running ``tegrastats``, whose last line is kept by a thread."""
 
-    def __init__(self, tool: str) -> None:
-        self._tool = tool
+    def __init__(self, tool: str, cooling: Path = COOLING) -> None:
+        self._tool, self._cooling = tool, cooling
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._line = ""
         self._heard = self._started = float("-inf")
@@ -63,6 +82,7 @@ class TegraStats:
             clock_mhz=found.gpu_clock_mhz,
             power_watts=found.power_watts,
             temperature=found.temperature,
+            throttled=is_throttled(self._cooling),
         )
 
     def close(self) -> None:

@@ -12,13 +12,17 @@ from gpu_inference.agent.engine_outcome import EngineFailure
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.turn import Turn
 
+GPU = "cuda"
 LOOK_SECONDS = 0.2
 SHORT_SECONDS = 2.0
 """So long memory must be short before an idle engine lets go."""
 
 
 class MemoryWatch:
-    """Runs until it is cancelled. ``limit`` is what the engine may have, in MiB; None is what the machine has."""
+    """Runs until it is cancelled. ``limit`` is what the engine may have, in MiB; None is what the machine has.
+
+    ``gpu_room`` is asked where the loaded model is on a GPU; None is one without memory of its own.
+    """
 
     def __init__(
         self,
@@ -26,12 +30,15 @@ class MemoryWatch:
         turn: Turn,
         limit: Optional[float],
         room: Callable[[], memory.Room] = free_memory.room,
+        gpu_room: Callable[[], Optional[memory.Room]] = free_memory.gpu_room,
     ) -> None:
         self._engine = engine
         self._turn = turn
         self._limit = limit
         self._room = room
+        self._gpu_room = gpu_room
         self._short_since: Optional[float] = None
+        self._relieved = False
 
     async def run(self) -> None:
         """Looks, five times a second."""
@@ -48,13 +55,29 @@ class MemoryWatch:
         why = memory.why_too_much(free_memory.held(pid), room, self._limit)
         if why is not None:
             self._engine.condemn(EngineFailure(why, "out_of_memory"))
-        elif not memory.is_short(room) or self._turn.taken or self._engine.loaded_model is None:
-            self._short_since = None
+            return
+        short = self._short(room)
+        if short is None:
+            self._short_since, self._relieved = None, False
         elif self._short_since is None:
             self._short_since = now
         elif now - self._short_since >= SHORT_SECONDS:
             self._short_since = None
-            spares = bool(self._engine.spare_models)
-            models = self._engine.spare_models if spares else [self._engine.loaded_model]
-            logs.warning("Memory is short: what is loaded is let go.", models=models, free_mib=round(room.available))
-            self._engine.unload(spares_only=spares)
+            self._let_go(short)
+
+    def _short(self, room: memory.Room) -> Optional[memory.Room]:
+        """The memory that is short while the engine is idle and has something to let go; None where there is none such."""
+        if self._turn.taken or self._engine.loaded_model is None:
+            return None
+        if memory.is_short(room):
+            return room
+        own = self._gpu_room() if self._engine.loaded_device == GPU else None
+        return own if own is not None and memory.is_short(own) else None
+
+    def _let_go(self, short: memory.Room) -> None:
+        """Spare models first. On a GPU also what the engine keeps for speed, which may be all that is lacking, before the model in use."""
+        spares = bool(self._engine.spare_models) or (self._engine.loaded_device == GPU and not self._relieved)
+        self._relieved = True
+        models = self._engine.spare_models if spares else [self._engine.loaded_model]
+        logs.warning("Memory is short: what is loaded is let go.", models=models, free_mib=round(short.available))
+        self._engine.unload(spares_only=spares)

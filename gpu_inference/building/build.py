@@ -110,8 +110,8 @@ def _config(
     return config
 
 
-def build_plan(job: BuildJob, part: NetworkPart, graph: Path, ranges: Optional[Any] = None) -> bytes:
-    """One network's engine, in int8 where ``ranges`` (a calibrator) is given.
+def build_plan(job: BuildJob, part: NetworkPart, graph: Path, ranges: Optional[Any] = None) -> memoryview:
+    """One network's engine in the builder's own memory, in int8 where ``ranges`` (a calibrator) is given.
 
     Raises :class:`BackendError` with TensorRT's reason, :class:`Cancelled`.
     """
@@ -131,7 +131,7 @@ def build_plan(job: BuildJob, part: NetworkPart, graph: Path, ranges: Optional[A
         raise Cancelled("The building of engines was cancelled.")
     if plan is None:
         raise BackendError(f"TensorRT did not build an engine of {part.network}; its log tells why.")
-    return bytes(plan)
+    return memoryview(plan)
 
 
 def wanted_engines(folder: ModelFolder, store: PlanStore, cuda: Cuda, loras: Sequence[Applied] = ()) -> List[Tuple[Path, Dict[str, Any]]]:
@@ -209,7 +209,7 @@ def _fused(folder: ModelFolder, store: PlanStore, part: NetworkPart, loras: Sequ
     return touching(part, loras) if store.calibration(folder, part, bindings().__version__).is_file() else []
 
 
-def _build_one(job: BuildJob, part: NetworkPart) -> bytes:
+def _build_one(job: BuildJob, part: NetworkPart) -> memoryview:
     trt, table = bindings(), job.store.calibration(job.folder, part, bindings().__version__)
     ranges = calibrator(trt, job.cuda, table) if table.is_file() else None
     fused = _fused(job.folder, job.store, part, job.loras)

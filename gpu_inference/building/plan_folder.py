@@ -36,12 +36,12 @@ class PlanFolder:
     def __init__(self, folder: Path, limit: int = 0) -> None:
         self.folder, self.limit = folder, limit
 
-    def keep(self, path: Path, plan: bytes, said: Dict[str, Any], pinned: Sequence[Path] = ()) -> None:
+    def keep(self, path: Path, plan: memoryview, said: Dict[str, Any], pinned: Sequence[Path] = ()) -> None:
         """Writes an engine, whole or not at all, and what it is beside it; others, but those ``pinned``, make room for it.
 
         Raises :class:`OSError`.
         """
-        part = self.room_for(path, len(plan), pinned)
+        part = self.room_for(path, plan.nbytes, pinned)
         try:
             part.write_bytes(plan)
             self.adopt(path, said, part)

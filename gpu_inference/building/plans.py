@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional, Sequence
 from gpu_inference.building.fused import said_of, touching
 from gpu_inference.building.plan_folder import SUFFIX, PlanFolder
 from gpu_inference.building.profiles import profiles
-from gpu_inference.engine.errors import BackendError
+from gpu_inference.engine.errors import NotBuilt
 from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder, NetworkPart
 from gpu_inference.protocol_engines import engine_key
@@ -67,13 +67,13 @@ class PlanStore(PlanFolder):
         return self.folder / (engine_key(self.identity(folder, part, architecture, release, loras)) + SUFFIX)
 
     def find(self, folder: ModelFolder, part: NetworkPart, architecture: str, release: str, loras: Sequence[Applied] = ()) -> Path:
-        """An engine that was built. Raises :class:`BackendError` where it was not."""
+        """An engine that was built. Raises :class:`NotBuilt` where it was not."""
         if folder.manifest.networks is None or part.tensorrt is None:
-            raise BackendError(f"The model '{folder.name}' has no graphs for TensorRT; import it again.")
+            raise NotBuilt(f"The model '{folder.name}' has no graphs for TensorRT; import it again.")
         path = self.path(folder, part, architecture, release, loras)
         if not path.is_file():
             named = "".join(f" --lora {each.lora.name}:{round(each.strength, 6)!r}" for each in touching(part, loras))
-            raise BackendError(
+            raise NotBuilt(
                 f"No engine of TensorRT {release} for {architecture} was built of the model '{folder.name}'{named and ' with that'} yet;"
                 f" build it with 'fleet-worker engines build {folder.name}{named}'."
             )

@@ -131,8 +131,11 @@ class Catalogue:
         return name
 
     def close(self, spares_only: bool = False) -> None:
-        """Frees what is loaded, or the spare ones alone."""
-        for name in self.spare if spares_only else []:
-            self._shelf.drop(name)
+        """Frees what is loaded; or the spare ones alone, and what the one in use keeps for speed."""
         if not spares_only:
             self._shelf.clear()
+            return
+        for name in self.spare:
+            self._shelf.drop(name)
+        if self.backend is not None:
+            self.backend.relieve()

@@ -20,7 +20,6 @@ import threading
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from gpu_inference import free_memory, memory
 from gpu_inference.engine import wire
 from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, gpu_present, installed, most_unloaded, usual_backend
 from gpu_inference.engine.batch import USUAL_PICTURES, Part
@@ -29,6 +28,7 @@ from gpu_inference.engine.errors import EngineError, OutOfMemory, Unexpected, sa
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.parent import die_with_parent
 from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.places import place_of
 from gpu_inference.engine.preview import Previewer
 from gpu_inference.engine.request import RenderRequest, parse_request
 from gpu_inference.engine.samplers import SAMPLERS
@@ -117,7 +117,8 @@ class Child:
         """Says what is loaded, now that this has changed."""
         models = [info.model_dump() for info in self._catalogue.infos()]
         told = {"model": self._catalogue.loaded, "spare": self._catalogue.spare, "models": models, "batch": self._batch()}
-        self._send({"type": "loaded", "job": job, **told})
+        device = None if self._catalogue.backend is None else self._catalogue.backend.device
+        self._send({"type": "loaded", "job": job, "device": device, **told})
 
     def _serve(self, frame: wire.Frame) -> None:
         job = str(frame.message.get("job", ""))
@@ -217,18 +218,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
     die_with_parent(options.parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    on_gpu = gpu_present()
-
-    def room() -> memory.Room:
-        return memory.within(free_memory.room_of(on_gpu), options.memory, free_memory.held())
-
-    def taken() -> float:
-        return -free_memory.room_of(on_gpu).available if on_gpu else free_memory.held()
 
     def load(folder: ModelFolder) -> Pipeline:
         return Pipeline.load(folder, options.threads, options.backend)
 
-    catalogue = Catalogue(options.model, load, options.library, Shelf(load, options.spares, room, taken))
+    shelf = Shelf(load, options.spares, place_of(options.backend, options.memory))
+    catalogue = Catalogue(options.model, load, options.library, shelf)
     try:
         return Child(socket.socket(fileno=options.fd), catalogue, options.backend, options.batch).run()
     except (BrokenPipeError, ConnectionResetError):

@@ -49,6 +49,12 @@ class BackendError(EngineError):
     kind = "backend"
 
 
+class NotBuilt(BackendError):
+    """A model's engines of TensorRT were not built here, or cannot be; the node is sound, and another one may have them."""
+
+    kind = "not_built"
+
+
 class OutOfMemory(EngineError):
     """The device or the host had no memory left for the request."""
 

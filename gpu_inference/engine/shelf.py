@@ -9,27 +9,24 @@ from gpu_inference import free_memory, memory
 from gpu_inference.engine.errors import NoRoom
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.places import Place, host
 
 
 class Shelf:
-    """Holds one model and up to ``spares`` more.
-
-    ``room`` says what memory there is, ``taken`` how much the engine has of it, by which what each model took is measured and remembered.
-    """
+    """Holds one model and up to ``spares`` more. ``place`` says whose memory a model takes from; what each took of it is remembered."""
 
     def __init__(
         self,
         load: Callable[[ModelFolder], Pipeline],
         spares: int = 0,
-        room: Callable[[], memory.Room] = free_memory.room,
-        taken: Callable[[], float] = free_memory.held,
+        place: Callable[[ModelFolder], Place] = host,
     ) -> None:
         self._load = load
         self._spares = spares
-        self._room = room
-        self._taken = taken
+        self._place = place
         self._held: OrderedDict[str, Pipeline] = OrderedDict()
         self._took: Dict[str, float] = {}
+        self._places: Dict[str, str] = {}
 
     @property
     def current(self) -> Optional[Pipeline]:
@@ -55,10 +52,12 @@ class Shelf:
         Raises :class:`NoRoom` where it would not fit beside nothing else, and what loading raises.
         """
         if folder.name not in self._held:
-            self._make_room(folder)
-            before = self._taken()
+            place = self._place(folder)
+            self._make_room(folder, place)
+            before = place.taken()
             self._held[folder.name] = self._load(folder)
-            self._took[folder.name] = max(0.0, self._taken() - before)
+            self._took[folder.name] = max(0.0, place.taken() - before)
+            self._places[folder.name] = place.name
         self._held.move_to_end(folder.name)
         return self._held[folder.name]
 
@@ -81,11 +80,17 @@ class Shelf:
         for name in list(self._held):
             self.drop(name)
 
-    def _make_room(self, folder: ModelFolder) -> None:
-        need, room = self.needs(folder), self._room()
-        given_back = sum(self._took.get(name, 0.0) for name in self._held)
+    def _make_room(self, folder: ModelFolder, place: Place) -> None:
+        need, room = self.needs(folder), place.room()
+        given_back = sum(self._took.get(name, 0.0) for name in self._beside(place))
         if not memory.fits(need, room, given_back):
             free = max(0.0, room.available + given_back - memory.floor(room.total))
             raise NoRoom(f"The model '{folder.name}' needs about {memory.said(need)} of memory, and {memory.said(free)} can be had here.")
-        while self._held and (len(self._held) > self._spares or not memory.fits(need, self._room())):
+        while len(self._held) > self._spares:
             self.drop(next(iter(self._held)))
+        while self._beside(place) and not memory.fits(need, place.room()):
+            self.drop(self._beside(place)[0])
+
+    def _beside(self, place: Place) -> List[str]:
+        """The models that take from the same memory; that not used for longest first."""
+        return [name for name in self._held if self._places.get(name) == place.name]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
+from gpu_inference.engine.backends import DEFAULT_BACKEND
 from gpu_inference.engine.batch import Progress
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import BadRequest, EngineError
@@ -54,10 +55,10 @@ def _show(step: int, steps: int, phase: str) -> None:
     print(f"\r{phase:10} {step}/{steps} ", end="", file=sys.stderr, flush=True)
 
 
-def _render(options: argparse.Namespace, models: Sequence[Path], progress: Progress) -> Rendered:
+def _render(options: argparse.Namespace, models: Sequence[Path], backend: str, progress: Progress) -> Rendered:
     """The picture, by the one of ``models``, or of the models in them, that ``--like`` names, or by the first."""
     payload = payload_of(options)
-    catalogue = Catalogue(models, lambda folder: Pipeline.load(folder, options.threads))
+    catalogue = Catalogue(models, lambda folder: Pipeline.load(folder, options.threads, backend))
     if payload.get("model") not in catalogue.folders:
         payload["model"] = None
     request = parse_request(payload)
@@ -65,11 +66,11 @@ def _render(options: argparse.Namespace, models: Sequence[Path], progress: Progr
     return catalogue.pipeline(request.model).render(request, progress, loras=loras)
 
 
-def render_file(options: argparse.Namespace, models: Sequence[Path]) -> str:
+def render_file(options: argparse.Namespace, models: Sequence[Path], backend: str = DEFAULT_BACKEND) -> str:
     """Renders to ``options.output``; returns an error's sentence, or an empty text."""
     progress = _show if sys.stderr.isatty() else (lambda _step, _steps, _phase: None)
     try:
-        rendered = _render(options, models, progress)
+        rendered = _render(options, models, backend, progress)
         options.output.write_bytes(rendered.png)
     except EngineError as error:
         return str(error)

@@ -42,6 +42,13 @@ _STRANGERS = (
 )
 
 
+_SCALES = ("scale_weight", "weight_scale")
+"""What the number is called, beside a weight in fp8, by which it is to be multiplied; programs differ."""
+
+_QUANTIZED = ".comfy_quant"
+"""Of a tensor that says how the weight beside it is packed, in ways of ComfyUI's own."""
+
+
 def _open(path: Path) -> Safetensors:
     try:
         file = open_safetensors(path, ALL)
@@ -52,6 +59,11 @@ def _open(path: Path) -> Safetensors:
     for prefix, what in _STRANGERS:
         if any(name.startswith(prefix) for name in file.tensors):
             raise CannotImport(f"The file {path.name} is {what}, and only checkpoints of SDXL are imported.")
+    packed = next((name for name in file.tensors if name.endswith(_QUANTIZED)), None)
+    if packed is not None:
+        raise CannotImport(
+            f"The file {path.name} is quantized as its tensor '{packed:.100}' says, which is not read; import it in fp16 or fp8."
+        )
     for prefix, what in ((_UNET, "UNet"), (_VAE + "decoder.", "VAE"), ("conditioner.embedders.0.", "text encoders")):
         if not any(name.startswith(prefix) for name in file.tensors):
             raise CannotImport(f"The file {path.name} has no {what} of SDXL: none of its tensors begins with '{prefix}'.")
@@ -209,8 +221,9 @@ class SingleFile:
             return None
         try:
             value = self._file.read_exact(key)
-            scale = key[: -len("weight")] + "scale_weight"
-            if not key.endswith(".weight") or scale not in self._file.tensors:
+            module, _, part = key.rpartition(".")
+            scale = next((name for name in (f"{module}.{each}" for each in _SCALES) if name in self._file.tensors), None)
+            if part != "weight" or scale is None:
                 return value
             if self._file.tensors[scale].shape not in ((), (1,)):
                 raise CannotImport(f"The file {self._path.name} has a scale '{scale:.100}' that is more than one number.")

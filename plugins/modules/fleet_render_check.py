@@ -10,6 +10,7 @@ short_description: Make a picture with what is installed on a node, and see that
 description:
   - Runs C(fleet-worker render) as the agent's user and with the agent's settings, in a folder that is removed.
   - Fails where no picture comes of it, where it has another size, or shows nothing. Nothing is changed; the control plane is not asked.
+  - Where the engines of the node's first model are yet to be built, the picture is one of the built-in model.
   - In check mode no picture is made.
 author:
   - Fleet Commander maintainers
@@ -66,10 +67,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 picture:
-  description: What came of it; null in check mode.
+  description:
+    - What came of it; null in check mode.
+    - C(unbuilt) says why it is of the built-in model where the node's first model lacks its engines.
   returned: success
   type: dict
-  sample: {width: 256, height: 256, bytes: 48123, seconds: 2.4}
+  sample: {width: 256, height: 256, bytes: 48123, seconds: 2.4, unbuilt: ""}
 """
 
 import os
@@ -85,6 +88,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.commander.plugins.module_utils.agent_command import TookTooLong, run
 from ansible_collections.fleet.commander.plugins.module_utils.agent_settings import FILES, call, program
 from ansible_collections.fleet.commander.plugins.module_utils.png import NoPicture, size_of
+
+UNBUILT = ("fleet-worker engines build", "has no graphs for TensorRT")
+"""What the worker says where a model's engines of TensorRT are yet to be built, or cannot be."""
+
+BUILTIN = "builtin"
 
 
 class RenderFailed(Exception):
@@ -125,12 +133,22 @@ def main() -> None:
 def rendered(given: dict[str, Any]) -> dict[str, Any]:
     """Make the picture and return what it is like. Raises RenderFailed, NoPicture, KeyError and OSError."""
     begun = time.monotonic()
-    content = _in_container(given) if given["container"] else _on_node(given)
+    unbuilt = ""
+    try:
+        content = _made(given)
+    except RenderFailed as error:
+        if not any(words in str(error) for words in UNBUILT):
+            raise
+        unbuilt, content = str(error), _made({**given, "model": BUILTIN})
     took = time.monotonic() - begun
     width, height = size_of(content)
     if f"{width}x{height}" != given["size"].lower():
         raise RenderFailed("it has {} x {} pixels, and {} were asked for.".format(width, height, given["size"]))
-    return {"width": width, "height": height, "bytes": len(content), "seconds": round(took, 2)}
+    return {"width": width, "height": height, "bytes": len(content), "seconds": round(took, 2), "unbuilt": unbuilt}
+
+
+def _made(given: dict[str, Any]) -> bytes:
+    return _in_container(given) if given["container"] else _on_node(given)
 
 
 def _on_node(given: dict[str, Any]) -> bytes:
@@ -156,7 +174,8 @@ def _in_container(given: dict[str, Any]) -> bytes:
 
 
 def _words(given: dict[str, Any], path: str) -> list[str]:
-    return [program(given), "render", given["prompt"], "--size", given["size"], "--steps", str(given["steps"]), "-o", path]
+    model = ["--model", given["model"]] if given.get("model") else []
+    return [program(given), "render", given["prompt"], "--size", given["size"], "--steps", str(given["steps"]), "-o", path, *model]
 
 
 def _run(given: dict[str, Any], words: list[str], folder: str = "") -> bytes:

@@ -90,6 +90,22 @@ def test_a_load_that_fails_is_a_fault_of_the_node(api: TestClient, clock: Manual
     assert "3 jobs or loads in a row went wrong on it" in explained(api, job)
 
 
+def test_a_model_whose_engines_are_not_built_costs_no_node_and_its_jobs_are_told(api: TestClient, clock: ManualClock) -> None:
+    agent = modern(api)
+    job = submit(api)
+    assert agent.lease(wait=5)["load"] == "fleet-shapes"
+    agent.unbuilt_models = ["fleet-shapes"]
+    for attempt in range(4):
+        agent.fail(agent.take(), "No engine was built yet.", kind="not_built")
+        clock.advance(2**attempt)
+    assert not api.app.state.fleet.nodes.get("agx1").faulty
+    ended = api.get(f"/api/vision/jobs/{job}").json()
+    assert (ended["status"], ended["error"]) == ("failed", "No engine was built yet.")
+    agent.unbuilt_models = []
+    submit(api)
+    assert agent.lease(wait=5)["load"] == "fleet-shapes"
+
+
 def test_an_agent_that_cannot_be_told_gets_the_job_at_once(api: TestClient, agent: FakeAgent) -> None:
     job = submit(api)
     assert agent.take()["job_id"] == job
@@ -202,6 +218,14 @@ def test_three_jobs_in_a_row_that_go_wrong_put_a_node_in_quarantine(api: TestCli
     clock.advance(119)
     agent.finish(agent.take())
     assert api.get("/api/vision/nodes").json()["nodes"][0]["unavailable"] is None
+
+
+def test_engines_that_were_not_built_are_no_fault_of_the_node(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:
+    for _ in range(4):
+        submit(api, width=64, height=64)
+        agent.fail(agent.take(), "No engine was built yet.", kind="not_built")
+    submit(api)
+    assert agent.lease()["lease"] is not None
 
 
 def test_one_job_that_fails_again_and_again_does_not_cost_its_node(api: TestClient, agent: FakeAgent, clock: ManualClock) -> None:

@@ -36,6 +36,10 @@ class FakeCudaRuntime:
         self.capturing: list[Callable[[], None]] | None = None
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.launched = 0
+        self.shared = False
+        self.given: list[str] = []
+        """The types of what engines were read from; ``bytes_alone`` has the bindings refuse others."""
+        self.bytes_alone = False
 
     def submit(self, work: Callable[[], None]) -> None:
         if self.capturing is not None:
@@ -48,7 +52,7 @@ class FakeCudaRuntime:
         return 0 if self.count else 100
 
     def cudaDeviceGetAttribute(self, place: Any, attribute: Any, _device: Any) -> int:  # noqa: N802
-        place._obj.value = self.architecture[{75: 0, 76: 1}[attribute.value]]
+        place._obj.value = {75: self.architecture[0], 76: self.architecture[1], 18: int(self.shared)}[attribute.value]
         return 0
 
     def cudaMemGetInfo(self, free: Any, total: Any) -> int:  # noqa: N802
@@ -150,8 +154,11 @@ def runtime_class(release: str, trt: Any, device: FakeCudaRuntime) -> type:
         def __init__(self, _logger: Any) -> None:
             assert device.count, "a Runtime without a device ends the process when it reads a plan"
 
-        def deserialize_cuda_engine(self, data: bytes) -> Any:
-            said = json.loads(data)
+        def deserialize_cuda_engine(self, data: Any) -> Any:
+            if device.bytes_alone and not isinstance(data, bytes):
+                raise TypeError("deserialize_cuda_engine(): incompatible function arguments")
+            device.given.append(type(data).__name__)
+            said = json.loads(bytes(data))
             return trt.ICudaEngine(said) if said["release"] == release else None
 
     return Runtime

@@ -48,15 +48,42 @@ def most_unloaded(name: str) -> int:
 
 
 def best_backend(folder: ModelFolder) -> str:
-    """The backend to take for a model here: TensorRT where its engines were built, torch where there is a GPU, else ONNX Runtime."""
+    """The backend to take for a model here: TensorRT where its engines were built, torch where there is a GPU, else ONNX Runtime.
+
+    Raises :class:`gpu_inference.engine.errors.NotBuilt` and other :class:`BackendError`s where only TensorRT could use the GPU and
+    cannot: on the CPU beside a GPU an imported model's step takes longer than it may, and the job would fail without the cause.
+    """
     if not gpu_present() or folder.manifest.networks is None:
         return "onnx"
     if "tensorrt" in installed():
-        from gpu_inference.building.ready import ready
+        from gpu_inference.building.ready import why_not_ready
 
-        if ready(folder):
+        lacking = why_not_ready(folder)
+        if lacking is None:
             return "tensorrt"
+        if not on_gpu(usual_backend()):
+            raise lacking
     return usual_backend()
+
+
+def resolve(name: str, folder: ModelFolder) -> str:
+    """The backend that ``name`` is for ``folder``: itself, or with ``auto`` the best. Raises as :func:`best_backend`."""
+    return best_backend(folder) if name == DEFAULT_BACKEND else name
+
+
+def on_gpu(name: str) -> bool:
+    """Whether the backend ``name`` computes on a GPU here; also False where its runtime is not installed."""
+    if not gpu_present():
+        return False
+    try:
+        if name == "onnx":
+            sessions = importlib.import_module("gpu_inference.engine.backends.onnx_sessions")
+            return bool(sessions.provider() != sessions.CPU)
+        if name == "torch":
+            return bool(importlib.import_module("torch").cuda.is_available())
+    except ImportError:
+        return False
+    return name == "tensorrt"
 
 
 def open_backend(name: str, folder: ModelFolder, threads: int) -> Backend:
@@ -65,8 +92,7 @@ def open_backend(name: str, folder: ModelFolder, threads: int) -> Backend:
     Raises :class:`BackendError` for a name that is not known or a runtime that is not installed, and whatever the
     backend says of the model.
     """
-    if name == DEFAULT_BACKEND:
-        name = best_backend(folder)
+    name = resolve(name, folder)
     if name not in BACKENDS:
         raise BackendError("The backend '{:.60}' is not known; there are: {}.".format(name, ", ".join((DEFAULT_BACKEND, *BACKENDS))))
     module_name, _, attribute = BACKENDS[name].partition(":")

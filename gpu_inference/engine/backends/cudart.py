@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-from typing import Any, List, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ _TO_DEVICE, _TO_HOST = 1, 2
 _OUT_OF_MEMORY = 2
 _MAJOR, _MINOR = 75, 76
 """Attributes of a device: its compute capability."""
+
+_INTEGRATED = 18
 
 _CAPTURE_THREAD = 1
 
@@ -62,12 +64,16 @@ class Cuda:
 
     def architecture(self) -> str:
         """Of the first device, such as ``sm_87``."""
-        numbers: List[int] = []
-        for attribute in (_MAJOR, _MINOR):
-            value = ctypes.c_int()
-            self._call("cudaDeviceGetAttribute", ctypes.byref(value), ctypes.c_int(attribute), ctypes.c_int(0))
-            numbers.append(value.value)
-        return f"sm_{numbers[0]}{numbers[1]}"
+        return f"sm_{self._attribute(_MAJOR)}{self._attribute(_MINOR)}"
+
+    def shares_memory(self) -> bool:
+        """Whether the first device has no memory of its own, as that of a Jetson."""
+        return bool(self._attribute(_INTEGRATED))
+
+    def _attribute(self, number: int) -> int:
+        value = ctypes.c_int()
+        self._call("cudaDeviceGetAttribute", ctypes.byref(value), ctypes.c_int(number), ctypes.c_int(0))
+        return value.value
 
     def memory(self) -> Tuple[int, int]:
         """Free and all bytes of the device."""

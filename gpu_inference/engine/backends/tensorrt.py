@@ -40,7 +40,7 @@ class TensorRTBackend(NetworkBackend):
         self.most_pictures = self._store.pictures
         self._plans: Dict[str, Plan] = {}
         self._paths = {network: self._find(part) for network, part in self._parts.items()}
-        self._check_memory(sum(path.stat().st_size for path in self._paths.values()))
+        self._check_memory([path.stat().st_size for path in self._paths.values()])
         self._arena, self._room = 0, 0
         try:
             for network, path in self._paths.items():
@@ -64,10 +64,12 @@ class TensorRTBackend(NetworkBackend):
         for plan in self._plans.values():
             plan.use_memory(self._arena, self._room)
 
-    def _check_memory(self, plans: int) -> None:
+    def _check_memory(self, plans: Sequence[int]) -> None:
         free, _ = self._cuda.memory()
-        if plans + _RESERVE > free:
-            needed, there = ((value + 2**20 - 1) // 2**20 for value in (plans + _RESERVE, free))
+        read = max(plans) if self._cuda.shares_memory() else 0  # the file that is read, beside what is made of it
+        need = sum(plans) + read + _RESERVE
+        if need > free:
+            needed, there = ((value + 2**20 - 1) // 2**20 for value in (need, free))
             raise NoRoom(f"The model '{self._folder.name}' needs {needed} MiB of the device's memory, of which {there} MiB are free.")
 
     def _weigh(self, part: NetworkPart, applied: Sequence[Applied]) -> Union[Dict[str, Array], Path]:

@@ -7,6 +7,8 @@ plan, so that :class:`gpu_inference.engine.backends.cudart.Cuda` is made first, 
 from __future__ import annotations
 
 import importlib
+import mmap
+import os
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
@@ -46,11 +48,7 @@ class Plan:
         self._trt, self._cuda = trt, cuda
         self._logger = trt.Logger(trt.Logger.ERROR)
         self._runtime = trt.Runtime(self._logger)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise BackendError(f"The engine {path} cannot be read ({error.strerror}).") from error
-        self._engine = self._runtime.deserialize_cuda_engine(data)
+        self._engine = self._read(path)
         if self._engine is None:
             raise BackendError(f"TensorRT {trt.__version__} refuses the engine {path.name}: it was built by another release, or elsewhere.")
         self._context = self._make_context()
@@ -62,6 +60,21 @@ class Plan:
         self._applied: Tuple[Shape, ...] = ()
         self._profile = 0
         self._recorded: Dict[Tuple[Shape, ...], int] = {}
+
+    def _read(self, path: Path) -> Any:
+        """The engine of a file, which is mapped: read into memory it would be there twice where GPU and processor share theirs."""
+        try:
+            with path.open("rb") as file:
+                if not os.fstat(file.fileno()).st_size:
+                    return None
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise BackendError(f"The engine {path} cannot be read ({error.strerror}).") from error
+        with mapped:
+            try:
+                return self._runtime.deserialize_cuda_engine(mapped)
+            except TypeError:  # bindings that take nothing but bytes
+                return self._runtime.deserialize_cuda_engine(mapped[:])
 
     def _make_context(self) -> Any:
         if hasattr(self._trt, "ExecutionContextAllocationStrategy"):

@@ -110,6 +110,30 @@ def test_a_picture_that_takes_too_long_is_no_picture(given: dict[str, Any], monk
     assert time.monotonic() - begun < 10
 
 
+def test_where_engines_are_yet_to_be_built_the_picture_is_of_the_built_in_model(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    lacking = "No engine of TensorRT 10.3.0 for sm_87 was built of the model 'sdxl' yet; build it with 'fleet-worker engines build sdxl'."
+
+    def made(_given: dict[str, Any], words: list[str], *_more: Any, **_named: Any) -> agent_command.Done:
+        asked.append(words)
+        if words[-2] == "--model":
+            return agent_command.Done(0, b"", "")
+        return agent_command.Done(5, b"", lacking)
+
+    monkeypatch.setattr(fleet_render_check, "run", made)
+    monkeypatch.setattr(fleet_render_check, "size_of", lambda _content: (256, 256))
+    monkeypatch.setattr(
+        fleet_render_check, "_on_node", lambda given: fleet_render_check._run(given, fleet_render_check._words(given, "p.png"))
+    )
+    picture = fleet_render_check.rendered({**given, "prompt": "red", "size": "256x256", "steps": 4})
+    assert (picture["unbuilt"], [words[-2:] for words in asked]) == (lacking, [["-o", "p.png"], ["--model", "builtin"]])
+    monkeypatch.setattr(fleet_render_check, "UNBUILT", ())
+    with pytest.raises(fleet_render_check.RenderFailed, match="was built of the model 'sdxl' yet"):
+        fleet_render_check.rendered({**given, "prompt": "red", "size": "256x256", "steps": 4})
+
+
 def test_as_the_agent_or_in_its_container(tmp_path: Path) -> None:
     (tmp_path / "agent.env").write_text("# ours\nFLEET_AGENT_LOG=info\nPATH=/evil\n")
     (tmp_path / "engine.env").write_text('FLEET_AGENT_LOG="debug"\n')

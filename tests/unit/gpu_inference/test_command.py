@@ -10,6 +10,9 @@ import pytest
 from PIL import Image
 
 from gpu_inference.agent.cli import main
+from gpu_inference.engine import pipeline
+from gpu_inference.engine.backends.onnx import OnnxBackend
+from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.metadata import read_metadata
 
 
@@ -29,6 +32,28 @@ def test_a_picture_and_the_same_again(tiny_model: Path, tmp_path: Path, capsys: 
     assert data is not None
     assert (data["prompt"], data["width"], data["scheduler"]) == ("a red circle", 64, "euler_a")
     assert np.asarray(Image.open(io.BytesIO(other.read_bytes()))).shape == (128, 64, 3)
+
+
+def test_the_built_in_model_whatever_the_settings_name(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEET_AGENT_MODELS", str(tiny_model))
+    assert render(Path("builtin"), tmp_path / "picture.png", "red", "--size", "64x64", "--steps", "1") == 0
+    data = read_metadata((tmp_path / "picture.png").read_bytes())
+    assert data is not None
+    assert data["model"] == "fleet-shapes"
+
+
+def test_the_backend_of_the_settings(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def opened(name: str, folder: ModelFolder, threads: int) -> OnnxBackend:
+        asked.append(name)
+        return OnnxBackend(folder, threads)
+
+    monkeypatch.setattr(pipeline, "open_backend", opened)
+    for backend in ("auto", "onnx"):
+        monkeypatch.setenv("FLEET_AGENT_BACKEND", backend)
+        assert render(tiny_model, tmp_path / "picture.png", "red", "--size", "64x64", "--steps", "1") == 0
+    assert asked == ["auto", "onnx"]
 
 
 @pytest.mark.parametrize(

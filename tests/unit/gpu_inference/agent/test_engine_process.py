@@ -97,6 +97,24 @@ async def test_a_child_that_babbles_is_killed(engine_of: Engine) -> None:
     assert not new_children()
 
 
+async def test_what_could_not_be_loaded_for_want_of_engines_is_remembered_until_it_is_loaded(engine_of: Engine) -> None:
+    script = (
+        "hello()\n"
+        "for word in ('error', 'ready'):\n"
+        "    job = wire.receive(sock).message['job']\n"
+        "    if word == 'ready': send(type='loaded', job=job, model='sdxl')\n"
+        "    send(type=word, job=job, error='No engine was built.', kind='not_built', retry=True)\n"
+        "wire.receive(sock)"
+    )
+    engine = engine_of(script)
+    await engine.ensure_started()
+    assert (await failure_of(engine.load("sdxl"))).kind == "not_built"
+    assert engine.unbuilt == {"sdxl"}
+    await engine.load("sdxl")
+    assert engine.unbuilt == set()
+    await engine.kill()
+
+
 async def test_a_load_that_hangs(engine_of: Engine) -> None:
     failure = await render(engine_of("hello(); time.sleep(60)", load_timeout=0.5))
     assert (failure.kind, str(failure), failure.retry) == ("load_timeout", "The model was not loaded within 0.5 s.", True)

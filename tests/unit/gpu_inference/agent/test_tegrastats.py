@@ -80,6 +80,35 @@ def test_other_lines_are_none_and_nothing_breaks_it(text: str) -> None:
     parse(JETPACK_6[: len(text)] + text + JETPACK_6[len(text) :])
 
 
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ({"cpu-throttle-alert": "0", "gpu-throttle-alert": "0", "pwm-fan": "3"}, False),
+        ({"cpu-throttle-alert": "0", "gpu-throttle-alert": "1"}, True),
+        ({"gpu-throttle-alert": None, "cv-throttle-alert": "what", "soc0-throttle-alert": "2"}, True),
+        ({"hot-surface-alert": "1"}, False),
+        ({}, False),
+    ],
+)
+def test_heat_that_lowers_a_clock_is_told(tmp_path: Path, devices: dict[str, str | None], expected: bool) -> None:
+    for number, (kind, state) in enumerate(devices.items()):
+        device = tmp_path / "thermal" / f"cooling_device{number}"
+        device.mkdir(parents=True)
+        (device / "type").write_text(kind + "\n")
+        if state is not None:
+            (device / "cur_state").write_text(state + "\n")
+    tool = tmp_path / "tegrastats"
+    tool.write_text(f"#!/bin/sh\necho '{JETPACK_6}'; exec sleep 60\n")
+    tool.chmod(0o755)
+    running = TegraStats(str(tool), tmp_path / "thermal")
+    deadline = time.monotonic() + 10
+    while (found := running.figures()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    running.close()
+    assert found.throttled is expected
+
+
 def test_a_running_one_is_read_and_one_that_ends_is_no_figure(tmp_path: Path) -> None:
     tool = tmp_path / "tegrastats"
     tool.write_text(f"#!/bin/sh\n[ \"$1 $2\" = '--interval 1000' ] || exit 1\nwhile :; do echo '{JETPACK_6}'; sleep 0.1; done\n")

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_inference.engine import conditioning, noise
-from gpu_inference.engine.backends import BACKENDS, base, open_backend
+from gpu_inference.engine import backends, conditioning, noise
+from gpu_inference.engine.backends import BACKENDS, base, cudart, open_backend, resolve
 from gpu_inference.engine.backends.networks import KEPT_PROMPTS
 from gpu_inference.engine.backends.onnx import OnnxBackend
 from gpu_inference.engine.backends.onnx_sessions import classify
-from gpu_inference.engine.errors import BackendError, OutOfMemory
+from gpu_inference.engine.errors import BackendError, NotBuilt, OutOfMemory
 from gpu_inference.engine.manifest import load_model_folder
 from gpu_inference.engine.sizes import plan_size
 from gpu_inference.engine.tokenizer import Tokenizer
+from tests.support.sdxl_numpy import import_tiny
+from tests.support.tensorrt_bench import machine_of
 from tests.support.tiny_model import manifest_for
 
 SHAPE = (1, 4, 8, 8)
@@ -123,6 +125,36 @@ def test_a_graph_that_does_not_load_is_one_sentence(tiny_model: Path, tmp_path: 
 def test_an_unknown_backend_says_what_there_is(tiny_model: Path) -> None:
     with pytest.raises(BackendError, match="'coreml' is not known; there are: auto, onnx, torch, tensorrt"):
         open_backend("coreml", load_model_folder(tiny_model), 1)
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "expected"),
+    [
+        (["onnx", "tensorrt"], "auto", None),
+        (["onnx", "tensorrt"], "onnx", "onnx"),
+        (["onnx", "torch", "tensorrt"], "auto", "torch"),
+        (["onnx"], "auto", "onnx"),
+    ],
+)
+def test_beside_a_gpu_an_imported_model_without_engines_does_not_go_to_the_cpu_unasked(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, there: list[str], wanted: str, expected: str | None
+) -> None:
+    machine = machine_of("10.16.1", tmp_path, monkeypatch)
+    monkeypatch.setenv("FLEET_ENGINE_PLANS", str(tmp_path / "plans"))
+    monkeypatch.setattr(cudart, "load_library", lambda: machine.runtime)
+    monkeypatch.setattr(backends, "gpu_present", lambda: True)
+    monkeypatch.setattr(backends, "installed", lambda: there)
+    monkeypatch.setattr(backends, "on_gpu", lambda name: name == "torch")
+    model = load_model_folder(import_tiny(tmp_path / "model"))
+    assert resolve(wanted, load_model_folder(tiny_model)) == "onnx", "one that was not imported is for the CPU"
+    if expected is not None:
+        assert resolve(wanted, model) == expected
+        return
+    with pytest.raises(NotBuilt, match="was built of the model 'tiny' yet; build it with 'fleet-worker engines build tiny'") as caught:
+        resolve(wanted, model)
+    assert (caught.value.kind, caught.value.retry) == ("not_built", True)
+    machine.build(model)
+    assert resolve(wanted, model) == "tensorrt"
 
 
 def test_a_runtime_that_is_missing_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

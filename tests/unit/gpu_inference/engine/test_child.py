@@ -90,6 +90,7 @@ def test_it_introduces_itself_renders_and_tells_every_step(engine_of: Callable[.
     engine.send(type="render", job="a", payload=PAYLOAD)
     result, before = engine.until("result", "error")
     assert [frame.type for frame in before[:2]] == ["phase", "loaded"]
+    assert before[1].message["device"] == "cpu"
     told = [(frame.message["step"], frame.message["phase"]) for frame in before if frame.type == "progress"]
     assert told == [(0, "encoding"), *[(step, "denoising") for step in range(4)], (4, "decoding"), (4, "saving")]
     assert result.message["result"]["seed"] == 5

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from gpu_inference import free_memory
+from gpu_inference.engine import backends
 from gpu_inference.engine.errors import NoRoom
 from gpu_inference.engine.manifest import ModelFolder, load_model_folder
 from gpu_inference.engine.pipeline import Pipeline
+from gpu_inference.engine.places import Place, place_of
 from gpu_inference.engine.shelf import Shelf
 from gpu_inference.memory import Room
 from tests.support.tiny_model import make_tiny_model
@@ -39,7 +42,7 @@ class Machine:
         return Room(TOTAL, TOTAL - self.others - self.taken())
 
     def shelf(self, spares: int) -> Shelf:
-        return Shelf(self.load, spares, self.room, self.taken)
+        return Shelf(self.load, spares, lambda _: Place("host", self.room, self.taken))
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +112,36 @@ def test_all_are_let_go(folders: list[ModelFolder]) -> None:
     shelf.clear()
     assert not machine.held
     assert shelf.current is None
+
+
+def test_a_model_takes_from_the_memory_where_it_is_computed(folders: list[ModelFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "gpu_present", lambda: True)
+    monkeypatch.setattr(free_memory, "gpu_room", lambda: Room(80_000, 100))
+    monkeypatch.setattr(free_memory, "room", lambda: Room(16_000, 9_000))
+    monkeypatch.setattr(free_memory, "held", lambda: 300.0)
+    on_cpu, on_gpu = place_of("auto", None)(folders[0]), place_of("tensorrt", None)(folders[0])
+    assert (on_cpu.name, on_cpu.room(), on_cpu.taken()) == ("host", Room(16_000, 9_000), 300), "the built-in model is on the CPU"
+    assert (on_gpu.name, on_gpu.room(), on_gpu.taken()) == ("gpu", Room(80_000, 100), -100)
+    Shelf(lambda folder: Pipeline.load(folder, 1), 0, place_of("auto", None)).get(folders[0])
+    monkeypatch.setattr(free_memory, "gpu_room", lambda: None)
+    shared = place_of("tensorrt", 4_000)(folders[0])
+    assert (shared.name, shared.room(), shared.taken()) == ("host", Room(4_000, 3_700), -9_000), "as on a Jetson"
+
+
+def test_what_is_in_another_memory_is_not_let_go_for_room(folders: list[ModelFolder]) -> None:
+    machine, gpu = Machine(), Machine()
+    a, b, c, _ = folders
+
+    def load(folder: ModelFolder) -> Pipeline:
+        return (gpu if folder == a else machine).load(folder)
+
+    shelf = Shelf(load, 3, lambda folder: Place("gpu", gpu.room, gpu.taken) if folder == a else Place("host", machine.room, machine.taken))
+    shelf.get(a)
+    shelf.get(b)
+    machine.others = 7_700
+    shelf.get(c)
+    assert (gpu.held, machine.held) == ({"a"}, {"c"})
+    machine.others = 8_500
+    shelf.drop("c")
+    with pytest.raises(NoRoom, match=r"and 1\.1 GiB can be had here"):
+        shelf.get(b)

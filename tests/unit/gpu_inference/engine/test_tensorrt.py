@@ -167,6 +167,54 @@ def test_memory_is_looked_at_before_a_load(machine: Machine, model: ModelFolder)
         machine.backend(model)
 
 
+@every_release
+def test_an_engine_is_read_without_a_copy_of_its_file(machine: Machine, model: ModelFolder) -> None:
+    machine.build(model)
+    machine.backend(model).close()
+    assert machine.runtime.given == ["mmap"] * 4
+    machine.runtime.bytes_alone = True
+    machine.backend(model).close()
+    assert machine.runtime.given[4:] == ["bytes"] * 4
+    path = next(machine.store.folder.glob("*.plan"))
+    path.write_bytes(b"")
+    with pytest.raises(BackendError, match="refuses the engine"):
+        machine.backend(model)
+
+
+def test_an_engine_is_written_without_a_copy(machine: Machine, model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Any] = []
+    real = machine.trt.Builder.build_serialized_network
+
+    def build(builder: Any, *arguments: Any) -> Any:
+        built.append(np.frombuffer(real(builder, *arguments), np.uint8))
+        return built[-1]
+
+    kept: list[Any] = []
+    keep = machine.store.keep
+
+    def keeping(path: Path, plan: Any, *more: Any) -> None:
+        kept.append(plan)
+        keep(path, plan, *more)
+
+    monkeypatch.setattr(machine.trt.Builder, "build_serialized_network", build)
+    monkeypatch.setattr(machine.store, "keep", keeping)
+    machine.build(model)
+    assert all(np.shares_memory(np.frombuffer(each, np.uint8), own) for each, own in zip(kept, built, strict=True))
+
+
+def test_where_memory_is_shared_the_file_that_is_read_counts(machine: Machine, model: ModelFolder) -> None:
+    machine.build(model)
+    sizes = [path.stat().st_size for path in machine.store.folder.glob("*.plan")]
+    machine.runtime.room = 256 * 2**20 + sum(sizes) + max(sizes) - 1 + 4096
+    machine.backend(model).close()
+    machine.runtime.room -= 4096
+    machine.runtime.shared = True
+    with pytest.raises(NoRoom):
+        machine.backend(model)
+    machine.runtime.room += 4096
+    machine.backend(model).close()
+
+
 def test_memory_that_runs_out_in_the_middle_frees_what_was_taken(machine: Machine, model: ModelFolder) -> None:
     machine.build(model)
     machine.runtime.room = 257 * 2**20

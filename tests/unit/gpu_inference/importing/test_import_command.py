@@ -17,6 +17,8 @@ from gpu_inference.engine.manifest import load_model_folder
 from gpu_inference.engine.pipeline import Pipeline
 from gpu_inference.engine.request import parse_request
 from gpu_inference.importing import tokenizer
+from gpu_inference.importing.single_file import SingleFile
+from gpu_inference.importing.source import CannotImport
 from tests.support.sdxl_numpy import import_tiny, write_tiny
 
 UNET_OUT = "model.diffusion_model.out.2.weight"
@@ -87,9 +89,24 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path: Path, capsys: pytest.Capt
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("spelling", ["scale_weight", "weight_scale"])
+def test_a_scaled_weight_is_multiplied_whatever_its_scale_is_called(tmp_path: Path, spelling: str) -> None:
+    plain = SingleFile(write_tiny(tmp_path / "plain.safetensors")).tensor("unet", "conv_out.weight")
+    scale = UNET_OUT[: -len("weight")] + spelling
+    path = write_tiny(tmp_path / "x.safetensors", {UNET_OUT: plain.astype(np.float32) / 4, scale: np.full((1,), 4.0)}, dtype="F32")
+    np.testing.assert_array_equal(SingleFile(path).tensor("unet", "conv_out.weight"), plain)
+    path = write_tiny(tmp_path / "y.safetensors", {scale: np.ones(4)})
+    with pytest.raises(CannotImport, match=f"has a scale '{scale}' that is more than one number"):
+        SingleFile(path).tensor("unet", "conv_out.weight")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        (
+            {UNET_OUT[: -len("weight")] + "comfy_quant": np.ones(4)},
+            "is quantized as its tensor 'model.diffusion_model.out.2.comfy_quant' says",
+        ),
         ({UNET_OUT: np.full((4, 64, 3, 3), np.inf)}, "'conv_out.weight' of the unet holds values that are not numbers"),
         ({"first_stage_model.decoder.conv_in.weight": None}, "lacks the tensor 'first_stage_model.decoder.conv_in.weight'"),
         ({"first_stage_model.decoder.norm_out.bias": None}, "lacks a tensor of SDXL: 'decoder.conv_norm_out.bias'"),
