@@ -3,7 +3,8 @@
 The text encoders, less than a hundredth of the work, have three layers each. 1024 x 1024, 20 steps with guidance; one picture at a
 time, then a batch; each in a process of its own, warm, in half precision, with a decoder that is safe in it. The arithmetic of such a
 picture is 281 TFLOP (derived from the published sizes of the networks), so the floor of a device is that by its dense half-precision
-rate. Needs a GPU, torch and diffusers. ``python -m benchmarks.gpu_sdxl``
+rate. Needs a GPU, torch and diffusers. ``python -m benchmarks.gpu_sdxl``. Each row is written as it comes (``--output``); with
+``--limit-seconds`` no process gets more than its share of the time that is left, and the rows that were too slow say so.
 
 ``--small`` runs the same code with tiny networks, on a CPU too: it shows that the benchmark runs, and no figure of it means anything.
 """
@@ -14,11 +15,13 @@ import argparse
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,18 @@ DENSE_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0}
 
 GOAL_SECONDS, GOAL_RATE = 0.9, 1.5
 RESULT = Path(__file__).parent / "results" / "gpu_sdxl.json"
+COMMAND = (sys.executable, "-m", "benchmarks.gpu_sdxl")
+LONGEST_SECONDS = 1200.0
+"""So long one process may take, whatever the limit of the whole."""
+
+SHARES = {"make": 2.0, "plain": 1.0, "compiled": 3.0, "torch": 1.5, "tensorrt": 4.0}
+"""How a limit is shared out; what one does not need goes to those after it."""
+
+LEFT_OUT = "SDXL in full size on a GPU: left out, as {}"
+NO_GPU = "there is no GPU"
+KEPT_BACK = 0.03
+"""The part of a limit that is for what comes after the last process."""
+
 ROWS = {"diffusers": "plain", "diffusers compiled": "compiled", "ours, torch": "torch", "ours, TensorRT": "tensorrt"}
 
 UNET: dict[str, Any] = {
@@ -156,30 +171,76 @@ def device() -> str:
     return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "CPU"
 
 
-def _child(what: str, folder: Path, small: bool) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.gpu_sdxl", what, "--folder", str(folder), *(["--small"] if small else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
-    if done.returncode:
-        return {"error": " ".join(done.stderr.strip().splitlines()[-1:])[:300]}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def missing() -> str:
+    """Say why there is nothing to measure on; empty where there is."""
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("diffusers") is None:
+        return "torch and diffusers are not installed"
+    return NO_GPU if device() == "CPU" else ""
+
+
+def _child(what: str, folder: Path, small: bool, seconds: float) -> dict[str, Any]:
+    """Run one process, and end it and all that it began after so long."""
+    command = [*COMMAND, what, "--folder", str(folder), *(["--small"] if small else [])]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = subprocess.Popen(command, stdout=out, stderr=err, text=True, start_new_session=True)
+        try:
+            code = child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return {"error": f"ended after {seconds:.0f} s, which is all that it may take"}
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        out.seek(0)
+        err.seek(0)
+        if code:
+            return {"error": " ".join(err.read().strip().splitlines()[-1:])[:300] or f"it ended with {code}"}
+        found: dict[str, Any] = json.loads(out.read().splitlines()[-1])
+        return found
+
+
+class _Time:
+    """Shares out what is left of a limit among those that have not run yet."""
+
+    def __init__(self, limit: float | None, left: list[str]) -> None:
+        self._end = None if limit is None else time.monotonic() + limit * (1 - KEPT_BACK)
+        self._left = left
+
+    def of(self, what: str) -> float:
+        """Return how long the next one may take."""
+        share = SHARES[what] / sum(SHARES[each] for each in self._left)
+        self._left.remove(what)
+        return LONGEST_SECONDS if self._end is None else min(LONGEST_SECONDS, max(0.1, (self._end - time.monotonic()) * share))
+
+
+def report(small: bool = False, output: Path | None = RESULT, limit: float | None = None) -> dict[str, Any]:
+    """Print the table, and write its figures to ``output``, row by row. ``limit`` are the seconds that all of it may take."""
+    rows: dict[str, dict[str, Any]] = {}
+    found: dict[str, Any] = {"device": device(), "date": time.strftime("%Y-%m-%d"), "rows": rows}
+    absent = {"tensorrt"} if importlib.util.find_spec("tensorrt") is None else set()
+    shared = _Time(limit, [what for what in ("make", *ROWS.values()) if what not in absent])
+
+    def keep() -> None:
+        if output is not None:
+            output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        made = _child("make", folder, small, shared.of("make"))
+        if "error" in made:
+            found["error"] = f"the model: {made['error']}"
+            keep()
+            print(found["error"])
+            return found
+        for name, what in ROWS.items():
+            rows[name] = {"error": "TensorRT is not installed"} if what in absent else _child(what, folder, small, shared.of(what))
+            keep()
+            print(f"{name}: {json.dumps(rows[name])}", file=sys.stderr, flush=True)
+    _show(found["device"], rows, small)
     return found
 
 
-def report(small: bool) -> dict[str, Any]:
-    """Print the table, and keep its figures; what a small run gives is not kept."""
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        made = _child("make", folder, small)
-        if "error" in made:
-            raise SystemExit(made["error"])
-        rows = {}
-        for name, what in ROWS.items():
-            if what == "tensorrt" and importlib.util.find_spec("tensorrt") is None:
-                rows[name] = {"error": "TensorRT is not installed"}
-                continue
-            rows[name] = _child(what, folder, small)
-            print(f"{name}: {json.dumps(rows[name])}", file=sys.stderr, flush=True)
-    where = device()
+def _show(where: str, rows: dict[str, dict[str, Any]], small: bool) -> None:
     print(
         f"SDXL's full architecture, {SIDE} x {SIDE}, {STEPS} steps with guidance, on {where}" if not small else f"Tiny networks, on {where}"
     )
@@ -193,11 +254,8 @@ def report(small: bool) -> dict[str, Any]:
             f"{name:20}{row['seconds']:12.3f}{row['pictures_per_second']:18.2f}{rate:10.0f}{row['load_seconds']:10.1f}"
             f"{row['first_seconds']:10.1f}{row.get('device_mib', 0):12.0f}"
         )
-    found: dict[str, Any] = {"device": where, "rows": rows}
     if not small:
         _compare(where, rows)
-        RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return found
 
 
 def _compare(where: str, rows: dict[str, dict[str, Any]]) -> None:
@@ -205,10 +263,11 @@ def _compare(where: str, rows: dict[str, dict[str, Any]]) -> None:
     if dense is not None:
         print(f"The floor of this device: {TFLOP_A_PICTURE / dense:.3f} s a picture ({TFLOP_A_PICTURE:g} TFLOP at {dense:g} TFLOP/s)")
     mine = [row for name, row in rows.items() if name.startswith("ours") and "error" not in row]
-    if mine and "error" not in rows["diffusers compiled"]:
+    if mine:
         best = min(mine, key=lambda row: float(row["seconds"]))
         rate = max(float(row["pictures_per_second"]) for row in mine)
-        print(f"Ratio to diffusers compiled: {best['seconds'] / rows['diffusers compiled']['seconds']:.2f} (goal: below 1)")
+        if "error" not in rows["diffusers compiled"]:
+            print(f"Ratio to diffusers compiled: {best['seconds'] / rows['diffusers compiled']['seconds']:.2f} (goal: below 1)")
         print(f"Latency {best['seconds']:.3f} s (goal: {GOAL_SECONDS}), {rate:.2f} pictures/s (goal: {GOAL_RATE})")
 
 
@@ -218,6 +277,10 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=["make", *ROWS.values()])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--small", action="store_true", help="tiny networks: only to see that the benchmark runs")
+    parser.add_argument(
+        "--output", type=Path, help="where each row is written as it comes (default: beside the other results; with --small, nowhere)"
+    )
+    parser.add_argument("--limit-seconds", type=float, help="how long the whole may take, such as 600 (default: 20 minutes a process)")
     options = parser.parse_args()
     if options.what == "make":
         make(options.folder, options.small)
@@ -226,11 +289,16 @@ def main() -> int:
         print(json.dumps(theirs(options.folder, options.small, options.what == "compiled")))
     elif options.what:
         print(json.dumps(ours(options.folder, options.small, options.what)))
-    elif importlib.util.find_spec("diffusers") is None or (device() == "CPU" and not options.small):
-        print("SDXL on a GPU: left out, as there is no GPU, or torch and diffusers are not installed.")
-    else:
-        report(options.small)
-    return 0
+    if options.what:
+        return 0
+    begun = time.monotonic()  # torch takes seconds to be imported
+    reason = missing()
+    if reason and not (options.small and reason == NO_GPU):
+        print(LEFT_OUT.format(reason))
+        return 0
+    limit = None if options.limit_seconds is None else max(1.0, options.limit_seconds - (time.monotonic() - begun))
+    found = report(options.small, options.output or (None if options.small else RESULT), limit)
+    return int("error" in found)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks import (
     gallery,
+    gpu_sdxl,
     metrics_stream,
     onboarding,
     output_sync,
@@ -83,8 +84,19 @@ def main() -> None:
         found["sdxl_cpu"] = sdxl_cpu.report()
     else:
         print("seconds per picture beside diffusers: left out, as torch is not installed; 'make test-parity' installs it")
+    on_a_gpu(found)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(json.dumps(found, indent=2) + "\n")
+
+
+def on_a_gpu(found: dict[str, Any]) -> None:
+    """SDXL in full size, where there is a GPU."""
+    print()
+    reason = gpu_sdxl.missing()
+    if reason:
+        print(gpu_sdxl.LEFT_OUT.format(reason))
+    else:
+        found["gpu_sdxl"] = gpu_sdxl.report()
 
 
 if __name__ == "__main__":

@@ -41,9 +41,10 @@ class ModelCalls:
         """Return the engines of TensorRT that the store keeps, and how much of it they fill."""
         return self._json("GET", "/api/vision/engines")
 
-    def build_engines(self: _Calls, node_id: str, model: str) -> dict[str, Any]:
-        """Start an operation that has a node build, or fetch, the engines of a model."""
-        return self._json("POST", f"/api/vision/nodes/{path(node_id)}/engines", json={"model": model})
+    def build_engines(self: _Calls, node_id: str, model: str, loras: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        """Start an operation that has a node build, or fetch, the engines of a model; ``loras`` (name, strength) go into their weights."""
+        body = {"model": model, **({"loras": loras} if loras else {})}
+        return self._json("POST", f"/api/vision/nodes/{path(node_id)}/engines", json=body)
 
     def delete_engine(self: _Calls, key: str) -> None:
         """Delete an engine from the store."""

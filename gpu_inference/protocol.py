@@ -162,6 +162,9 @@ class Capabilities(Message):
     builds: bool = False
     """Whether it can build engines of TensorRT when it is told to (:attr:`BeatReply.build`)."""
 
+    builds_loras: bool = False
+    """Whether it heeds an order's LoRAs too (:attr:`BuildOrder.loras`)."""
+
 
 class Held(Message):
     """An attempt the agent is working on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from pydantic import Field
 
@@ -19,11 +19,23 @@ def engine_key(said: Dict[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
+class BuildLora(Message):
+    """A LoRA of the node, by the name that jobs have for it, and how strongly it is applied."""
+
+    name: str = Field(min_length=1, max_length=200)
+    strength: float = Field(ge=-4, le=4)
+
+
 class BuildOrder(Message):
-    """A model whose engines of TensorRT the node is to have: fetched where another node built the same, else built."""
+    """A model whose engines of TensorRT the node is to have: fetched where another node built the same, else built.
+
+    ``loras`` go into the weights of networks whose engines take none later. Only agents that say so are told of any
+    (:attr:`gpu_inference.protocol.Capabilities.builds_loras`): others would not see them, and build something else.
+    """
 
     id: str = Field(max_length=64)
     model: str = Field(max_length=200)
+    loras: List[BuildLora] = Field(default_factory=list, max_length=16)
 
 
 class BuildReport(Message):

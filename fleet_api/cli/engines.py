@@ -9,9 +9,13 @@ import typer
 from fleet_api.cli import exit_codes
 from fleet_api.cli.common import Json, Url, calling, fail, print_json, print_table, say
 from fleet_api.cli.following import follow
+from fleet_api.cli.generate import loras_of
 from fleet_api.cli.operations import Wait
 
-EXAMPLES = "Examples: fleet engines; fleet engines build agx0 sdxl-base; fleet engines remove 0123456789abcdef0123456789abcdef"
+EXAMPLES = (
+    "Examples: fleet engines; fleet engines build agx0 sdxl-base; fleet engines build agx0 sdxl-base --lora ink:0.6; "
+    "fleet engines remove 0123456789abcdef0123456789abcdef"
+)
 EMPTY = "No engines in the store yet. A node with TensorRT builds those of a model with 'fleet engines build NODE_ID MODEL'."
 
 app = typer.Typer(
@@ -41,13 +45,21 @@ def engines(context: typer.Context, url: Url = None, as_json: Json = False) -> N
 def build(
     node_id: Annotated[str, typer.Argument(help="The node", metavar="NODE_ID")],
     model: Annotated[str, typer.Argument(help="A model that the node has", metavar="MODEL")],
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:STRENGTH",
+            help="With this LoRA in the weights, for engines that take none later; may be given again",
+            show_default=False,
+        ),
+    ] = None,
     wait: Wait = True,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
     """Have a node build the engines of a model; what a node of its kind built already it fetches. It takes no jobs while it builds."""
     with calling(url) as client:
-        operation = client.build_engines(node_id, model)
+        operation = client.build_engines(node_id, model, loras_of(lora or [], None))
         if wait:
             follow(client, [operation["id"]], as_json)
         elif as_json:

@@ -46,7 +46,7 @@ def generate(
     if output is not None:
         _check_output(output, force)
     with calling(url) as client:
-        first, *more = _loras(lora or [], lora_strength) or [{}]
+        first, *more = loras_of(lora or [], lora_strength) or [{}]
         job = client.generate(
             prompt, negative_prompt=negative, width=width, height=height, steps=steps, guidance_scale=guidance, seed=seed, model=model,
             scheduler=scheduler, priority=priority, lora=first.get("name"), lora_strength=first.get("strength"), loras=more or None,
@@ -77,7 +77,7 @@ def generate(
         say(f"  note: {warning}")
 
 
-def _loras(words: list[str], usual: float | None) -> list[dict[str, Any]]:
+def loras_of(words: list[str], usual: float | None) -> list[dict[str, Any]]:
     """Return names and strengths; a strength follows its name after a colon, which no name has."""
     found = []
     for word in words:

@@ -27,6 +27,10 @@ SILENT_SECONDS = 600.0
 
 LOOK_SECONDS = 1.0
 DONE, FAILED, GIVING = "done", "failed", "giving"
+_TOO_OLD = (
+    "The agent on node {0!r} is of a release that builds no engines with LoRAs in their weights;"
+    " update it with 'fleet vision install {0}', or leave the LoRAs out."
+)
 _WAITING_PERCENT, _BUILT_PERCENT = 1.0, 95.0
 
 
@@ -48,7 +52,7 @@ class EngineBuilds:
     async def start(self, node_id: str, body: BuildBody, caller: str) -> Operation:
         """Queue a build.
 
-        Raises NotFound for a node, or a model that it does not have, Conflict where its agent cannot build, Unavailable while offline.
+        Raises NotFound for a node, or what it does not have, Conflict where its agent cannot build, Unavailable while offline.
         """
         node = self._nodes.get(node_id)
         there = sorted(each.name for each in node.capabilities.models)
@@ -60,7 +64,13 @@ class EngineBuilds:
             raise Conflict(
                 f"The agent on node {node_id!r} finds no TensorRT, so it builds no engines: it runs models with {_backend(node)}."
             )
-        return await self._operations.submit(KIND, {"node_id": node_id, "model": body.model}, caller=caller)
+        request: dict[str, Any] = {"node_id": node_id, "model": body.model}
+        if body.loras:
+            if not node.capabilities.builds_loras:
+                raise Conflict(_TOO_OLD.format(node_id))
+            _check_loras(node, body)
+            request["loras"] = [{"name": each.name, "strength": each.strength} for each in body.loras]
+        return await self._operations.submit(KIND, request, caller=caller)
 
     def heard(self, node: LiveNode, report: BuildReport | None) -> BuildOrder | None:
         """Take in what a beat says, and return what the answer is to say."""
@@ -68,11 +78,12 @@ class EngineBuilds:
         if order is not None and report is not None and report.id == order.id:
             self._reports[node.id] = report
             self._told[node.id].set()
-        return order
+        return None if order is not None and order.loras and not node.capabilities.builds_loras else order
 
     def title(self, request: dict[str, Any]) -> str:
         """See :class:`fleet_api.operations.kinds.Kind`."""
-        return f"Build the engines of {request['model']} on {request['node_id']}"
+        loras = ", ".join(f"{each['name']}:{each['strength']:g}" for each in request.get("loras", []))
+        return f"Build the engines of {request['model']}{loras and ' with '}{loras} on {request['node_id']}"
 
     def locks(self, request: dict[str, Any]) -> list[str]:
         """See :class:`fleet_api.operations.kinds.Kind`."""
@@ -86,7 +97,7 @@ class EngineBuilds:
         """See :class:`fleet_api.operations.kinds.Kind`."""
         node_id, model = work.request["node_id"], work.request["model"]
         work.nodes([node_id])
-        self._orders[node_id] = BuildOrder(id=work.id, model=model)
+        self._orders[node_id] = BuildOrder(id=work.id, model=model, loras=work.request.get("loras", []))
         try:
             await self._follow(work, node_id)
         finally:
@@ -116,6 +127,8 @@ class EngineBuilds:
             now = self._clock.monotonic()
             if self._there(node_id):
                 heard = now
+                if work.request.get("loras") and not self._nodes.get(node_id).capabilities.builds_loras:  # it was put back to an older one
+                    raise OperationFailed(_TOO_OLD.format(node_id))
             elif now - heard > SILENT_SECONDS:
                 raise OperationFailed(
                     f"Node {node_id!r} has been silent for {SILENT_SECONDS / 60:.0f} minutes; look at it, then try again."
@@ -126,6 +139,16 @@ class EngineBuilds:
             return self._nodes.get(node_id).online
         except NotFound:
             raise OperationFailed(f"Node {node_id!r} was removed meanwhile.") from None
+
+
+def _check_loras(node: LiveNode, body: BuildBody) -> None:
+    there = sorted(each.name for each in node.capabilities.loras if each.base_model == body.model)
+    lacking = next((each.name for each in body.loras if each.name not in there), None)
+    if lacking is not None:
+        raise NotFound(
+            f"loras: node {node.id!r} has no LoRA {lacking!r} of the model {body.model!r}; it has: {', '.join(there) or 'none'}."
+            " It fetches a stored one when a job names it."
+        )
 
 
 def _backend(node: LiveNode) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
+from fleet_api.jobs.images import MAX_LORAS, LoraUse
 from fleet_api.kit.fields import RequestBody, Text
 
 
@@ -11,6 +14,11 @@ class BuildBody(RequestBody):
     """Which model's engines a node is to have."""
 
     model: Text = Field(min_length=1, max_length=200, description="A model that the node has", examples=["sdxl-base"])
+    loras: Annotated[list[LoraUse], Field(max_length=MAX_LORAS + 1)] = Field(
+        [],
+        description="LoRAs that the node has, as many as a job may name: put into the weights of networks whose engines take none later",
+        examples=[[]],
+    )
 
 
 class EngineView(BaseModel):

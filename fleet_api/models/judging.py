@@ -18,6 +18,12 @@ MAX_MANIFEST = 1024 * 1024
 ONE_FILE = "It is a checkpoint of one file, which nodes do not run as it is: import it with 'fleet models import', or by its row."
 NO_BASE = "It does not say which model it is for; delete it, and upload it again with 'base'."
 OTHER_NAMES = "Its tensors are not named as those of a LoRA of SDXL, in the way of diffusers, PEFT or kohya."
+_OTHER_SIDES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2"}
+"""How long the text's vectors are that other models attend to; SDXL's are of 2048, and every model that nodes run is one like it."""
+
+_OF_TEXT = re.compile(
+    r"(unet\.|lora_unet_).+attn2[._](processor\.)?to_[kv](_lora|\.lora(_linear_layer)?)?(\.lora_A(\.default)?|\.(lora_)?down)\.weight"
+)
 _LORA_TENSOR = re.compile(
     r"(unet|text_encoder|text_encoder_2)\..+(\.lora_[AB](\.default)?|\.lora(_linear_layer)?\.(down|up)|_lora\.(down|up))\.weight"
     r"|lora_(unet|te1|te2)_.+\.(lora_(down|up)\.weight|alpha)"
@@ -27,12 +33,16 @@ _LORA_TENSOR = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """``note`` says why nodes cannot use it; empty where they can. ``needed`` are the files that nodes fetch."""
+    """``note`` says why nodes cannot use it; empty where they can. ``needed`` are the files that nodes fetch.
+
+    ``foreign`` is something that no words beside it make one that nodes can use.
+    """
 
     note: str
     base: str = ""
     native_size: int = 0
     needed: tuple[str, ...] = field(default=())
+    foreign: bool = False
 
 
 def of_safetensors(kind: str, header: Header, base: str) -> Judgement:
@@ -40,10 +50,22 @@ def of_safetensors(kind: str, header: Header, base: str) -> Judgement:
     if kind == CHECKPOINT:
         return Judgement(ONE_FILE, base)
     base = base or header.metadata.get("base_model", "")[:200]
-    if not base or not is_name(base):
-        return Judgement(NO_BASE)
-    usable = all(_LORA_TENSOR.fullmatch(name) for name in header.tensors)
-    return Judgement("" if usable else OTHER_NAMES, base)
+    based = bool(base) and is_name(base)
+    if not all(_LORA_TENSOR.fullmatch(name) for name in header.tensors):
+        return Judgement(OTHER_NAMES, base if based else "", foreign=True)
+    other = _other_model(header)
+    if other:
+        return Judgement(other, base if based else "", foreign=True)
+    return Judgement("", base) if based else Judgement(NO_BASE)
+
+
+def _other_model(header: Header) -> str:
+    """Say which model's LoRA it is by what it attends to; empty for one that may be SDXL's."""
+    for name, shape in header.tensors.items():
+        side = shape[1] if len(shape) > 1 else 0
+        if side in _OTHER_SIDES and _OF_TEXT.fullmatch(name):
+            return f"It is a LoRA for {_OTHER_SIDES[side]}: {name[:100]!a} takes vectors of {side}, and SDXL's are of 2048."
+    return ""
 
 
 def of_folder(name: str, manifest: bytes, sizes: dict[str, int]) -> Judgement:

@@ -49,10 +49,11 @@ class NotSafetensors(InvalidValue):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a sound file says of itself. ``tensors`` are names with shapes."""
+    """What a sound file says of itself. ``tensors`` are names with shapes, ``places`` their types, and where they are in the file."""
 
     metadata: dict[str, str]
     tensors: dict[str, tuple[int, ...]]
+    places: dict[str, tuple[str, int, int]]
 
 
 def refuse_foreign(first: bytes, size: int | None) -> None:
@@ -102,7 +103,9 @@ def check(read: Read, size: int) -> Header:
         raise NotSafetensors(f"file: it names {len(header):,} tensors, and {MAX_TENSORS:,} at most are taken.")
     tensors = {name: _tensor(name, entry) for name, entry in header.items()}
     _check_places(tensors, size - PREFIX - length)
-    return Header(metadata, {name: shape for name, (shape, _, _) in tensors.items()})
+    start = PREFIX + length
+    places = {name: (header[name]["dtype"], start + begin, start + end) for name, (_, begin, end) in tensors.items()}
+    return Header(metadata, {name: shape for name, (shape, _, _) in tensors.items()}, places)
 
 
 def _length(prefix: bytes, size: int | None) -> int:

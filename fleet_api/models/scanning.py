@@ -13,6 +13,7 @@ import structlog
 from fleet_api.adapters.object_store.types import BucketMissing, ObjectMissing, ObjectStore, StoredObject
 from fleet_api.errors import FleetError, InvalidValue
 from fleet_api.kit.clock import Clock
+from fleet_api.models.finite import Finite
 from fleet_api.models.judging import ENGINE_MANIFEST, MAX_MANIFEST, lone_file, manifest_digests, of_folder, of_safetensors
 from fleet_api.models.kinds import BUCKETS, CHECKPOINT, INDEX, LORA, NAME_RULE, SUFFIX, UNFINISHED, digest_of, is_name
 from fleet_api.models.models import StoredModel
@@ -150,7 +151,9 @@ def _read(store: ObjectStore, kind: str, name: str, files: Files, now: float) ->
         header = check(lambda offset, count: _bytes(store, bucket, f"{name}/{alone}", offset, count), size)
         judged = of_safetensors(kind, header, row.base)
         row.base, row.note = judged.base, judged.note
-        row.files = [_hashed(store, bucket, name, files[alone], alone)]
+        numbers = Finite(header) if kind == LORA else None
+        row.files = [_hashed(store, bucket, name, files[alone], alone, numbers)]
+        row.note = row.note or (numbers.note if numbers is not None else "")
     else:
         raise InvalidValue(f"it is neither one {SUFFIX} file nor, for a model, a folder with an engine's {ENGINE_MANIFEST}")
     row.size = sum(each["size"] for each in row.files)
@@ -176,11 +179,13 @@ def _bytes(store: ObjectStore, bucket: str, key: str, start: int, count: int) ->
     return bytes(found[:count])
 
 
-def _hashed(store: ObjectStore, bucket: str, name: str, there: StoredObject, file: str) -> dict[str, Any]:
+def _hashed(store: ObjectStore, bucket: str, name: str, there: StoredObject, file: str, numbers: Finite | None = None) -> dict[str, Any]:
     digest, size = hashlib.sha256(), 0
     with store.open(bucket, f"{name}/{file}") as chunks:
         for chunk in chunks:
             digest.update(chunk)
+            if numbers is not None:
+                numbers.feed(chunk)
             size += len(chunk)
     if size != there.size:
         raise InvalidValue(f"the file {file} changed while it was read")

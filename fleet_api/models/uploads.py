@@ -15,10 +15,12 @@ from starlette.requests import ClientDisconnect
 
 from fleet_api.errors import Conflict, FleetError, InvalidValue, TooLarge, Unavailable
 from fleet_api.kit.validation import sentence
+from fleet_api.models.finite import Finite
 from fleet_api.models.form import FormReader
-from fleet_api.models.kinds import SUFFIX
+from fleet_api.models.judging import of_safetensors
+from fleet_api.models.kinds import LORA, SUFFIX
 from fleet_api.models.models import StoredModel
-from fleet_api.models.safetensors import check_file
+from fleet_api.models.safetensors import Header, check_file
 from fleet_api.models.schemas import UploadBody, UploadView
 from fleet_api.models.staging import BUFFER_BYTES, Note, Staging
 from fleet_api.models.store import ModelStore, NewModel
@@ -153,9 +155,12 @@ class Uploads:
         path = self._staging.path(note.id)
         try:
             header = await asyncio.to_thread(check_file, path)
-            sha256 = await asyncio.to_thread(_digest, path)
+            numbers = _refuse_foreign(note, header)
+            sha256 = await asyncio.to_thread(_digest, path, numbers)
             if note.sha256 is not None and sha256 != note.sha256:
                 raise InvalidValue(f"sha256: the file that came has {sha256}, and {note.sha256} was announced.")
+            if numbers is not None and numbers.note:
+                raise InvalidValue(f"file: {numbers.note}")
             size = path.stat().st_size
             new = NewModel(note.kind, note.name, note.filename, size, sha256, note.base, note.source, header)
             row = await self._models.add(new, path)
@@ -217,9 +222,21 @@ def _stored_view(upload_id: str, row: StoredModel) -> UploadView:
     )  # fmt: skip
 
 
-def _digest(path: Any) -> str:
+def _refuse_foreign(note: Note, header: Header) -> Finite | None:
+    """Return what is to look at the numbers of a LoRA. Raises InvalidValue for a file that can be none of SDXL."""
+    if note.kind != LORA:
+        return None
+    judged = of_safetensors(note.kind, header, note.base)
+    if judged.foreign:
+        raise InvalidValue(f"file: {judged.note}")
+    return Finite(header)
+
+
+def _digest(path: Any, numbers: Finite | None) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(BUFFER_BYTES):
             digest.update(chunk)
+            if numbers is not None:
+                numbers.feed(chunk)
     return digest.hexdigest()

@@ -114,7 +114,7 @@ class Builder:
     async def _fetch(self, order: BuildOrder, report: BuildReport) -> List[Dict[str, Any]]:
         """What is wanted; that of it which the store has is there afterwards. Jobs go on meanwhile."""
         self._say(report, "fetching")
-        wanted = await self._wanted(order.model)
+        wanted = await self._wanted(order)
         self._say(report, "fetching", total=len(wanted), done=sum(each["there"] for each in wanted))
         for each in wanted:
             if not each["there"] and await self._fetched(each, wanted):
@@ -133,7 +133,7 @@ class Builder:
             try:
                 await self._let_go()
                 self._say(report, "building")
-                async for said in self._lines("build", order.model, "--lines"):
+                async for said in self._lines("build", order.model, "--lines", *_with_loras(order)):
                     self._say(report, "building", what=str(said["what"])[:64], done=int(said["done"]), total=int(said["all"]))
             finally:
                 self.building = False
@@ -164,8 +164,8 @@ class Builder:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._engine.rescan(), UNLOAD_SECONDS)  # it answers in the order of asking
 
-    async def _wanted(self, model: str) -> List[Dict[str, Any]]:
-        found = [said async for said in self._lines("wanted", model)]
+    async def _wanted(self, order: BuildOrder) -> List[Dict[str, Any]]:
+        found = [said async for said in self._lines("wanted", order.model, *_with_loras(order))]
         if not all({"key", "there", "said"} <= set(each) for each in found):
             raise BuildFailed("What builds engines did not say which are wanted; see the agent's log.")
         return found
@@ -219,6 +219,10 @@ class Builder:
         found[PREFIX + "CACHE"] = str(settings.cache_dir)
         found[PREFIX + "PLANS_LIMIT_GIB"] = repr(settings.plans_limit / 2**30)
         return found
+
+
+def _with_loras(order: BuildOrder) -> List[str]:
+    return [f"--lora={each.name}:{each.strength!r}" for each in order.loras]
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:

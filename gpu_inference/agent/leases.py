@@ -36,6 +36,7 @@ def capabilities(engine: EngineProcess, fetches: bool = False) -> Optional[Capab
         loads=True,
         fetches=fetches,
         builds=can_build(),
+        builds_loras=can_build(),
     )
 
 

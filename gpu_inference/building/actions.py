@@ -89,9 +89,11 @@ def _calibrate(options: argparse.Namespace, settings: Settings, store: PlanStore
 
 
 def _wanted(options: argparse.Namespace, settings: Settings, store: PlanStore) -> None:
-    folder = _folder(options.model, _catalogue(options.model, settings))
+    catalogue = _catalogue(options.model, settings)
+    folder = _folder(options.model, catalogue)
+    loras = _loras(options.lora, folder.name, catalogue)
     with closing(Cuda()) as cuda:
-        for path, said in wanted_engines(folder, store, cuda):
+        for path, said in wanted_engines(folder, store, cuda, loras):
             print(json.dumps({"key": path.stem, "there": path.is_file(), "said": said}), flush=True)
 
 

@@ -21,15 +21,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands.required = True
     build = commands.add_parser("build", help="build the engines of a model that are not there yet; takes minutes")
     build.add_argument("model", help="a model's folder, or the name of one of the agent's models")
-    build.add_argument(
-        "--lora", action="append", default=[], metavar="NAME[:STRENGTH]", help="with this LoRA in the weights, for engines that take none"
-    )
     build.add_argument("--lines", action="store_true", help="tell of the progress as lines of JSON")
     calibrate = commands.add_parser("calibrate", help="have the UNet's engine compute in int8; makes pictures first, takes long")
     calibrate.add_argument("model", help="a model's folder, or the name of one of the agent's models")
     calibrate.add_argument("--prompts", metavar="FILE", help="prompts like those it is for, a line each (default: eight of all kinds)")
     wanted = commands.add_parser("wanted", help="show which engines a model has and lacks on this node, as lines of JSON")
     wanted.add_argument("model", help="a model's folder, or the name of one of the agent's models")
+    for command in (build, wanted):
+        command.add_argument(
+            "--lora",
+            action="append",
+            default=[],
+            metavar="NAME[:STRENGTH]",
+            help="with this LoRA in the weights, for engines that take none",
+        )
     for command in (build, calibrate, wanted):
         command.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)  # the agent, which it is not to outlive
     commands.add_parser("list", help="show what was built")

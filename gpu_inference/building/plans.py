@@ -75,7 +75,8 @@ class PlanStore(PlanFolder):
             named = "".join(f" --lora {each.lora.name}:{round(each.strength, 6)!r}" for each in touching(part, loras))
             raise NotBuilt(
                 f"No engine of TensorRT {release} for {architecture} was built of the model '{folder.name}'{named and ' with that'} yet;"
-                f" build it with 'fleet-worker engines build {folder.name}{named}'."
+                f" build it with 'fleet engines build NODE_ID {folder.name}{named}', or on the node with"
+                f" 'fleet-worker engines build {folder.name}{named}'."
             )
         with suppress(OSError):  # somebody else's file; it then counts as used when it was built
             os.utime(str(path))

@@ -38,9 +38,15 @@ class UnknownLora(EngineError):
 
 
 class LoraError(EngineError):
-    """A LoRA is damaged or does not fit its model; another node's copy may be sound."""
+    """A LoRA cannot be read or applied here; another node may be able to."""
 
     kind = "lora"
+
+
+class UnfitLora(LoraError):
+    """A LoRA does not fit its model, or holds what is no number: it is so on every node."""
+
+    retry = False
 
 
 class BackendError(EngineError):

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_inference.engine import lora_names
-from gpu_inference.engine.errors import BadRequest, LoraError, UnknownLora
+from gpu_inference.engine.errors import BadRequest, LoraError, UnfitLora, UnknownLora
 from gpu_inference.engine.lora_names import ALPHA, DOWN, UP
 from gpu_inference.engine.safetensors import Safetensors, SafetensorsError, open_safetensors
 from gpu_inference.protocol import LoraInfo
@@ -58,7 +58,7 @@ class Lora:
     def change(self, place: Place) -> Array:
         """What is added to a module's weight at strength 1, ``alpha / rank * up @ down``, float32 ``[out, in, ...]``.
 
-        Raises :class:`LoraError` where the file cannot be read any more, or holds what is no number.
+        Raises :class:`LoraError` where the file cannot be read any more, :class:`UnfitLora` where it holds what is no number.
         """
         parts = self.parts[place]
         try:
@@ -70,7 +70,7 @@ class Lora:
         factor = 1.0 if alpha is None else alpha / rank
         product = up.reshape(up.shape[0], rank) @ down.reshape(rank, -1) * np.float32(factor)
         if not np.isfinite(product).all():
-            raise LoraError(f"The LoRA '{self.name}' holds values that are not numbers ('{parts[DOWN]:.100}').")
+            raise UnfitLora(f"The LoRA '{self.name}' holds values that are not numbers ('{parts[DOWN]:.100}').")
         return np.asarray(product).reshape(up.shape[0], *down.shape[1:])
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gpu_inference.engine.errors import LoraError, ModelError
+from gpu_inference.engine.errors import ModelError, UnfitLora
 from gpu_inference.engine.lora_names import joined_names
 from gpu_inference.engine.loras import Applied, Lora, Place
 from gpu_inference.engine.manifest import FILE_NAME
@@ -61,7 +61,7 @@ def load_weight_map(path: Path) -> WeightMap:
 
 
 def _places(lora: Lora, network: str, known: WeightMap) -> Dict[str, List[Place]]:
-    """Which module of ``network`` each change of ``lora`` is for. Raises :class:`LoraError` where there is none of its shape."""
+    """Which module of ``network`` each change of ``lora`` is for. Raises :class:`UnfitLora` where there is none of its shape."""
     found: Dict[str, List[Place]] = {}
     joined: Optional[Dict[str, str]] = None
     for place in lora.parts:
@@ -76,7 +76,7 @@ def _places(lora: Lora, network: str, known: WeightMap) -> Dict[str, List[Place]
         if weight is not None and len(shape) == 4 and shape[2:] == [1, 1] and len(weight.shape) == 2:
             shape = shape[:2]
         if weight is None or shape != (weight.shape[::-1] if weight.transposed else weight.shape):
-            raise LoraError(f"The LoRA '{lora.name}' does not fit its model: there is no weight '{place[1]:.100}' of {shape}.")
+            raise UnfitLora(f"The LoRA '{lora.name}' does not fit its model: there is no weight '{place[1]:.100}' of {shape}.")
         found.setdefault(module, []).append(place)
     return found
 
@@ -98,7 +98,7 @@ def stored_weights(file: Path, known: WeightMap, modules: Iterable[str]) -> Dict
 def changed_weights(file: Path, known: WeightMap, network: str, applied: Sequence[Applied]) -> Dict[str, Array]:
     """What LoRAs make of a network's weights: by module, as they are stored in ``file``, in its precision.
 
-    Raises :class:`LoraError` where one changes what the model does not have, :class:`ModelError`.
+    Raises :class:`UnfitLora` where one changes what the model does not have, :class:`ModelError`.
     """
     changes: Dict[str, List[Tuple[Lora, float, Place]]] = {}
     for lora, strength in applied:

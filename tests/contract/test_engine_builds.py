@@ -18,9 +18,12 @@ from tests.support.agent import CAPABILITIES, FakeAgent
 PLAN = b"an engine" * 1000
 
 
-def builder(api: TestClient, name: str = "agx0", builds: bool = True) -> FakeAgent:
+INK = {"name": "ink", "strength": 0.6}
+
+
+def builder(api: TestClient, name: str = "agx0", builds: bool = True, **more: Any) -> FakeAgent:
     agent = FakeAgent.enrol(api, name)
-    agent.capabilities = {**CAPABILITIES, "builds": builds}
+    agent.capabilities = {**CAPABILITIES, "builds": builds, **more}
     agent.lease()
     beat(agent)
     return agent
@@ -33,8 +36,8 @@ def beat(agent: FakeAgent, **build: Any) -> dict[str, Any] | None:
     return answer.json()["build"]  # type: ignore[no-any-return]
 
 
-def order(api: TestClient, node_id: str = "agx0", model: str = "other-model", status: int = 201) -> dict[str, Any]:
-    answer = api.post(f"/api/vision/nodes/{node_id}/engines", json={"model": model})
+def order(api: TestClient, node_id: str = "agx0", model: str = "other-model", status: int = 201, **more: Any) -> dict[str, Any]:
+    answer = api.post(f"/api/vision/nodes/{node_id}/engines", json={"model": model, **more})
     assert answer.status_code == status, answer.text
     return answer.json()  # type: ignore[no-any-return]
 
@@ -82,7 +85,7 @@ def test_an_order_stands_until_it_is_done_and_shows_how_far_it_is(api: TestClien
     operation = order(api)
     assert (operation["kind"], operation["title"]) == ("engine_build", "Build the engines of other-model on agx0")
     standing = told(agent)
-    assert standing == {"id": operation["id"], "model": "other-model"}
+    assert standing == {"id": operation["id"], "model": "other-model", "loras": []}
     assert beat(agent, id=operation["id"], state="building", what="unet", done=2, total=4) == standing
     row = reached(api, operation, step="building unet (2 of 4)")
     assert 45 < row["progress"] < 55
@@ -137,7 +140,39 @@ def test_two_orders_of_a_node_come_one_after_the_other(api: TestClient) -> None:
     reached(api, first, state="succeeded", node_ids=["agx0"])
     while (standing := told(agent))["id"] == first["id"]:
         time.sleep(0.02)
-    assert standing == {"id": second["id"], "model": "fleet-shapes"}
+    assert standing == {"id": second["id"], "model": "fleet-shapes", "loras": []}
+
+
+def with_loras(builds_loras: bool = True) -> dict[str, Any]:
+    loras = [{"name": "ink", "base_model": "other-model"}, {"name": "night", "base_model": "fleet-shapes"}]
+    return {"loras": loras, "builds_loras": builds_loras}
+
+
+def test_loras_go_with_the_order(api: TestClient) -> None:
+    agent = builder(api, **with_loras())
+    operation = order(api, loras=[INK, {"name": "ink"}])
+    assert operation["title"] == "Build the engines of other-model with ink:0.6, ink:0.8 on agx0"
+    assert told(agent) == {"id": operation["id"], "model": "other-model", "loras": [INK, {"name": "ink", "strength": 0.8}]}
+    beat(agent, id=operation["id"], state="done", done=4, total=4, built=1)
+    reached(api, operation, state="succeeded")
+
+
+def test_loras_that_the_node_has_not_for_this_model(api: TestClient) -> None:
+    builder(api, **with_loras())
+    for name in ("night", "oil"):
+        refused = order(api, status=404, loras=[INK, {"name": name}])["detail"]
+        assert f"node 'agx0' has no LoRA '{name}' of the model 'other-model'; it has: ink." in refused
+
+
+def test_an_agent_that_does_not_know_loras_is_never_told_to_build_without_them(api: TestClient) -> None:
+    builder(api, **with_loras(builds_loras=False))
+    assert "builds no engines with LoRAs" in order(api, status=409, loras=[INK])["detail"]
+    agent = builder(api, "agx1", **with_loras())
+    operation = order(api, "agx1", loras=[INK])
+    told(agent)
+    older = {"incarnation": "older", "capabilities": {**CAPABILITIES, "builds": True, "loras": with_loras()["loras"]}}
+    assert api.post("/api/agents/beat", headers=agent.headers, json=older).json()["build"] is None
+    assert "update it with 'fleet vision install agx1'" in reached(api, operation, state="failed")["reason"]
 
 
 def test_an_engine_goes_into_the_store_and_out_again(api: TestClient, settings: Settings) -> None:

@@ -50,8 +50,8 @@ def test_nine_are_too_many(api: TestClient) -> None:
 
 
 def test_the_command_tells_names_and_strengths() -> None:
-    from fleet_api.cli.generate import _loras
+    from fleet_api.cli.generate import loras_of
 
-    assert _loras(["ink:0.6", "film"], 0.3) == [{"name": "ink", "strength": 0.6}, {"name": "film", "strength": 0.3}]
-    assert _loras(["ink"], None) == [{"name": "ink"}]
-    assert _loras([], 0.3) == []
+    assert loras_of(["ink:0.6", "film"], 0.3) == [{"name": "ink", "strength": 0.6}, {"name": "film", "strength": 0.3}]
+    assert loras_of(["ink"], None) == [{"name": "ink"}]
+    assert loras_of([], 0.3) == []

@@ -114,7 +114,20 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, list[Bad]]]] = {
             ]
         },
     ),
-    "/api/vision/nodes/nope/engines": ({"model": "x"}, {"model": texts(200)}),
+    "/api/vision/nodes/nope/engines": (
+        {"model": "x"},
+        {
+            "model": texts(200),
+            "loras": [
+                Bad("ink", "'ink'", "list"),
+                Bad([{"name": "ink"}] * 10, "", "at most 9"),
+                Bad([{"strength": 1}], "", "name"),
+                Bad([{"name": "ink", "strength": 5}], "5", "from -4 to 4"),
+                Bad([{"name": "x" * 201}], "characters)", "from 1 to 200"),
+                Bad(["ink"], "'ink'", ""),
+            ],
+        },
+    ),
     "/api/vision/models/switch/nope": ({"model": "x"}, {"model": texts(200)}),
     "/api/vision/loras/upload": (MODEL, MODEL_FIELDS),
     "/api/vision/models/nope/import": (

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gpu_inference.engine.backends.base import guide
 from gpu_inference.engine.batch import MOST_PICTURES, USUAL_PICTURES
 from gpu_inference.engine.conditioning import Conditioning, Ids
-from gpu_inference.engine.errors import BackendError, LoraError
+from gpu_inference.engine.errors import BackendError, UnfitLora
 from gpu_inference.engine.loras import Applied
 from gpu_inference.engine.manifest import ModelFolder, NetworkPart, TextEncoderPart
 from gpu_inference.engine.tiles import decode_in_tiles
@@ -57,7 +57,7 @@ class NetworkBackend(ABC):
 
     @abstractmethod
     def _weigh(self, part: NetworkPart, applied: Sequence[Applied]) -> Any:
-        """What LoRAs make of a network, not yet in use; none of them is its own weights. Raises :class:`LoraError`."""
+        """What LoRAs make of a network, not yet in use; none of them is its own weights. Raises a LoraError."""
 
     @abstractmethod
     def _use(self, part: NetworkPart, weighed: Any) -> None:
@@ -101,7 +101,7 @@ class NetworkBackend(ABC):
         after = {network for each in wanted for network in networks_of(each)}
         strangers = after - set(self._parts)
         if strangers:
-            raise LoraError(f"The LoRA '{wanted[0].lora.name}' changes a {min(strangers)}, which the model '{self._folder.name}' has not.")
+            raise UnfitLora(f"The LoRA '{wanted[0].lora.name}' changes a {min(strangers)}, which the model '{self._folder.name}' has not.")
         before = {network for each in self._touched for network in networks_of(each)}
         weighed = {
             network: self._weigh(self._parts[network], [each for each in wanted if network in networks_of(each)])

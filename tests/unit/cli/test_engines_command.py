@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import httpx
+
+from tests.support.agent import CAPABILITIES, FakeAgent
 from tests.support.command import Command
 from tests.support.live import Live
 
@@ -20,4 +23,22 @@ def test_what_is_wrong_is_one_sentence(fleet: Command, served: Live) -> None:
 def test_help_has_examples(fleet: Command) -> None:
     said = fleet("engines", "--help").stdout
     assert "fleet engines build agx0 sdxl-base" in said
-    assert "fetches" in fleet("engines", "build", "--help").stdout
+    said = fleet("engines", "build", "--help").stdout
+    assert "fetches" in said
+    assert "--lora ink:0.6" in said
+    assert "NAME:STRENGTH" in said
+
+
+def test_loras_are_sent_with_the_order(fleet: Command, served: Live) -> None:
+    http = httpx.Client(base_url=served.url, trust_env=False)
+    token = http.post("/api/agents/tokens", json={"node_id": "agx0"}).json()["token"]
+    enrolled = http.post("/api/agents/enrol", json={"token": token, "hostname": "agx0", "machine_id": "agx0"}).json()
+    agent = FakeAgent(http, enrolled["node_id"], enrolled["credential"])  # type: ignore[arg-type]
+    loras = [{"name": "ink", "base_model": "other-model"}, {"name": "film", "base_model": "other-model"}]
+    agent.capabilities = {**CAPABILITIES, "builds": True, "builds_loras": True, "loras": loras}
+    agent.lease()
+    words = ("engines", "build", "agx0", "other-model", "--no-wait", "--url", served.url)
+    begun = fleet.json(*words, "--lora", "ink:0.6", "--lora", "film")
+    assert begun["title"] == "Build the engines of other-model with ink:0.6, film:0.8 on agx0"
+    assert "a strength is a number" in fleet(*words, "--lora", "ink:much", code=2).stderr
+    assert "no LoRA 'oil'" in fleet(*words, "--lora", "oil:1", code=4).stderr

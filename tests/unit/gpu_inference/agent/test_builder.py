@@ -14,17 +14,20 @@ from typing import Any
 import psutil
 import pytest
 
+from gpu_inference.agent import leases
 from gpu_inference.agent.builder import Builder
 from gpu_inference.agent.client import ApiError, Unreachable
+from gpu_inference.agent.engine_outcome import Hello
 from gpu_inference.agent.engines_shared import NotGiven
 from gpu_inference.agent.settings import Settings
 from gpu_inference.agent.turn import Turn
-from gpu_inference.protocol_engines import BuildOrder
+from gpu_inference.protocol_engines import BuildLora, BuildOrder
 
 ORDER = BuildOrder(id="one", model="sdxl")
 PROGRAM = """
 import json, os, sys, time
 words, there = sys.argv[2:], {there}
+open({pid!r} + ".words", "a").write(" ".join(words[:words.index("--parent")]) + chr(10))
 if words[0] == "wanted":
     for name in ("text_encoder", "unet"):
         print(json.dumps(dict(key=name, there=name in there, said=dict(network=name))), flush=True)
@@ -77,6 +80,9 @@ class House:
             Settings(state_dir=folder), self.engine, self.turn, self.share, asyncio.Event(), command  # type: ignore[arg-type]
         )  # fmt: skip
 
+    def words(self) -> list[str]:
+        return self.pid.with_name("pid.words").read_text().splitlines()
+
     async def reached(self, *states: str, seconds: float = 10.0) -> Any:
         due = time.monotonic() + seconds
         while self.builder.report is None or self.builder.report.state not in states:
@@ -104,6 +110,26 @@ async def test_what_is_lacking_is_built_and_given(tmp_path: Path) -> None:
     assert house.builder.report is report, "the same order is not begun again"
     house.builder.heed(None)
     assert house.builder.report is None
+    assert house.words() == ["wanted sdxl", "build sdxl --lines"]
+
+
+async def test_loras_of_an_order_go_to_what_builds(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    loras = [BuildLora(name="ink", strength=0.6), BuildLora(name="-film by night", strength=-1)]
+    house.builder.heed(BuildOrder(id="one", model="sdxl", loras=loras))
+    assert (await house.reached("done", "failed")).state == "done"
+    words = "--lora=ink:0.6 --lora=-film by night:-1.0"
+    assert house.words() == [f"wanted sdxl {words}", f"build sdxl --lines {words}"]
+
+
+def test_who_builds_says_that_it_heeds_loras(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: Any = Engine()
+    engine.hello, engine.absent = Hello(pid=1, backend="onnx", devices=[], samplers=[], models=[]), False
+    for there in (True, False):
+        monkeypatch.setattr(leases, "can_build", lambda there=there: there)
+        found = leases.capabilities(engine)
+        assert found is not None
+        assert (found.builds, found.builds_loras) == (there, there)
 
 
 async def test_what_another_node_built_is_fetched(tmp_path: Path) -> None:

@@ -118,9 +118,23 @@ def test_one_that_does_not_fit_is_refused_and_changes_nothing(
     lora = load_lora(make_tiny_lora(tmp_path / "x.safetensors", made))
     backend = OnnxBackend(load_model_folder(tiny_model), 1)
     plain = prediction(backend, tiny_model)
-    with pytest.raises(LoraError, match=words):
+    with pytest.raises(LoraError, match=words) as unfit:
         backend.adapt([Applied(lora, 1.0)])
+    assert not unfit.value.retry, "it fits on no other node either"
     np.testing.assert_array_equal(prediction(backend, tiny_model), plain)
+
+
+def test_one_that_holds_no_numbers_is_not_tried_elsewhere(tiny_model: Path, tmp_path: Path) -> None:
+    made = lora_tensors()
+    made["unet.conv.lora_A.weight"].reshape(-1)[3] = np.nan
+    lora = load_lora(make_tiny_lora(tmp_path / "x.safetensors", made))
+    with pytest.raises(LoraError, match="holds values that are not numbers") as spoilt:
+        OnnxBackend(load_model_folder(tiny_model), 1).adapt([Applied(lora, 1.0)])
+    assert not spoilt.value.retry
+    (tmp_path / "x.safetensors").unlink()
+    with pytest.raises(LoraError, match="cannot be read any more") as gone:
+        lora.change(("unet", "conv", False))
+    assert gone.value.retry, "another node may have it"
 
 
 def test_a_model_without_a_map_takes_none(tiny_model: Path, tmp_path: Path) -> None:

@@ -134,8 +134,9 @@ def test_loras_in_the_weights_where_none_can_be_put_in_later(machine: Machine, m
     backend, other = machine.backend(model), OnnxBackend(model, 1)
     plain = prediction(backend, model)
     wanted = [Applied(lora, 0.8)]
-    with pytest.raises(LoraError, match=r"fleet-worker engines build tiny --lora ink:0\.8") as caught:
+    with pytest.raises(LoraError, match=r"'fleet engines build NODE_ID tiny --lora ink:0\.8', or") as caught:
         backend.adapt(wanted)
+    assert "on the node with 'fleet-worker engines build tiny --lora ink:0.8'." in str(caught.value)
     assert "\n" not in str(caught.value)
     np.testing.assert_array_equal(prediction(backend, model), plain)
 
@@ -241,6 +242,12 @@ def test_the_command(
     assert told(["wanted", "tiny"], tmp_path) == ""
     said: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each["said"]["precision"] for each in said if each["said"]["network"] == "unet"] == ["int8"]
+    assert told(["wanted", "tiny", "--lora=ink:0.5"], tmp_path) == ""
+    fused = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["there"] for each in fused if each["said"]["network"] == "unet"] == [False], "it is another engine, with the LoRA in it"
+    assert [each["key"] for each in fused if each["said"]["network"] != "unet"] == [
+        each["key"] for each in said if each["said"]["network"] != "unet"
+    ]
 
     (tmp_path / "plans" / "fused-left").mkdir()
     with PlanFolder(tmp_path / "plans").alone():
