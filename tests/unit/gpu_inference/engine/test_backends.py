@@ -150,7 +150,7 @@ def test_beside_a_gpu_an_imported_model_without_engines_does_not_go_to_the_cpu_u
     if expected is not None:
         assert resolve(wanted, model) == expected
         return
-    with pytest.raises(NotBuilt, match="was built of the model 'tiny' yet; build it with 'fleet-worker engines build tiny'") as caught:
+    with pytest.raises(NotBuilt, match="was built of the model 'tiny' yet; build it with 'fleet engines build NODE_ID tiny'") as caught:
         resolve(wanted, model)
     assert (caught.value.kind, caught.value.retry) == ("not_built", True)
     machine.build(model)
