@@ -115,14 +115,19 @@ def test_the_place_of_a_preview_is_painted_by_the_server(
     assert not page.locator(f'.job[data-key="{job}"] .preview').is_visible()
 
 
-def test_the_picture_takes_the_place_of_its_preview(visit: Callable[..., Visit]) -> None:
-    seen = visit()
-    page = seen.open()
-    page.fill("#prompt", "a green ring on a black background")
+def ask(page: Any, prompt: str) -> None:
+    """Ask for a picture on the page that takes a while."""
+    page.fill("#prompt", prompt)
     page.locator("#options > summary").click()
     for name, value in (*LARGE.items(), ("steps", 150)):
         page.fill(f"[name={name}]", str(value))
     page.locator("#composer [type=submit]").click()
+
+
+def test_the_picture_takes_the_place_of_its_preview(visit: Callable[..., Visit]) -> None:
+    seen = visit()
+    page = seen.open()
+    ask(page, "a green ring on a black background")
     page.wait_for_selector('.result[data-state="processing"]')
     before = box(page, ".result .frame")
     page.evaluate(WATCH_SHIFTS)
@@ -142,11 +147,7 @@ def test_the_picture_takes_the_place_of_its_preview(visit: Callable[..., Visit])
 def test_a_cancelled_picture_keeps_no_preview(visit: Callable[..., Visit], hold: Callable[..., None]) -> None:
     seen = visit()
     page = seen.open()
-    page.fill("#prompt", "a pink heart on a black background")
-    page.locator("#options > summary").click()
-    for name, value in (*LARGE.items(), ("steps", 150)):
-        page.fill(f"[name={name}]", str(value))
-    page.locator("#composer [type=submit]").click()
+    ask(page, "a pink heart on a black background")
     page.wait_for_selector(".result .preview[src]")
     hold(page.locator(".result").get_attribute("data-key"))
     page.locator(".result [data-action=close]").click()

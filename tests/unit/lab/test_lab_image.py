@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import time
@@ -49,7 +50,7 @@ def test_one_makes_it_and_the_other_waits(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_somebody_elses_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    images_lock = tmp_path / f"fleet-lab-image-{images.os.getuid()}.lock"
+    images_lock = tmp_path / f"fleet-lab-image-{os.getuid()}.lock"
     images_lock.symlink_to(tmp_path / "theirs")
     with pytest.raises(LabFailed, match="cannot be opened"):
         images.node_image(Engine(), False, lambda text: None)  # type: ignore[arg-type]
