@@ -17,5 +17,8 @@ compile gpu_inference/requirements-py38.lock --python-version 3.8 --only-binary 
 compile gpu_inference/requirements-agent.lock --universal --python-version 3.10 gpu_inference/requirements-agent.in -c gpu_inference/requirements.lock
 compile gpu_inference/requirements-agent-py38.lock --python-version 3.8 --only-binary :all: gpu_inference/requirements-agent.in \
     -c gpu_inference/requirements-py38.lock
+# The engine with PyTorch for CUDA, in the versions of the other's.
+compile gpu_inference/requirements-cuda.lock --universal --python-version 3.10 --only-binary :all: gpu_inference/pyproject.toml \
+    gpu_inference/requirements-cuda.in -c gpu_inference/requirements.lock
 # CLIP's vocabulary alone, of a package whose code is not used: importing checkpoints needs it.
 compile requirements/vocabulary.lock --no-deps requirements/vocabulary.in

@@ -89,12 +89,13 @@ def start(container: Container, jetson: Jetson | None) -> None:
     """
     if container.status != "running":
         container.start()
+    # Before it is set up: Debian's boot empties /tmp, in which dpkg works, and sshd comes after that.
+    _wait_for_sshd(container, container.labels[f"{LABEL}.ip"])
     if complaint(container, f"test -e {SET_UP}"):
         _set_password(container, container.labels[f"{LABEL}.password"])
         if jetson:
             install(container, jetson)
         complaint(container, f"mkdir -p /etc/fleet-lab && touch {SET_UP}")
-    _wait_for_sshd(container, container.labels[f"{LABEL}.ip"])
 
 
 def _devices(info: dict[str, Any]) -> list[str]:

@@ -151,9 +151,8 @@ class EngineProcess:
         self._up.set()
         for problem in self.hello.problems:
             logs.warning("A model folder is left out.", reason=problem)
-        logs.info(
-            "The engine is up.", pid=self._process.pid, backend=self.hello.backend, models=[model.name for model in self.hello.models]
-        )
+        hello, models = self.hello, [model.name for model in self.hello.models]
+        logs.info("The engine is up.", pid=self._process.pid, backend=hello.backend, devices=hello.devices, models=models)
 
     async def _pump(self, reader: asyncio.StreamReader, frames: asyncio.Queue[Optional[wire.Frame]]) -> None:
         try:

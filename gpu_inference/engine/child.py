@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from gpu_inference.engine import wire
-from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, gpu_present, installed, most_unloaded, usual_backend
+from gpu_inference.engine.backends import BACKENDS, DEFAULT_BACKEND, devices, gpu_present, installed, most_unloaded, usual_backend
 from gpu_inference.engine.batch import USUAL_PICTURES, Part
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import EngineError, OutOfMemory, Unexpected, said
@@ -59,7 +59,7 @@ class Child:
                 "pid": os.getpid(),
                 "backend": usual_backend() if self._backend == DEFAULT_BACKEND else self._backend,
                 "backends": installed(),
-                "devices": ["cpu"],
+                "devices": devices(),
                 "samplers": list(SAMPLERS),
                 "batch": self._batch(),
                 **self._library(),

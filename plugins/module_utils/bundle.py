@@ -25,6 +25,7 @@ _OF_NODES = ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_2
 GLIBC = {
     "agent": _OF_NODES,
     "engine": _OF_NODES,
+    "engine_cuda": _OF_NODES,
     "control_plane": (
         "manylinux2014",
         "manylinux_2_17",
@@ -36,9 +37,15 @@ GLIBC = {
     ),
 }
 LAYOUT = 1  # of the file; another one is another bundle
-KEPT = {"agent": 8, "engine": 4, "control_plane": 2}  # of 20, 80 and 160 MB
-OLDEST = {"agent": (3, 8), "engine": (3, 8), "control_plane": (3, 11)}
-LOCKS = {"agent": "gpu_inference/requirements-agent{}.lock", "engine": "gpu_inference/requirements{}.lock"}
+KEPT = {"agent": 8, "engine": 4, "engine_cuda": 1, "control_plane": 2}  # of 20, 80, 4,000 and 160 MB
+NEEDS_MIB = {"agent": 300, "engine": 900, "engine_cuda": 16000, "control_plane": 1500}
+"""Of a machine's disk, for a moment: the bundle, what is unpacked of it, and what is installed."""
+OLDEST = {"agent": (3, 8), "engine": (3, 8), "engine_cuda": (3, 10), "control_plane": (3, 11)}
+LOCKS = {
+    "agent": "gpu_inference/requirements-agent{}.lock",
+    "engine": "gpu_inference/requirements{}.lock",
+    "engine_cuda": "gpu_inference/requirements-cuda.lock",
+}
 ADDED = {"control_plane": "requirements/vocabulary.lock"}  # data of packages whose own needs are not wanted
 LEFT_OUT = ("__pycache__", "build", "dist", "*.egg-info", "training", ".*", "tests", "benchmarks", "docs", "node_modules")
 SHIPPED = ("fleet_api", "gpu_inference", "inventory", "meta", "playbooks", "plugins", "roles")

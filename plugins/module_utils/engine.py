@@ -22,7 +22,7 @@ LINES = 4000
 
 
 def look(unit: str) -> dict[str, Any]:
-    """Return ``up``, ``backend`` and ``models`` where they are known, ``problems``, and the ``reason`` where it is not up."""
+    """Return ``up``, ``backend``, ``devices`` and ``models`` where they are known, ``problems``, and the ``reason`` where it is not up."""
     shown = _output("systemctl", "show", unit, "-p", "MainPID,InvocationID,ActiveState")
     about = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     main, invocation = int(about.get("MainPID") or 0), about.get("InvocationID", "")
@@ -66,7 +66,7 @@ def last_word(said: str) -> str:
 
 def judged(found: dict[int, float], said: str, active: bool) -> dict[str, Any]:
     """Return what :func:`look` does, given the age in seconds of each child by its id, and the agent's own lines. Pure."""
-    told: dict[str, Any] = {"up": False, "backend": None, "models": [], "problems": [], "reason": ""}
+    told: dict[str, Any] = {"up": False, "backend": None, "devices": None, "models": [], "problems": [], "reason": ""}
     if not active:
         return {**told, "reason": "the agent does not run"}
     for line in said.splitlines():
@@ -75,7 +75,8 @@ def judged(found: dict[int, float], said: str, active: bool) -> dict[str, Any]:
         if event == LEFT_OUT:
             told["problems"].append(str(entry.get("reason")))
         elif event == UP:
-            told.update(up=pid in found, backend=entry.get("backend"), models=list(entry.get("models") or []), reason="")
+            told.update(up=pid in found, backend=entry.get("backend"), devices=entry.get("devices"), reason="")
+            told["models"] = list(entry.get("models") or [])
         elif event in WRONG:
             told.update(up=False, reason=str(entry.get("reason") or "it ended"))
         elif event == NONE:

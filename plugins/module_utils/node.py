@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from typing import Any
 
 from ansible_collections.fleet.commander.plugins.module_utils import jetson
@@ -52,6 +53,7 @@ def look(device_tree: str | None = None) -> dict[str, Any]:
         "compute_capability": capability,
         "power_mode": jetson.power_mode_of(output("nvpmodel", "-q")) if is_jetson else None,
         "gpus": gpus(soc),
+        "nvidia_driver": nvidia_driver(output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")),
         "gpu_groups": [name for name in ("video", "render") if group_exists(name)],
         "memory_mib": memory_mib(read("/proc/meminfo")),
         "cpus": os.cpu_count(),
@@ -158,6 +160,12 @@ def gpus(soc: str | None) -> list[dict[str, Any]]:
     return found or ([{"name": soc, "uuid": None, "memory_mib": None}] if soc else [])
 
 
+def nvidia_driver(said: str) -> str | None:
+    """Return the driver's version as nvidia-smi tells it of the first GPU, or None."""
+    found = re.match(r"\d+(\.\d+)+", said.strip())
+    return found.group(0) if found else None
+
+
 def memory_mib(text: str) -> int | None:
     """Return the memory that ``/proc/meminfo`` tells of."""
     found = re.search(r"MemTotal:\s*(\d+) kB", text)
@@ -231,15 +239,24 @@ def agent(folder: str = AGENT_FOLDER, state: str = AGENT_STATE, container: str =
     """Return which agent is installed, whether with an engine, how it runs, and as which node it is enrolled. Needs root."""
     link = os.path.join(folder, "current")
     bundle = os.path.basename(os.readlink(link)) if os.path.islink(link) else None
-    engine = bool(glob.glob(os.path.join(link, "lib", "python3*", "site-packages", "numpy")))  # by which the agent itself tells
+    packages = os.path.join(link, "lib", "python3*", "site-packages")
+    engine = bool(glob.glob(os.path.join(packages, "numpy")))  # by which the agent itself tells
+    product = "agent" if not engine else "engine_cuda" if has_cuda_torch(packages, platform.machine()) else "engine"
     node_id, service = _of_json(os.path.join(state, "identity.json"), "node_id"), _of_json(container, "service")
     if service is None:
         running = output("systemctl", "is-active", "fleet-agent").strip() == "active"
     else:
         running = bool(output("docker", "ps", "-q", "--filter", f"label=com.docker.swarm.service.name={service}").strip())
     return {
-        "bundle": bundle, "engine": engine, "enrolled": node_id is not None, "node_id": node_id, "running": running, "container": service,
+        "bundle": bundle, "product": product if bundle else None, "engine": engine, "enrolled": node_id is not None, "node_id": node_id,
+        "running": running, "container": service,
     }  # fmt: skip
+
+
+def has_cuda_torch(packages: str, machine: str) -> bool:
+    """Say whether an environment has PyTorch for CUDA where a bundle of it can be made: one that a Jetson was given by hand is left out."""
+    there = glob.glob(os.path.join(packages, "torch", "lib", "libtorch_cuda.so"))
+    return bool(there) and machine == "x86_64" and sys.version_info >= (3, 10)
 
 
 def _of_json(path: str, name: str) -> str | None:

@@ -14,9 +14,10 @@ author:
   - Fleet Commander maintainers
 options:
   product:
-    description: What is to be installed; V(engine) is the agent with what its engine needs.
+    description:
+      - What is to be installed; V(engine) is the agent and what its engine needs, V(engine_cuda) the same with PyTorch for CUDA (4 GB).
     type: str
-    choices: [agent, engine, control_plane]
+    choices: [agent, engine, engine_cuda, control_plane]
     default: agent
   python_version:
     description: The machine's Python.
@@ -58,6 +59,11 @@ digest:
   returned: success
   type: str
   sample: 9f2c11d4a0b37e55
+needs_mib:
+  description: What installing it takes of a machine's disk for a moment, in MiB.
+  returned: success
+  type: int
+  sample: 900
 path:
   description: The file on the controller.
   returned: success
@@ -75,7 +81,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "product": {"type": "str", "choices": ["agent", "engine", "control_plane"], "default": "agent"},
+            "product": {"type": "str", "choices": ["agent", "engine", "engine_cuda", "control_plane"], "default": "agent"},
             "python_version": {"type": "str", "required": True},
             "machine": {"type": "str", "required": True},
             "root": {"type": "path", "required": True},
@@ -100,7 +106,7 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}; check the controller's disk.")
     diff = {"before": "" if there else "no bundle\n", "after": "" if there else f"{path}\n"}
-    module.exit_json(changed=False, digest=digest, path=path, diff=diff)
+    module.exit_json(changed=False, digest=digest, path=path, needs_mib=bundle.NEEDS_MIB[product], diff=diff)
 
 
 def _packages(product: str, root: str) -> list[str]:

@@ -50,6 +50,11 @@ engine:
       description: By what it computes, or null where that is not known.
       type: str
       sample: onnx
+    devices:
+      description: On what it can compute, or null where that is not known.
+      type: list
+      elements: str
+      sample: [cuda, cpu]
     models:
       description: The models that it serves, the first is the one that it loads by itself.
       type: list

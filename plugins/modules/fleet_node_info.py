@@ -81,6 +81,10 @@ node:
       type: list
       elements: dict
       sample: [{name: Orin, uuid: null, memory_mib: null}]
+    nvidia_driver:
+      description: The version of NVIDIA's driver as nvidia-smi tells it, or null, as on a Jetson.
+      type: str
+      sample: 550.54.15
     gpu_groups:
       description: Those of the groups that may open a GPU's devices which there are.
       type: list
@@ -152,9 +156,11 @@ node:
       type: str
       sample: systemd-timesyncd
     agent:
-      description: What is known of the agent of Fleet Commander; C(container) is the swarm's service that runs it, or null.
+      description:
+        - What is known of the agent of Fleet Commander.
+        - C(product) is what was installed, as C(fleet_bundle) names it; C(container) is the swarm's service that runs it, or null.
       type: dict
-      sample: {bundle: 9f2c11d4a0b37e55, engine: false, enrolled: true, node_id: agx0, running: true, container: null}
+      sample: {bundle: 9f2c11d4a0b37e55, product: agent, engine: false, enrolled: true, node_id: agx0, running: true, container: null}
 """
 
 from ansible.module_utils.basic import AnsibleModule

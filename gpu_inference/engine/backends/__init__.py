@@ -86,6 +86,11 @@ def on_gpu(name: str) -> bool:
     return name == "tensorrt"
 
 
+def devices() -> List[str]:
+    """On what this machine's backends can compute; the GPU comes first. It imports them, where there is a GPU."""
+    return ["cuda", "cpu"] if any(on_gpu(name) for name in installed()) else ["cpu"]
+
+
 def open_backend(name: str, folder: ModelFolder, threads: int) -> Backend:
     """Loads ``folder`` with the backend ``name`` (``auto``: the best) on ``threads`` threads (0: one a core).
 

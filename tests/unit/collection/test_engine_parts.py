@@ -13,7 +13,7 @@ from ansible_collections.fleet.commander.plugins.module_utils import bundle, eng
 from ansible_collections.fleet.commander.plugins.modules import fleet_venv
 from PIL import Image
 
-UP = {"event": "The engine is up.", "pid": 7, "backend": "onnx", "models": ["a", "b"]}
+UP = {"event": "The engine is up.", "pid": 7, "backend": "onnx", "devices": ["cuda", "cpu"], "models": ["a", "b"]}
 
 
 def said(*entries: dict[str, object]) -> str:
@@ -47,6 +47,8 @@ def test_an_agent_that_does_not_run_has_none_up() -> None:
 def test_models_and_what_was_left_out_are_told() -> None:
     found = engine.judged({7: 1.0}, said({"event": engine.LEFT_OUT, "reason": "/srv/x has no manifest."}, UP), True)
     assert (found["backend"], found["models"], found["problems"]) == ("onnx", ["a", "b"], ["/srv/x has no manifest."])
+    assert found["devices"] == ["cuda", "cpu"]
+    assert engine.judged({8: 500.0}, "", True)["devices"] is None, "the journal has lost its word"
 
 
 def picture(mode: str, size: tuple[int, int], plain: bool = False) -> bytes:

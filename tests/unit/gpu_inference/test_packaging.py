@@ -35,7 +35,7 @@ def test_every_model_and_lora_is_shipped() -> None:
 
 
 @pytest.mark.skipif(not PROJECT.exists(), reason="only in a checkout")
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-py38.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-py38.lock", "requirements-cuda.lock"])
 def test_locks_carry_hashes_and_no_addresses(name: str) -> None:
     text = (FOLDER / name).read_text(encoding="utf-8")
     assert "://" not in text

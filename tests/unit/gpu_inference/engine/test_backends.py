@@ -157,6 +157,13 @@ def test_beside_a_gpu_an_imported_model_without_engines_does_not_go_to_the_cpu_u
     assert resolve(wanted, model) == "tensorrt"
 
 
+@pytest.mark.parametrize(("gpus", "expected"), [([], ["cpu"]), (["torch"], ["cuda", "cpu"])])
+def test_an_engine_says_on_what_it_can_compute(monkeypatch: pytest.MonkeyPatch, gpus: list[str], expected: list[str]) -> None:
+    monkeypatch.setattr(backends, "installed", lambda: ["onnx", "torch"])
+    monkeypatch.setattr(backends, "on_gpu", lambda name: name in gpus)
+    assert backends.devices() == expected
+
+
 def test_a_runtime_that_is_missing_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_name: str) -> None:
         raise ImportError("No module named 'onnxruntime'", name="onnxruntime")
