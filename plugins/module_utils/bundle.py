@@ -6,6 +6,7 @@ Made on the controller, once a kind of machine.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -38,6 +40,7 @@ GLIBC = {
 }
 LAYOUT = 1  # of the file; another one is another bundle
 KEPT = {"agent": 8, "engine": 4, "engine_cuda": 1, "control_plane": 2}  # of 20, 80, 4,000 and 160 MB
+IN_USE_SECONDS = 24 * 3600
 NEEDS_MIB = {"agent": 300, "engine": 900, "engine_cuda": 16000, "control_plane": 1500}
 """Of a machine's disk, for a moment: the bundle, what is unpacked of it, and what is installed."""
 OLDEST = {"agent": (3, 8), "engine": (3, 8), "engine_cuda": (3, 10), "control_plane": (3, 11)}
@@ -146,13 +149,17 @@ def make(
             _prune(cache, product)
         finally:
             shutil.rmtree(folder)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path + ".part")  # of one that was cut off
     return path
 
 
 def _prune(cache: str, product: str) -> None:
+    """Remove bundles that are too many, but none that a run may still be bringing to nodes of another kind."""
     kept = [os.path.join(cache, name) for name in os.listdir(cache) if name.startswith(f"{product}-") and name.endswith(".tar")]
     for path in sorted(kept, key=os.path.getmtime)[: -KEPT[product]]:
-        os.unlink(path)
+        if os.path.getmtime(path) < time.time() - IN_USE_SECONDS:
+            os.unlink(path)
 
 
 def _download(folder: str, kept: str, glibc: tuple[str, ...], python_version: str, machine: str, wheelhouse: str | None = None) -> None:
@@ -177,7 +184,8 @@ def _download(folder: str, kept: str, glibc: tuple[str, ...], python_version: st
     )  # fmt: skip
     os.makedirs(kept, exist_ok=True)
     for name in os.listdir(os.path.join(folder, "wheels")):
-        shutil.copy2(os.path.join(folder, "wheels", name), kept)
+        if not os.path.exists(os.path.join(kept, name)):
+            os.link(os.path.join(folder, "wheels", name), os.path.join(kept, name))  # both are in the cache
 
 
 def missing(needed: str, folders: list[str]) -> list[str]:

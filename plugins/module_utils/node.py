@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.fleet.commander.plugins.module_utils import jetson
 from ansible_collections.fleet.commander.plugins.module_utils.accounts import group_exists
+from ansible_collections.fleet.commander.plugins.module_utils.node_disk import free_mib, room_mib
 
 DEVICE_TREES = ("/etc/fleet-lab/device-tree", "/proc/device-tree")  # a lab's node cannot write the second
 AGENT_FOLDER = "/opt/fleet/agent"
@@ -28,6 +29,7 @@ PACKAGES = (
 )  # fmt: skip
 TIME_SERVICES = ("systemd-timesyncd", "chrony", "ntpsec", "ntp", "openntpd")
 SECONDS = 10
+SMI_SECONDS = 60  # without its persistence daemon the driver wakes every card for each question
 
 
 def look(device_tree: str | None = None) -> dict[str, Any]:
@@ -52,12 +54,14 @@ def look(device_tree: str | None = None) -> dict[str, Any]:
         "soc": soc,
         "compute_capability": capability,
         "power_mode": jetson.power_mode_of(output("nvpmodel", "-q")) if is_jetson else None,
-        "gpus": gpus(soc),
-        "nvidia_driver": nvidia_driver(output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")),
+        "gpus": gpus(soc, capability),
+        "nvidia_driver": nvidia_driver(output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", seconds=SMI_SECONDS)),
+        "nvidia_cards": nvidia_cards(),
         "gpu_groups": [name for name in ("video", "render") if group_exists(name)],
         "memory_mib": memory_mib(read("/proc/meminfo")),
         "cpus": os.cpu_count(),
         "disks": disks(read("/proc/mounts")),
+        "room_mib": {"agent": room_mib(AGENT_FOLDER), "temporary": free_mib("/var/tmp")},
         "docker": docker(),
         "docker_installed": shutil.which("dockerd", path=PATH) is not None,
         "nvidia_runtime": shutil.which("nvidia-container-runtime", path=PATH) is not None,
@@ -108,14 +112,14 @@ def read_bytes(path: str) -> bytes:
         return b""
 
 
-def output(*words: str) -> str:
-    """Return what a command prints, or an empty text where it is not there or fails."""
+def output(*words: str, seconds: float = SECONDS) -> str:
+    """Return what a command prints, or an empty text where it is not there, fails, or takes longer."""
     command = shutil.which(words[0], path=PATH)
     if command is None:
         return ""
     try:
         done = subprocess.run(
-            [command, *words[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS, check=False
+            [command, *words[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=seconds, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -150,14 +154,36 @@ def cuda_version() -> str | None:
     return None
 
 
-def gpus(soc: str | None) -> list[dict[str, Any]]:
+def gpus(soc: str | None, capability: str | None = None) -> list[dict[str, Any]]:
     """Return the GPUs by nvidia-smi, or a Jetson's own one."""
+    asked = ("--format=csv,noheader,nounits",)
+    found = gpus_of(
+        output("nvidia-smi", "--query-gpu=name,uuid,memory.total", *asked, seconds=SMI_SECONDS),
+        output("nvidia-smi", "--query-gpu=compute_cap", *asked, seconds=SMI_SECONDS),  # an older driver knows no such question
+    )
+    return found or ([{"name": soc, "uuid": None, "memory_mib": None, "compute_capability": capability}] if soc else [])
+
+
+def gpus_of(said: str, capabilities: str) -> list[dict[str, Any]]:
+    """Return the GPUs by what nvidia-smi says of them, and of what each can compute. Pure."""
+    can = [line.strip() for line in capabilities.splitlines()]
     found = []
-    for line in output("nvidia-smi", "--query-gpu=name,uuid,memory.total", "--format=csv,noheader,nounits").splitlines():
+    for number, line in enumerate(said.splitlines()):
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) == 3:
-            found.append({"name": cells[0], "uuid": cells[1], "memory_mib": int(cells[2]) if cells[2].isdigit() else None})
-    return found or ([{"name": soc, "uuid": None, "memory_mib": None}] if soc else [])
+            capability = can[number] if number < len(can) and re.match(r"\d+\.\d+$", can[number]) else None
+            memory = int(cells[2]) if cells[2].isdigit() else None
+            found.append({"name": cells[0], "uuid": cells[1], "memory_mib": memory, "compute_capability": capability})
+    return found
+
+
+def nvidia_cards(root: str = "/sys/bus/pci/devices") -> int:
+    """Return how many cards of NVIDIA's that display or compute the PCI bus has, with a driver or without."""
+    folders = glob.glob(os.path.join(root, "*"))
+    return sum(
+        read(os.path.join(folder, "vendor")).strip() == "0x10de" and read(os.path.join(folder, "class")).startswith("0x03")
+        for folder in folders
+    )
 
 
 def nvidia_driver(said: str) -> str | None:

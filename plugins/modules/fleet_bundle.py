@@ -59,6 +59,11 @@ digest:
   returned: success
   type: str
   sample: 9f2c11d4a0b37e55
+size_mib:
+  description: The size of the file, in MiB; 0 where there is none yet, in check mode.
+  returned: success
+  type: int
+  sample: 84
 needs_mib:
   description: What installing it takes of a machine's disk for a moment, in MiB.
   returned: success
@@ -106,7 +111,8 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}; check the controller's disk.")
     diff = {"before": "" if there else "no bundle\n", "after": "" if there else f"{path}\n"}
-    module.exit_json(changed=False, digest=digest, path=path, needs_mib=bundle.NEEDS_MIB[product], diff=diff)
+    size = os.path.getsize(path) >> 20 if os.path.exists(path) else 0
+    module.exit_json(changed=False, digest=digest, path=path, size_mib=size, needs_mib=bundle.NEEDS_MIB[product], diff=diff)
 
 
 def _packages(product: str, root: str) -> list[str]:

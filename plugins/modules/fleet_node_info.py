@@ -80,11 +80,15 @@ node:
       description: GPUs that nvidia-smi or the device tree tell of.
       type: list
       elements: dict
-      sample: [{name: Orin, uuid: null, memory_mib: null}]
+      sample: [{name: Orin, uuid: null, memory_mib: null, compute_capability: "8.7"}]
     nvidia_driver:
       description: The version of NVIDIA's driver as nvidia-smi tells it, or null, as on a Jetson.
       type: str
       sample: 550.54.15
+    nvidia_cards:
+      description: How many cards of NVIDIA's that display or compute the PCI bus has, with a driver or without.
+      type: int
+      sample: 0
     gpu_groups:
       description: Those of the groups that may open a GPU's devices which there are.
       type: list
@@ -103,6 +107,10 @@ node:
       type: list
       elements: dict
       sample: [{mount: /, device: /dev/nvme0n1p1, size_mib: 468000, free_mib: 301000}]
+    room_mib:
+      description: What may be taken where agents are installed, and of /var/tmp, in MiB; null where that is not told.
+      type: dict
+      sample: {agent: 301000, temporary: 301000}
     docker:
       description: Version, data root and runtimes of the Docker Engine, or null when none answers.
       type: dict

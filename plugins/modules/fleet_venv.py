@@ -59,6 +59,7 @@ import tarfile
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fleet.commander.plugins.module_utils.node_disk import leftovers
 
 
 class InstallFailed(Exception):
@@ -112,7 +113,7 @@ def links(place: str, names: list[str], system: str = "/usr/lib") -> dict[str, s
 def install(bundle: str, folder: str, digest: str, system_modules: list[str]) -> None:
     """Install a bundle and switch to it. Raises InstallFailed, OSError and TarError."""
     place = os.path.join(folder, digest)
-    shutil.rmtree(place, ignore_errors=True)
+    tidy(folder, keep=os.path.basename(bundle))
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as unpacked:
         with tarfile.open(bundle) as tar:
             tar.extractall(unpacked)
@@ -132,10 +133,14 @@ def install(bundle: str, folder: str, digest: str, system_modules: list[str]) ->
         os.unlink(link)
     os.symlink(digest, link)
     os.replace(link, os.path.join(folder, "current"))
-    for name in os.listdir(folder):
-        if name not in (digest, "current"):
-            path = os.path.join(folder, name)
-            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    tidy(folder)
+
+
+def tidy(folder: str, keep: str = "") -> None:
+    """Remove all but the environment in use: older ones, and what is left of an installation that was cut off. Raises OSError."""
+    for path in leftovers(folder):
+        if os.path.basename(path) != keep:
+            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 
 def _run(words: list[str], what: str) -> None:

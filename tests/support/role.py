@@ -24,7 +24,7 @@ print(json.dumps(answers.get(" ".join(words), {{"changed": False}})))
 UP = {"up": True, "models": ["sdxl"], "problems": [], "reason": "", "container": ""}
 NODE = {
     "gpu_groups": [], "gpus": [], "docker": {"gpu_resources": 0}, "is_jetson": False, "machine": "x86_64", "python_version": "3.11.2",
-    "nvidia_driver": None,
+    "nvidia_driver": None, "nvidia_cards": 0,
 }  # fmt: skip
 
 

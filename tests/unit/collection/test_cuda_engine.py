@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fleet.commander.plugins.module_utils import bundle, node
+from ansible_collections.fleet.commander.plugins.module_utils import bundle, node, node_disk
+from ansible_collections.fleet.commander.plugins.modules import fleet_venv
 
 from tests.support.role import NODE, UP, Role
 
 ROOT = Path(__file__).parents[3]
-GPU = [{"name": "NVIDIA L4", "uuid": "GPU-1", "memory_mib": 23034}]
-WITH_GPU = {**NODE, "gpus": GPU, "nvidia_driver": "550.54.15"}
-ORIN = {**NODE, "gpus": [{"name": "Orin", "uuid": None, "memory_mib": None}], "is_jetson": True, "machine": "aarch64"}
+GPU = {"name": "NVIDIA L4", "uuid": "GPU-1", "memory_mib": 23034, "compute_capability": "8.9"}
+WITH_GPU = {**NODE, "gpus": [GPU], "nvidia_driver": "550.54.15", "nvidia_cards": 1}
+ORIN = {**NODE, "gpus": [{**GPU, "name": "Orin", "uuid": None, "compute_capability": "8.7"}], "is_jetson": True, "machine": "aarch64"}
 
 
 @pytest.fixture
@@ -76,14 +79,65 @@ def test_the_driver_s_version_is_what_nvidia_smi_says(said: str, version: str | 
     assert node.nvidia_driver(said) == version
 
 
-def look(of: dict[str, Any], product: str = "agent", free: int = 400_000) -> dict[str, Any]:
-    disks = [{"mount": "/opt", "free_mib": free}, {"mount": "/", "free_mib": 5}, {"mount": "/srv", "free_mib": 9}]
+@pytest.mark.parametrize(
+    ("capabilities", "expected"), [("8.9\n6.1\n", ["8.9", "6.1"]), ("", [None, None]), ("Field is not a valid field\n", [None, None])]
+)
+def test_what_each_card_can_compute_is_told_where_the_driver_knows_the_question(capabilities: str, expected: list[str | None]) -> None:
+    found = node.gpus_of("NVIDIA L4, GPU-1, 23034\nQuadro P400, GPU-2, [N/A]\n", capabilities)
+    assert [each["compute_capability"] for each in found] == expected
+    assert found[0] == {**GPU, "compute_capability": expected[0]}
+    assert found[1]["memory_mib"] is None
+
+
+def test_cards_are_seen_without_a_driver(tmp_path: Path) -> None:
+    for number, (vendor, kind) in enumerate(
+        [("0x10de", "0x030000"), ("0x10de", "0x030200"), ("0x10de", "0x040300"), ("0x8086", "0x030000")]
+    ):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / str(number) / "class").write_text(f"{kind}\n")
+    (tmp_path / "odd").mkdir()
+    assert node.nvidia_cards(str(tmp_path)) == 2, "its sound device is none"
+
+
+def test_what_a_cut_off_installation_left_counts_as_room_and_goes(tmp_path: Path) -> None:
+    folder = environment(tmp_path / "agent", "numpy")
+    assert node_disk.leftovers(str(folder)) == []
+    (folder / "agent-2e.tar").write_bytes(b"\0" * (5 << 20))
+    (folder / "2e").mkdir()
+    (folder / "2e" / "half").write_bytes(b"\0" * (3 << 20))
+    assert node_disk.size_mib(node_disk.leftovers(str(folder))) == 8
+    assert (node_disk.room_mib(str(folder)) or 0) >= (node_disk.free_mib(str(tmp_path / "no" / "such")) or 0) + 7
+    fleet_venv.tidy(str(folder), keep="agent-2e.tar")
+    assert sorted(path.name for path in folder.iterdir()) == ["1f", "agent-2e.tar", "current"]
+    fleet_venv.tidy(str(folder))
+    assert (folder / "current" / "lib").is_dir()
+    assert not (folder / "agent-2e.tar").exists()
+
+
+def test_a_bundle_that_a_run_may_still_bring_is_kept(tmp_path: Path) -> None:
+    day = bundle.IN_USE_SECONDS
+    for name, age in (("engine_cuda-1.tar", 2 * day), ("engine_cuda-2.tar", day / 2), ("engine_cuda-3.tar", 0), ("engine-9.tar", 9 * day)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    bundle._prune(str(tmp_path), "engine_cuda")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["engine-9.tar", "engine_cuda-2.tar", "engine_cuda-3.tar"]
+
+
+def look(of: dict[str, Any], product: str = "agent", free: int = 400_000, temporary: int = 400_000) -> dict[str, Any]:
     agent = {"bundle": "1f", "product": product, "engine": product != "agent", "enrolled": True, "container": None}
-    return {**of, "l4t_version": None, "jetpack_version": None, "soc": None, "disks": disks, "agent": agent}
+    return {
+        **of,
+        "l4t_version": None,
+        "jetpack_version": None,
+        "soc": None,
+        "room_mib": {"agent": free, "temporary": temporary},
+        "agent": agent,
+    }
 
 
 def bundled(digest: str = "1f") -> dict[str, Any]:
-    made = {"changed": False, "digest": digest, "path": f"/x/{digest}.tar", "needs_mib": 16000}
+    made = {"changed": False, "digest": digest, "path": f"/x/{digest}.tar", "needs_mib": 16000, "size_mib": 4021}
     return {f"fleet_bundle {product}": made for product in ("agent", "engine", "engine_cuda")}
 
 
@@ -91,6 +145,7 @@ def bundled(digest: str = "1f") -> dict[str, Any]:
     ("of", "wanted", "product"),
     [
         (WITH_GPU, "auto", "engine_cuda"),
+        ({**NODE, "nvidia_cards": 1}, "auto", "engine_cuda"),
         (WITH_GPU, "never", "engine"),
         (NODE, "auto", "engine"),
         (NODE, "always", "engine_cuda"),
@@ -113,18 +168,34 @@ def test_onboarded_again_a_node_keeps_what_it_has(role: Role, product: str | Non
     assert (code, asked) == (0, [f"fleet_bundle {product or 'agent'}"]), said
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(role: Role) -> None:
-    code, said, asked = role.play("bring", bundled("2e"), of="node_agent", __node_agent_look={"node": look(NODE, free=15999)})
+@pytest.mark.parametrize(("free", "temporary"), [(15999, 400_000), (16000, 4020)])
+def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(role: Role, free: int, temporary: int) -> None:
+    node_look = {"node": look(NODE, free=free, temporary=temporary)}
+    code, said, asked = role.play("bring", bundled("2e"), of="node_agent", __node_agent_look=node_look)
     assert (code, asked) == (2, ["fleet_bundle agent"]), said
-    assert "/opt has 15999 MiB free on this node, and installing this takes 16000 MiB for a moment; free some, or mount more" in said
+    assert (
+        f"/opt/fleet/agent has {free} MiB free on this node and /var/tmp {temporary} MiB; installing this takes 16000 and 4021 MiB" in said
+    )
 
 
 @pytest.mark.parametrize(
     ("of", "wanted", "words"),
     [
-        ({**WITH_GPU, "nvidia_driver": "470.256.02"}, "auto", "is x86_64 with Python 3.11.2 and driver 470.256.02; change that, or set"),
-        ({**WITH_GPU, "machine": "aarch64"}, "always", "is aarch64 with Python 3.11.2 and driver 550.54.15;"),
-        ({**NODE, "python_version": "3.8.10"}, "always", "with Python 3.8.10 and no driver that nvidia-smi tells of;"),
+        (
+            {**WITH_GPU, "nvidia_driver": "470.256.02"},
+            "auto",
+            "is x86_64 with Python 3.11.2, driver 470.256.02 and NVIDIA L4 (8.9). Change",
+        ),
+        ({**WITH_GPU, "machine": "aarch64"}, "always", "is aarch64 with Python 3.11.2, driver 550.54.15 and"),
+        ({**NODE, "python_version": "3.8.10"}, "always", "with Python 3.8.10, no driver that nvidia-smi tells of and no GPU (of unknown"),
+        (
+            {**WITH_GPU, "gpus": [{**GPU, "compute_capability": "6.1"}]},
+            "auto",
+            "and NVIDIA L4 (6.1). Change that, or set gpu_inference_cuda to never",
+        ),
+        ({**NODE, "nvidia_cards": 2}, "auto", "has 2 cards of NVIDIA's, and nvidia-smi tells of none; install the driver, or restart"),
+        ({**NODE, "nvidia_cards": 2}, "never", None),
+        ({**WITH_GPU, "gpus": [{**GPU, "compute_capability": None}]}, "auto", None),
         (WITH_GPU, "auto", None),
         ({**WITH_GPU, "nvidia_driver": "470.256.02"}, "never", None),
     ],
@@ -142,4 +213,15 @@ def test_an_engine_that_does_not_find_the_gpu_is_no_success(role: Role, devices:
     answers = {"fleet_engine_info": {"changed": False, "engine": engine}, "fleet_engine_build check": {"changed": False, "built": {}}}
     code, said, asked = role.play("verify", answers, __gpu_inference_look={"node": WITH_GPU})
     assert (code, asked[-1]) == ((0, "fleet_render_check") if works else (2, "fleet_engine_info")), said
-    assert works or "this node has a GPU (NVIDIA L4, driver 550.54.15), and PyTorch does not find it" in said
+    assert works or "PyTorch for CUDA and computes on the processor; this node has NVIDIA L4 and driver 550.54.15. See whether" in said
+    answers["fleet_node_info"] = {"changed": False, "node": look(WITH_GPU, "engine_cuda")}
+    code, said, asked = role.play("examine", answers)
+    assert (code, asked[-1]) == ((0, "fleet_render_check") if works else (2, "fleet_engine_info")), said
+
+
+def test_the_agent_s_unit_shuts_no_device() -> None:
+    """Before systemd 252 ProtectClock allows the clock's device alone, and whoever opens a GPU's is refused."""
+    text = (ROOT / "roles" / "node_agent" / "templates" / "fleet-agent.service.j2").read_text(encoding="utf-8")
+    settings = {line.split("=")[0] for line in text.splitlines() if "=" in line and not line.startswith("#")}
+    assert settings & {"ProtectClock", "PrivateDevices", "DevicePolicy", "DeviceAllow"} == set()
+    assert "CapabilityBoundingSet" in settings, "by which it may not set the clock either"
