@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.fake_control_plane import FakeControlPlane
+from tests.support.parking_machine import use_parking
 from tests.support.sim_fleet import free_port
 
 Make = Callable[..., Any]
@@ -34,3 +36,16 @@ def test_without_spares_there_is_one(plane: FakeControlPlane, agent_of: Make, ti
     rendered(plane, "tiny", "slow")
     plane.wait(lambda: plane.beats[-1]["loaded_model"] == "slow")
     assert plane.beats[-1]["warm_models"] == []
+
+
+def test_a_model_that_left_the_gpu_is_told_as_parked_and_woken(
+    plane: FakeControlPlane, agent_of: Make, tiny_model: Path, slow_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_parking(tmp_path / "stand-in", monkeypatch)
+    agent_of(tiny_model, slow_model, spare_models=1)
+    order: list[tuple[str, list[str]]] = [("tiny", []), ("slow", ["tiny"]), ("tiny", ["slow"])]
+    for number, (model, other) in enumerate(order):
+        plane.finished(plane.submit(str(number), model=model, steps=2))
+        plane.wait(lambda model=model: plane.beats[-1]["loaded_model"] == model)
+        assert (plane.beats[-1]["warm_models"], plane.beats[-1]["parked_models"]) == ([], other)
+    assert plane.leases[-1]["parked_models"] == ["slow"]
