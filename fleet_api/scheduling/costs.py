@@ -90,7 +90,7 @@ class Costs:
         self.version += 1
 
     def loaded(self, node: str, model: str, seconds: float, source: str = "disk") -> None:
-        """Note that the node took so long to load the model: ``cold`` after a start, from its ``disk``, the ``store`` or where it was parked."""
+        """Note that the node took so long to load the model: ``cold`` after a start, from ``disk`` or ``store``, or :data:`PARKED`."""
         self._loads.setdefault((node, model, source), _Average()).add(seconds)
         self.version += 1
 

@@ -71,14 +71,20 @@ def test_a_model_that_is_woken_within_a_job_is_learnt_so_too(api: TestClient, cl
 
 
 def test_a_parked_model_holds_nothing_of_the_gpu(api: TestClient) -> None:
-    needs = [{"name": "fleet-shapes", "needs_mib": 40.0}, {"name": "other-model", "needs_mib": 9_000.0}, {"name": "third", "needs_mib": 500.0}]
+    needs = [
+        {"name": "fleet-shapes", "needs_mib": 40.0},
+        {"name": "other-model", "needs_mib": 9_000.0},
+        {"name": "third", "needs_mib": 500.0},
+    ]
     for name, warm, parked, room in (("warm", ["other-model"], [], 13_040.0), ("parked", [], ["other-model"], 4_040.0)):
         found = agent(api, name, warm, parked, gpu_memory_total_mib=24_000.0, gpu_memory=20_000.0)
         found.capabilities = {**CAPABILITIES, "loads": True, "models": needs}
         assert found.lease()["lease"] is None
         node = api.app.state.fleet.nodes.get(name)
         assert node.room == room
-        assert [lacks_memory(each, "other-model") for each in api.app.state.fleet.jobs._crew.workers() if each.node_id == name] == [not warm]
+        assert [lacks_memory(each, "other-model") for each in api.app.state.fleet.jobs._crew.workers() if each.node_id == name] == [
+            not warm
+        ]
 
 
 def test_an_agent_that_does_not_know_of_parking_is_understood(api: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""Has the engines that are started from now on find a GPU with room for one model at a time, which is a stand-in: all is on the processor."""
+"""Has the engines that are started from now on find a stand-in of a GPU with room for one model at a time."""
 
 from __future__ import annotations
 

@@ -27,4 +27,4 @@ def read_in(mapped: mmap.mmap) -> None:
     if hasattr(mmap, "MADV_WILLNEED"):
         mapped.madvise(mmap.MADV_WILLNEED)
     for start in range(0, len(mapped), _AT_ONCE):
-        mapped[start : start + _AT_ONCE : mmap.PAGESIZE]  # noqa: B018
+        mapped[start : start + _AT_ONCE : mmap.PAGESIZE]

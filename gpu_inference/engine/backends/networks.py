@@ -95,6 +95,7 @@ class NetworkBackend(ABC):
 
     def wake(self) -> None:
         """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        raise BackendError(f"The backend {self.name} has nothing parked.")
 
     def _decode_side(self) -> int:
         """The longest side of latents that the decoder takes whole, in latent pixels; larger ones are decoded in tiles."""

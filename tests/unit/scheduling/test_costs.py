@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fleet_api.scheduling.costs import (
-    PARKED, PRIOR_LOAD_SECONDS, PRIOR_OTHER_SECONDS, PRIOR_SECONDS, PRIOR_WAKE_SECONDS, Costs, Shape, shape_of,
+    PARKED,
+    PRIOR_LOAD_SECONDS,
+    PRIOR_OTHER_SECONDS,
+    PRIOR_SECONDS,
+    PRIOR_WAKE_SECONDS,
+    Costs,
+    Shape,
+    shape_of,
 )  # fmt: skip
 
 SMALL = Shape("sdxl", "euler", 512, 512, 20)

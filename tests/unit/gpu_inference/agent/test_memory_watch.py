@@ -32,7 +32,13 @@ class Engine:
 
 
 def told(
-    device: str, spare: list[str], room: Room, gpu: Room | None, parked: list[str] | None = None, model: str | None = "a", taken: bool = False
+    device: str,
+    spare: list[str],
+    room: Room,
+    gpu: Room | None,
+    parked: list[str] | None = None,
+    model: str | None = "a",
+    taken: bool = False,
 ) -> list[str]:
     engine: Any = Engine(device, spare, parked or [])
     engine.loaded_model = model

@@ -222,7 +222,7 @@ def test_one_that_does_not_wake_is_let_go_and_loaded_the_next_time(folders: list
 
 
 def test_parked_ones_go_with_their_folders(folders: list[ModelFolder]) -> None:
-    a, b, c, d = folders
+    a, _, c, d = folders
     machine = Machine(gpu_others=1_500)
     shelf = machine.shelf(3)
     for folder in folders:
