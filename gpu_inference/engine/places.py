@@ -24,9 +24,12 @@ def host(_folder: Optional[ModelFolder] = None) -> Place:
     return Place(HOST, free_memory.room, free_memory.held)
 
 
-def host_room(limit: Optional[float]) -> Callable[[], memory.Room]:
-    """Says what there is of the machine's memory for this process, which may have ``limit`` of it, in MiB."""
-    return lambda: memory.within(free_memory.room(), limit, free_memory.held())
+def host_room(limit: Optional[float] = None) -> Callable[[float], memory.Room]:
+    """Says what there is of the machine's memory for this process, which may have ``limit`` of it and will read so much of files, in MiB.
+
+    Files that are mapped while they are read count as the process's, but the system has their memory back when it wants it.
+    """
+    return lambda reading: memory.within(free_memory.room(), limit, free_memory.held() + reading)
 
 
 def place_of(backend: str, limit: Optional[float]) -> Callable[[ModelFolder], Place]:

@@ -14,13 +14,14 @@ from gpu_inference import free_memory, memory
 from gpu_inference.engine.errors import NoRoom
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.pipeline import Pipeline
-from gpu_inference.engine.places import GPU, Place, host
+from gpu_inference.engine.places import GPU, Place, host, host_room
 
 
 class Shelf:
     """Holds one model and up to ``spares`` more, parked ones among them.
 
-    ``place`` says whose memory a model takes from, and what each took of it is remembered; ``host_room`` is what parking can have.
+    ``place`` says whose memory a model takes from, and what each took of it is remembered; ``room`` is the machine's for what is parked,
+    where so many MiB of files are still to be read.
     """
 
     def __init__(
@@ -28,12 +29,12 @@ class Shelf:
         load: Callable[[ModelFolder], Pipeline],
         spares: int = 0,
         place: Callable[[ModelFolder], Place] = host,
-        host_room: Callable[[], memory.Room] = free_memory.room,
+        room: Optional[Callable[[float], memory.Room]] = None,
     ) -> None:
         self._load = load
         self._spares = spares
         self._place = place
-        self._host_room = host_room
+        self._room = room or host_room()
         self._held: OrderedDict[str, Pipeline] = OrderedDict()
         """All of them, parked or not; the one used last is the last."""
 
@@ -92,9 +93,12 @@ class Shelf:
             del pipeline
             free_memory.give_back()
 
-    def leave(self, name: str, but: str = "") -> None:
-        """Has one give back the memory that it takes: from a GPU it is parked where it can be, else let go. ``but`` stays parked."""
-        if name in self._parked or not self._park(name, but):
+    def leave(self, name: str, coming: str = "", reading: float = 0.0) -> None:
+        """Has one give back the memory that it takes: from a GPU it is parked where that goes, else let go.
+
+        ``coming`` is the model for which it leaves, of which so many MiB of files will be read.
+        """
+        if name in self._parked or not self._park(name, coming, reading):
             self.drop(name)
 
     def keep(self, folders: Dict[str, ModelFolder]) -> None:
@@ -114,6 +118,7 @@ class Shelf:
     def _make_room(self, folder: ModelFolder, place: Place) -> None:
         """Has others leave until the model fits; it may be parked itself."""
         need, room = self.needs(folder), place.room()
+        reading = 0.0 if folder.name in self._parked else folder.size_bytes() / memory.MIB
         given_back = sum(self._parked.get(name, self._took.get(name, 0.0)) for name in self._beside(folder, place))
         if not memory.fits(need, room, given_back):
             free = max(0.0, room.available + given_back - memory.floor(room.total))
@@ -122,31 +127,34 @@ class Shelf:
         for name in others[: max(0, len(others) - self._spares)]:
             self.drop(name)
         while self._beside(folder, place) and not memory.fits(need, place.room()):
-            self.leave(self._beside(folder, place)[0], but=folder.name)
+            self.leave(self._beside(folder, place)[0], folder.name, reading)
+        for name in self.parked():
+            if name != folder.name and memory.is_short(self._room(reading)):
+                self.drop(name)
 
     def _beside(self, folder: ModelFolder, place: Place) -> List[str]:
         """The others that take from the same memory: parked ones first where it is the machine's, and that not used for longest."""
         parked = [] if place.name == GPU else [name for name in self.parked() if name != folder.name]
         return parked + [name for name in self._loaded() if self._places.get(name) == place.name]
 
-    def _park(self, name: str, but: str) -> bool:
+    def _park(self, name: str, coming: str, reading: float) -> bool:
         """Takes a model from a GPU's memory to the machine's, where that has room for its files; returns whether it is there.
 
-        Those that were parked before it go first, if that is what it takes; ``but`` stays.
+        Those that were parked before it go first, if that is what it takes; not so the one that is ``coming``.
         """
         if self._places.get(name) != GPU:
             return False
         pipeline = self._held[name]
         size = pipeline.folder.size_bytes() / memory.MIB
-        older = [each for each in takewhile(lambda each: each != name, self._held) if each in self._parked and each != but]
-        if not memory.fits(size, self._host_room(), sum(self._parked[each] for each in older)):
+        older = [each for each in takewhile(lambda each: each != name, self._held) if each in self._parked and each != coming]
+        if not memory.fits(size, self._room(reading), sum(self._parked[each] for each in older)):
             return False
-        while older and not memory.fits(size, self._host_room()):
+        while older and not memory.fits(size, self._room(reading)):
             self.drop(older.pop(0))
-        before = self._host_room()
+        before = self._room(reading)
         if not memory.fits(size, before) or not pipeline.backend.park():
             return False
-        self._parked[name] = max(0.0, before.available - self._host_room().available)
+        self._parked[name] = max(0.0, before.available - self._room(reading).available)
         return True
 
     def _wake(self, folder: ModelFolder) -> None:

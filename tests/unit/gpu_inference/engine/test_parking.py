@@ -14,7 +14,7 @@ from gpu_inference.engine.errors import BackendError, NoRoom
 from gpu_inference.engine.manifest import ModelFolder, load_model_folder
 from gpu_inference.engine.places import Place, host_room
 from gpu_inference.engine.shelf import Shelf
-from gpu_inference.memory import MIB, Room
+from gpu_inference.memory import MIB, Room, within
 from tests.support.tiny_model import make_tiny_model
 
 ON_GPU, FILES = 2_000.0, 1_500.0
@@ -29,6 +29,7 @@ class Machine:
 
     gpu_others: float = 0.0
     others: float = 0.0
+    limit: float | None = None
     parks: bool = True
     wakes: bool = True
     on_host: set[str] = field(default_factory=set)
@@ -41,8 +42,9 @@ class Machine:
     def gpu_room(self) -> Room:
         return Room(5_000, 5_000 - self.gpu_others - ON_GPU * len(self.at("gpu")))
 
-    def host_room(self) -> Room:
-        return Room(10_000, 10_000 - self.others - FILES * len(self.at("parked")) - ON_GPU * len(self.at("host")))
+    def host_room(self, reading: float = 0.0) -> Room:
+        held = FILES * len(self.at("parked")) + ON_GPU * len(self.at("host"))
+        return within(Room(10_000, 10_000 - self.others - held), self.limit, held + reading)
 
     def place(self, folder: ModelFolder) -> Place:
         if folder.name in self.on_host:
@@ -159,8 +161,34 @@ def test_what_its_backend_cannot_park_is_let_go(folders: list[ModelFolder]) -> N
 def test_the_limit_of_the_engine_is_one_for_what_it_parks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(free_memory, "room", lambda: Room(64_000, 60_000))
     monkeypatch.setattr(free_memory, "held", lambda: 1_000.0)
-    assert host_room(4_000)() == Room(4_000, 3_000)
-    assert host_room(None)() == Room(64_000, 60_000)
+    assert host_room(4_000)(0) == Room(4_000, 3_000)
+    assert host_room(4_000)(500) == Room(4_000, 2_500)
+    assert host_room(None)(500) == Room(64_000, 60_000)
+
+
+def test_what_is_read_for_a_model_counts_where_there_is_a_limit(folders: list[ModelFolder]) -> None:
+    a, b, *_ = folders
+    for limit, parked in ((2 * FILES + 255, []), (2 * FILES + 256, ["a"])):
+        machine = Machine(gpu_others=1_500, limit=limit)
+        shelf = machine.shelf(1)
+        shelf.get(a)
+        shelf.get(b)
+        assert names(shelf) == ("b", [], parked)
+    shelf.get(a)
+    assert names(shelf) == ("a", [], ["b"]), "for one that is woken nothing is read"
+
+
+def test_parked_ones_go_before_a_load_that_the_limit_would_not_bear(folders: list[ModelFolder]) -> None:
+    machine = Machine(limit=3 * FILES)
+    shelf = machine.shelf(3)
+    a, b, c, _ = folders
+    for folder in (a, b, c):
+        shelf.get(folder)
+    assert names(shelf) == ("c", ["b"], ["a"])
+    shelf.drop("b")
+    machine.limit = 2 * FILES + 255
+    shelf.get(b)
+    assert names(shelf) == ("b", ["c"], [])
 
 
 def test_where_the_machine_s_memory_is_small_the_one_parked_first_goes_for_the_next(folders: list[ModelFolder]) -> None:
