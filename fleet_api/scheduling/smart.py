@@ -5,7 +5,8 @@
    oldest job of a caller who has seen as many jobs start, for each other caller who waits, since one of his own did.
 3. A node changes its model when that shortens the waiting of the whole queue: when what it saves the jobs of the new model is more
    than what it costs those of the old one, with a margin (:func:`_best_move`). A model that no node has and that jobs wait for is
-   loaded by an idle node that has nothing of its own to do, at once; of several such models the one with most and oldest jobs first.
+   loaded by an idle node that has nothing of its own to do, at once, where it is there soonest; of several such models the one with
+   most and oldest jobs first.
    A node that has just loaded a model keeps it for as long as that took, unless it has nothing to do with it.
 4. An idle node takes the best job of the model it has (:meth:`fleet_api.scheduling.groups.Group.best`), except one that a faster node
    will finish earlier. Of jobs of different kinds that it could take at once, those of the caller who had least go first.
