@@ -7,7 +7,6 @@ being read. Where a GPU shares the machine's memory, or there is none, nothing i
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import takewhile
 from typing import Callable, Dict, List, Optional
 
 from gpu_inference import free_memory, memory
@@ -146,7 +145,7 @@ class Shelf:
             return False
         pipeline = self._held[name]
         size = pipeline.folder.size_bytes() / memory.MIB
-        older = [each for each in takewhile(lambda each: each != name, self._held) if each in self._parked and each != coming]
+        older = [each for each in self.parked() if each != coming]
         if not memory.fits(size, self._room(reading), sum(self._parked[each] for each in older)):
             return False
         while older and not memory.fits(size, self._room(reading)):

@@ -224,6 +224,27 @@ def test_parked_ones_go_before_a_model_of_the_processor_lacks_memory(folders: li
     assert set(machine.where) == {"a", "c"}
 
 
+def test_one_of_the_processor_is_let_go_as_before(folders: list[ModelFolder]) -> None:
+    machine = Machine(others=10_000 - ON_GPU - 800, on_host={"a", "b"})
+    shelf = machine.shelf(1)
+    shelf.get(folders[0])
+    shelf.get(folders[1])
+    assert machine.told == ["load a", "close a", "load b"]
+
+
+def test_where_the_machine_s_memory_is_short_the_one_that_is_woken_is_not_among_those_that_go(folders: list[ModelFolder]) -> None:
+    machine = Machine(gpu_others=1_500)
+    shelf = machine.shelf(2)
+    a, b, c, _ = folders
+    for folder in (a, b, c):
+        shelf.get(folder)
+    shelf.drop("c")
+    machine.others = 10_000 - 2 * FILES - 399
+    machine.told.clear()
+    shelf.get(a)
+    assert machine.told == ["close b", "wake a"]
+
+
 def test_where_there_is_no_room_to_wake_it_stays_parked(folders: list[ModelFolder]) -> None:
     machine = Machine(gpu_others=1_500)
     shelf = machine.shelf(1)
