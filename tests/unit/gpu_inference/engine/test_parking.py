@@ -225,7 +225,7 @@ def test_parked_ones_go_before_a_model_of_the_processor_lacks_memory(folders: li
 
 
 def test_one_of_the_processor_is_let_go_as_before(folders: list[ModelFolder]) -> None:
-    machine = Machine(others=10_000 - ON_GPU - 800, on_host={"a", "b"})
+    machine = Machine(others=10_000 - ON_GPU - 2_000, on_host={"a", "b"})
     shelf = machine.shelf(1)
     shelf.get(folders[0])
     shelf.get(folders[1])
