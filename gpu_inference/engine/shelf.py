@@ -153,6 +153,7 @@ class Shelf:
         before = self._room(reading)
         if not memory.fits(size, before) or not pipeline.backend.park():
             return False
+        free_memory.give_back()
         self._parked[name] = max(0.0, before.available - self._room(reading).available)
         return True
 
