@@ -176,7 +176,8 @@ class Held(Message):
 class LeaseRequest(Message):
     """A long poll; ``want_job`` is false while the agent is busy and only listens for cancels.
 
-    ``warm_models`` are those that are loaded beside ``loaded_model``, to which a change takes no time; ``unbuilt_models`` those that
+    ``warm_models`` are those that are loaded beside ``loaded_model``, to which a change takes no time; ``parked_models`` those that left
+    the GPU's memory and wait in the machine's, from where they come back sooner than from disk; ``unbuilt_models`` those that
     could not be loaded when that was last tried, as their engines were not built: a job for one is given all the same, and told why.
     A newer poll of the same agent ends an older one at once: with the job that was being given to it, or with nothing.
     """
@@ -187,6 +188,7 @@ class LeaseRequest(Message):
     holding: List[Held] = Field(default_factory=list)
     loaded_model: Optional[str] = None
     warm_models: List[str] = Field(default_factory=list, max_length=100)
+    parked_models: List[str] = Field(default_factory=list, max_length=100)
     unbuilt_models: List[str] = Field(default_factory=list, max_length=100)
     capabilities: Optional[Capabilities] = None
     """Left out while the engine has not said yet what it can do; what was known before stands."""
@@ -309,6 +311,7 @@ class Beat(Message):
     facts: Optional[Dict[str, Any]] = None
     loaded_model: Optional[str] = None
     warm_models: List[str] = Field(default_factory=list, max_length=100)
+    parked_models: List[str] = Field(default_factory=list, max_length=100)
     state: str = Field(default="idle", max_length=32)
     """``idle``, ``working``, ``loading`` (a model), ``building`` (engines), ``serving``, ``draining`` or ``no_engine``."""
 

@@ -14,7 +14,7 @@ from fleet_api.jobs.models import Job
 from fleet_api.kit.clock import Clock
 from fleet_api.nodes.live import LiveNode
 from fleet_api.nodes.service import NodeService
-from fleet_api.scheduling.costs import Costs, shape_of
+from fleet_api.scheduling.costs import PARKED, Costs, shape_of
 from fleet_api.scheduling.types import Worker
 
 log = structlog.get_logger()
@@ -33,6 +33,7 @@ class Crew:
         self._nodes = nodes
         self._clock = clock
         self._loading: dict[str, tuple[str, float, str]] = {}
+        self._within: dict[str, str] = {}
         self._power_modes: dict[str, object] = {}
         self.costs = costs
 
@@ -82,7 +83,7 @@ class Crew:
     def loads(self, node: LiveNode, model: str) -> None:
         """The agent was told to load a model."""
         now = self._clock.monotonic()
-        self._loading[node.id] = model, now, WARM if model in node.worker.spare else _source(node)
+        self._loading[node.id] = model, now, _source(node, model)
         worker = node.worker
         worker.model, worker.idle, worker.loading, worker.free_at = model, False, True, now + worker.switch(model)
 
@@ -90,6 +91,7 @@ class Crew:
         """The agent was given a job, and maybe companions of it."""
         worker, now, job = node.worker, self._clock.monotonic(), jobs[0]
         delay = 0.0 if job.model in (None, node.loaded_model) else worker.switch(job.model)
+        self._within[node.id] = PARKED if job.model in worker.parked else "disk"
         worker.idle, worker.loading = False, False
         worker.free_at = now + delay + sum(self.costs.seconds(node.id, shape_of(each.model, each.payload)) for each in jobs) * node.slowed
         if job.model not in (None, node.loaded_model):
@@ -107,7 +109,7 @@ class Crew:
     def loaded(self, node_id: str, model: str | None, seconds: float) -> None:
         """A node loaded a model within a job."""
         if model is not None:
-            self.costs.loaded(node_id, model, seconds)
+            self.costs.loaded(node_id, model, seconds, self._within.get(node_id, "disk"))
 
     def went_wrong(self, node_id: str, what: str) -> None:
         """A job, or the load of a model, went wrong by the node's doing."""
@@ -117,7 +119,8 @@ class Crew:
 
     def _switch(self, node: LiveNode, model: str | None) -> float:
         """Return the seconds until the node has the model: none where it is loaded beside the present one."""
-        return 0.0 if model in node.worker.spare else self.costs.switch(node.id, model, _source(node))
+        source = _source(node, model)
+        return 0.0 if source == WARM else self.costs.switch(node.id, model, source)
 
     def _loaded(self, node: LiveNode, model: str, since: float, source: str) -> None:
         now = self._clock.monotonic()
@@ -131,6 +134,10 @@ class Crew:
             self.went_wrong(node.id, f"{model} {now}")
 
 
-def _source(node: LiveNode) -> str:
+def _source(node: LiveNode, model: str | None) -> str:
     """Return where a load on this node would come from: ``cold`` is the first after a start, with nothing of it in memory."""
+    if model in node.worker.spare:
+        return WARM
+    if model in node.worker.parked:
+        return PARKED
     return "cold" if node.loaded_model is None else "disk"

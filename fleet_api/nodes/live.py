@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fleet_api.nodes.fitness import FAULTS_IN_A_ROW, quarantine_seconds, why_not
@@ -80,6 +81,11 @@ class LiveNode:
             models = (name for name in self.offers.models if self._has_room(self.offered_bytes.get(name, 0)))
             self.worker.to_come = Skills(models=frozenset(models), loras=self.offers.loras)
 
+    def has(self, loaded: str | None, warm: Iterable[str], parked: Iterable[str]) -> None:
+        """Take in which models the node's agent says that it has: loaded, loaded beside it, and parked."""
+        self.loaded_model = loaded
+        self.worker.spare, self.worker.parked = frozenset(warm), frozenset(parked)
+
     def feel(self, metrics: Metrics) -> None:
         """Take in the node's figures."""
         self.metrics = metrics
@@ -93,7 +99,10 @@ class LiveNode:
 
     @property
     def room(self) -> float | None:
-        """The memory that a model could have, in MiB, once what is loaded is let go; None where that is not known."""
+        """The memory that a model could have, in MiB, once what is loaded is let go; None where that is not known.
+
+        What is parked takes nothing of it.
+        """
         figures = self.metrics
         if figures.gpu_memory_total_mib:
             free = figures.gpu_memory_total_mib - figures.gpu_memory

@@ -154,7 +154,7 @@ class NodeService:
         """Take in the node's figures."""
         await self.arrived(node, beat.incarnation, beat.capabilities)
         before = (node.loaded_model, node.agent_state)
-        node.loaded_model, node.worker.spare = beat.loaded_model, frozenset(beat.warm_models)
+        node.has(beat.loaded_model, beat.warm_models, beat.parked_models)
         node.agent_state = beat.state
         if node.worker.idle:
             node.worker.model = beat.loaded_model  # as when an engine comes up while its agent's poll is open

@@ -59,7 +59,7 @@ async def enrol(fleet: Fleet, request: Request, body: EnrolRequest) -> EnrolRepl
 async def lease(fleet: Fleet, request: Request, node: Agent, body: LeaseRequest) -> LeaseReply:
     """Answer with the next job, or with attempts to stop, or with neither once the wait is over."""
     await fleet.nodes.arrived(node, body.incarnation, body.capabilities)
-    node.loaded_model, node.worker.spare = body.loaded_model, frozenset(body.warm_models)
+    node.has(body.loaded_model, body.warm_models, body.parked_models)
     node.worker.unbuilt = frozenset(body.unbuilt_models)
     try:
         return await while_connected(request, fleet.leases.lease(node, body))

@@ -20,7 +20,7 @@ def slowed(throttled: bool, clock_mhz: float | None, best_mhz: float | None) -> 
 
 
 def lacks_memory(worker: Worker, model: str | None) -> bool:
-    """Say whether the node would have to load the model and has no room for it; what is not known is no lack."""
+    """Say whether the node would have to load or wake the model and has no room for it; what is not known is no lack."""
     if model is None or worker.room is None or worker.warm(model) or model in worker.spare:
         return False
     return worker.needs.get(model, 0.0) > worker.room

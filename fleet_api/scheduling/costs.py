@@ -16,9 +16,12 @@ PRIOR_SECONDS = 0.4
 PRIOR_OTHER_SECONDS = 30.0
 """Seconds of a job that is no picture."""
 
-PRIOR_LOAD_SECONDS = 5.0
-PRIOR_LOAD_MIB_PER_SECOND = {"cold": 150.0, "disk": 400.0, "store": 60.0}
-"""How fast a model is loaded after a start, from the local disk, and fetched from the store, until it was measured."""
+PARKED = "parked"
+"""Where a model comes from that left the GPU's memory and waits in the machine's."""
+
+PRIOR_LOAD_SECONDS, PRIOR_WAKE_SECONDS = 5.0, 1.0
+PRIOR_LOAD_MIB_PER_SECOND = {"cold": 150.0, "disk": 400.0, "store": 60.0, PARKED: 2000.0}
+"""How fast a model is loaded after a start, from the local disk, fetched from the store, and woken, until it was measured."""
 
 SMOOTHING = 0.25
 DOUBT = 0.5
@@ -87,7 +90,7 @@ class Costs:
         self.version += 1
 
     def loaded(self, node: str, model: str, seconds: float, source: str = "disk") -> None:
-        """Note that the node took so long to load the model, ``cold`` after a start, from its ``disk`` or from the ``store``."""
+        """Note that the node took so long to load the model: ``cold`` after a start, from ``disk`` or ``store``, or :data:`PARKED`."""
         self._loads.setdefault((node, model, source), _Average()).add(seconds)
         self.version += 1
 
@@ -124,15 +127,17 @@ class Costs:
     def switch(self, node: str, model: str | None, source: str = "disk") -> float:
         """Return the seconds that the node is expected to take to load the model.
 
-        What was not measured from where it comes now is taken to be as from elsewhere, and a guess by its size at last.
+        What was not measured from where it comes now is taken to be as from elsewhere, and a guess by its size at last. Of one that is
+        parked the guess comes first, as it is sooner there than from anywhere else.
         """
         if model is None:
             return 0.0
-        guess = PRIOR_LOAD_SECONDS + self._sizes.get(model, 0.0) / PRIOR_LOAD_MIB_PER_SECOND[source]
+        guess = PRIOR_WAKE_SECONDS if source == PARKED else PRIOR_LOAD_SECONDS
+        guess += self._sizes.get(model, 0.0) / PRIOR_LOAD_MIB_PER_SECOND[source]
         for each in (source, *(other for other in ("disk", "cold") if other != source)):
             known = self._loads.get((node, model, each))
             if known is not None:
-                return known.value
+                return min(known.value, guess) if source == PARKED != each else known.value
         return guess
 
 

@@ -64,8 +64,8 @@ class Worker:
     says that it can be told to load a model without a job; ``instant`` that it need not load any; ``to_come`` is what it has not and
     could fetch. ``barred`` is why it may not be given anything now. ``room`` is the memory that a model could have here, once that which is
     loaded is let go, ``contiguous`` what is free in blocks of the largest size where GPU and processor share it, ``needs`` what models
-    need (MiB). ``spare`` are models that are loaded beside ``model``, ``unbuilt`` those that it lacks the engines
-    of. ``note`` is said of it in explanations. ``batch`` is how many jobs
+    need (MiB). ``spare`` are models that are loaded beside ``model``, ``parked`` those that wait in the machine's memory for room on the
+    GPU, ``unbuilt`` those that it lacks the engines of. ``note`` is said of it in explanations. ``batch`` is how many jobs
     of one kind it takes at once. Workers of the same ``sort`` have the same seconds and speeds.
     """
 
@@ -90,6 +90,7 @@ class Worker:
     needs: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     spare: frozenset[str] = frozenset()
+    parked: frozenset[str] = frozenset()
     unbuilt: frozenset[str] = frozenset()
     batch: int = 1
 

@@ -66,6 +66,7 @@ class BeatLoop:
             facts=facts,
             loaded_model=self._engine.loaded_model,
             warm_models=self._engine.spare_models,
+            parked_models=self._engine.parked_models,
             state=self._state(),
             holding=self._runner.progress(),
             cache=self._fetcher.report() if self._fetcher is not None and (metrics is not None or self._fetcher.news) else None,

@@ -45,7 +45,10 @@ def engine_command(settings: Settings) -> List[str]:
 
 
 class EngineProcess:
-    """Starts, uses and ends the child. ``loaded_model``, ``loaded_device``, ``spare_models`` and ``hello`` are the last child's."""
+    """Starts, uses and ends the child.
+
+    ``loaded_model``, ``loaded_device``, ``spare_models``, ``parked_models`` and ``hello`` are the last child's.
+    """
 
     def __init__(self, settings: Settings, command: Optional[Sequence[str]] = None) -> None:
         self._settings = settings
@@ -65,6 +68,7 @@ class EngineProcess:
         self.loaded_model: Optional[str] = None
         self.loaded_device: Optional[str] = None
         self.spare_models: List[str] = []
+        self.parked_models: List[str] = []
         self.unbuilt: Set[str] = set()
         """The models that could not be loaded when that was last tried, as their engines of TensorRT were not built."""
 
@@ -130,7 +134,7 @@ class EngineProcess:
         finally:
             theirs.close()
         self.ended, self.loaded_model, self._tail, self._condemned = asyncio.Event(), None, b"", None
-        self.spare_models, self.unbuilt = [], set()
+        self.spare_models, self.parked_models, self.unbuilt = [], [], set()
         self._oom_kills = oom.kills()
         oom.offer(self._process.pid)
         self._frames = asyncio.Queue()
@@ -173,7 +177,7 @@ class EngineProcess:
 
     def _loaded(self, message: Dict[str, Any]) -> None:
         """What is loaded has changed."""
-        self.loaded_model, self.spare_models = message.get("model"), list(message.get("spare") or [])
+        self._there(message.get("model"), message)
         self.loaded_device = message.get("device")
         if self.loaded_model is None:
             self.tally.unloaded()
@@ -184,6 +188,10 @@ class EngineProcess:
             logs.info("A model is loaded.", model=self.loaded_model)
         if "models" in message:
             self._introduce({name: message[name] for name in ("models", "batch") if name in message})
+
+    def _there(self, model: Optional[str], message: Dict[str, Any]) -> None:
+        self.loaded_model = model
+        self.spare_models, self.parked_models = list(message.get("spare") or []), list(message.get("parked") or [])
 
     async def _overhear(self, process: asyncio.subprocess.Process) -> None:
         while process.stderr is not None:
@@ -201,7 +209,7 @@ class EngineProcess:
         await process.wait()
         writer.close()
         self._up.clear()
-        self.loaded_model, self.spare_models = None, []
+        self._there(None, {})
         ended.set()
 
     async def kill(self) -> None:
@@ -228,9 +236,9 @@ class EngineProcess:
         """Has the child load its default model, so that the first job need not wait for it."""
         self._send({"type": "load", "job": ""})
 
-    def unload(self, spares_only: bool = False) -> None:
-        """Has the child let go of what it has loaded, once it is not at work; or of its spare models and what it keeps for speed."""
-        self._send({"type": "unload", "job": "", "spares": spares_only})
+    def unload(self, what: str = wire.ALL, park: bool = False) -> None:
+        """Has the child let go of what it has loaded, once it is not at work (:meth:`gpu_inference.engine.catalogue.Catalogue.close`)."""
+        self._send({"type": "unload", "job": "", "what": what, "park": park})
 
     def condemn(self, failure: EngineFailure) -> None:
         """Ends the child now; what it was at has failed with this."""
@@ -283,7 +291,7 @@ class EngineProcess:
 
     def _learn(self, message: Dict[str, Any]) -> None:
         if self._introduce(message):
-            self.loaded_model, self.spare_models = message.get("loaded"), list(message.get("spare") or [])
+            self._there(message.get("loaded"), message)
         self._rescanned.set()
 
     def _introduce(self, message: Dict[str, Any]) -> bool:

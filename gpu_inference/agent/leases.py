@@ -84,6 +84,7 @@ class LeaseLoop:
             holding=self._runner.holding(),
             loaded_model=self._engine.loaded_model,
             warm_models=self._engine.spare_models,
+            parked_models=self._engine.parked_models,
             unbuilt_models=sorted(self._engine.unbuilt)[:100],
             capabilities=capabilities(self._engine, self._fetches),
             wait_seconds=wait_seconds,

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 from gpu_inference import free_memory, memory
 from gpu_inference.agent import logs
 from gpu_inference.agent.engine_outcome import EngineFailure
 from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.turn import Turn
+from gpu_inference.engine import wire
 
 GPU = "cuda"
 LOOK_SECONDS = 0.2
 SHORT_SECONDS = 2.0
 """So long memory must be short before an idle engine lets go."""
+
+
+class _Short(NamedTuple):
+    """A memory that is short: the machine's, or a GPU's own."""
+
+    room: memory.Room
+    own: bool
 
 
 class MemoryWatch:
@@ -65,19 +73,26 @@ class MemoryWatch:
             self._short_since = None
             self._let_go(short)
 
-    def _short(self, room: memory.Room) -> Optional[memory.Room]:
-        """The memory that is short while the engine is idle and has something to let go; None where there is none such."""
-        if self._turn.taken or self._engine.loaded_model is None:
+    def _short(self, room: memory.Room) -> Optional[_Short]:
+        """The memory that is short while the engine is idle and has something of it to let go; None where there is none such."""
+        loaded = self._engine.loaded_model is not None
+        if self._turn.taken or not (loaded or self._engine.parked_models):
             return None
         if memory.is_short(room):
-            return room
-        own = self._gpu_room() if self._engine.loaded_device == GPU else None
-        return own if own is not None and memory.is_short(own) else None
+            return _Short(room, own=False)
+        own = self._gpu_room() if loaded and self._engine.loaded_device == GPU else None
+        return _Short(own, own=True) if own is not None and memory.is_short(own) else None
 
-    def _let_go(self, short: memory.Room) -> None:
-        """Spare models first. On a GPU also what the engine keeps for speed, which may be all that is lacking, before the model in use."""
-        spares = bool(self._engine.spare_models) or (self._engine.loaded_device == GPU and not self._relieved)
-        self._relieved = True
-        models = self._engine.spare_models if spares else [self._engine.loaded_model]
-        logs.warning("Memory is short: what is loaded is let go.", models=models, free_mib=round(short.available))
-        self._engine.unload(spares_only=spares)
+    def _let_go(self, short: _Short) -> None:
+        """Of the machine's memory what is parked there, first and alone. Then spare models, and what the engine keeps on a GPU for speed,
+        which may be all that is lacking, before the model in use. From a GPU's own memory they go to the machine's, where it has room.
+        """
+        engine = self._engine
+        if engine.parked_models and not short.own:
+            what, models = wire.PARKED, engine.parked_models
+        elif engine.spare_models or (engine.loaded_device == GPU and not self._relieved):
+            what, models, self._relieved = wire.SPARES, engine.spare_models, True
+        else:
+            what, models = wire.ALL, [str(engine.loaded_model)]
+        logs.warning("Memory is short: what is loaded is let go.", what=what, models=models, free_mib=round(short.room.available))
+        engine.unload(what, park=short.own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
+from gpu_inference.engine import wire
 from gpu_inference.engine.backends.base import Backend
 from gpu_inference.engine.errors import LoraError, ModelError, UnknownModel
 from gpu_inference.engine.library import find
@@ -98,6 +99,11 @@ class Catalogue:
         """The names of the others that are loaded, too."""
         return self._shelf.spare()
 
+    @property
+    def parked(self) -> List[str]:
+        """The names of those that left their GPU and wait in the machine's memory."""
+        return self._shelf.parked()
+
     def is_warm(self, name: Optional[str]) -> bool:
         """Whether the model ``name`` (None: the default) needs no loading."""
         folder = self.folders.get(name or next(iter(self.folders), ""))
@@ -130,12 +136,19 @@ class Catalogue:
             raise UnknownModel("The model '{:.100}' is not on this node; there are: {}.".format(name, ", ".join(self.folders)))
         return name
 
-    def close(self, spares_only: bool = False) -> None:
-        """Frees what is loaded; or the spare ones alone, and what the one in use keeps for speed."""
-        if not spares_only:
+    def close(self, what: str = wire.ALL, park: bool = False) -> None:
+        """Frees all; or the spare ones alone and what the one in use keeps for speed, or only those that are parked.
+
+        With ``park`` what leaves a GPU's own memory waits in the machine's, where it can; what is parked already stays.
+        """
+        if what == wire.ALL and not park:
             self._shelf.clear()
             return
-        for name in self.spare:
-            self._shelf.drop(name)
-        if self.backend is not None:
+        loaded = [] if what == wire.SPARES or self.loaded is None else [self.loaded]
+        for name in self.parked if what == wire.PARKED else [*self.spare, *loaded]:
+            if park:
+                self._shelf.leave(name)
+            else:
+                self._shelf.drop(name)
+        if what == wire.SPARES and self.backend is not None:
             self.backend.relieve()

@@ -28,7 +28,7 @@ from gpu_inference.engine.errors import EngineError, OutOfMemory, Unexpected, sa
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.parent import die_with_parent
 from gpu_inference.engine.pipeline import Pipeline
-from gpu_inference.engine.places import place_of
+from gpu_inference.engine.places import host_room, place_of
 from gpu_inference.engine.preview import Previewer
 from gpu_inference.engine.request import RenderRequest, parse_request
 from gpu_inference.engine.samplers import SAMPLERS
@@ -100,23 +100,27 @@ class Child:
             "problems": self._catalogue.problems,
             "loaded": self._catalogue.loaded,
             "spare": self._catalogue.spare,
+            "parked": self._catalogue.parked,
         }
 
     def _pipeline(self, jobs: Sequence[str], name: Optional[str]) -> Pipeline:
-        before = (self._catalogue.loaded, self._catalogue.spare)
+        before = self._there()
         if not self._catalogue.is_warm(name):
             for job in jobs:
                 self._send({"type": "phase", "job": job, "phase": "loading"})
         try:
             return self._catalogue.pipeline(name)
         finally:
-            if (self._catalogue.loaded, self._catalogue.spare) != before:
+            if self._there() != before:
                 self._tell(jobs[0])
+
+    def _there(self) -> Dict[str, Any]:
+        return {"model": self._catalogue.loaded, "spare": self._catalogue.spare, "parked": self._catalogue.parked}
 
     def _tell(self, job: str = "") -> None:
         """Says what is loaded, now that this has changed."""
         models = [info.model_dump() for info in self._catalogue.infos()]
-        told = {"model": self._catalogue.loaded, "spare": self._catalogue.spare, "models": models, "batch": self._batch()}
+        told = {**self._there(), "models": models, "batch": self._batch()}
         device = None if self._catalogue.backend is None else self._catalogue.backend.device
         self._send({"type": "loaded", "job": job, "device": device, **told})
 
@@ -126,7 +130,7 @@ class Child:
             if frame.type == "load":
                 self._preload(job, frame.message.get("model"))
             elif frame.type == "unload":
-                self._catalogue.close(spares_only=bool(frame.message.get("spares")))
+                self._catalogue.close(str(frame.message.get("what", wire.ALL)), bool(frame.message.get("park")))
                 self._tell()
             elif frame.type == "rescan":
                 self._catalogue.scan()
@@ -222,7 +226,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     def load(folder: ModelFolder) -> Pipeline:
         return Pipeline.load(folder, options.threads, options.backend)
 
-    shelf = Shelf(load, options.spares, place_of(options.backend, options.memory))
+    shelf = Shelf(load, options.spares, place_of(options.backend, options.memory), host_room(options.memory))
     catalogue = Catalogue(options.model, load, options.library, shelf)
     try:
         return Child(socket.socket(fileno=options.fd), catalogue, options.backend, options.batch).run()

@@ -4,7 +4,8 @@ A frame is two unsigned 32-bit big-endian lengths (of the JSON text and of the b
 This module imports nothing of the engine, so that both ends may use it.
 
 Agent to engine: ``render`` (job, payload, and ``companions``, each with job and payload, to be made together with it), ``cancel`` (job),
-``load`` (a model, or the default one), ``unload`` (all, or the spare ones), ``rescan`` (the library), ``stop``.
+``load`` (a model, or the default one), ``unload`` (what: :data:`ALL`, :data:`SPARES` or :data:`PARKED`; ``park``: whether what leaves a GPU
+may wait in the machine's memory), ``rescan`` (the library), ``stop``.
 Engine to agent: ``hello``, ``phase``, ``loaded`` (what is loaded has changed), ``ready`` (loaded as told), ``library`` (after a rescan),
 ``progress``, ``preview`` (with a JPEG), ``result`` (with the PNG as bytes), ``error``; of companions each has its own.
 """
@@ -20,6 +21,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 HEADER = struct.Struct(">II")
 MAX_JSON = 4 * 1024 * 1024
 MAX_BLOB = 256 * 1024 * 1024
+
+ALL, SPARES, PARKED = "all", "spares", "parked"
 
 
 class WireError(Exception):

@@ -42,6 +42,7 @@ class FakeAgent:
         self.capabilities: dict[str, Any] = CAPABILITIES
         self.loaded_model: str | None = None
         self.warm_models: list[str] = []
+        self.parked_models: list[str] = []
         self.unbuilt_models: list[str] = []
         self.batch_limit = 1
 
@@ -61,6 +62,7 @@ class FakeAgent:
             "incarnation": self.incarnation, "request_id": request_id or uuid.uuid4().hex, "capabilities": self.capabilities,
             "wait_seconds": wait, "holding": list(holding), "want_job": want_job, "loaded_model": self.loaded_model,
             "warm_models": self.warm_models, "unbuilt_models": self.unbuilt_models, "batch_limit": self.batch_limit,
+            "parked_models": self.parked_models,
         }  # fmt: skip
         answer = self.api.post("/api/agents/lease", headers=self.headers, json=body)
         assert answer.status_code == 200, answer.text
@@ -86,6 +88,7 @@ class FakeAgent:
             "holding": holding,
             "loaded_model": self.loaded_model,
             "warm_models": self.warm_models,
+            "parked_models": self.parked_models,
             **more,
         }
         answer = self.api.post("/api/agents/beat", headers=self.headers, json=body)

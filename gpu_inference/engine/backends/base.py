@@ -42,8 +42,17 @@ class Backend(Protocol):
     def relieve(self) -> None:
         """Lets go of memory that it keeps for speed alone."""
 
+    def park(self) -> bool:
+        """Takes what is loaded to the host's memory and frees the device; False where it cannot, and then nothing has changed.
+
+        Until :meth:`wake` or :meth:`close` it is asked for nothing.
+        """
+
+    def wake(self) -> None:
+        """Takes what was parked back to the device; LoRAs have then to be asked for again (:meth:`adapt`). Raises what loading raises."""
+
     def close(self) -> None:
-        """Frees the device."""
+        """Frees the device, and what is parked."""
 
 
 def guide(negative: Array, positive: Array, scales: Array, rescales: Array) -> Array:

@@ -89,6 +89,14 @@ class NetworkBackend(ABC):
         self._prepared = False
         self._kept.clear()
 
+    def park(self) -> bool:
+        """See :class:`gpu_inference.engine.backends.base.Backend`. Not every runtime can."""
+        return False
+
+    def wake(self) -> None:
+        """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        raise BackendError(f"The backend {self.name} has nothing parked.")
+
     def _decode_side(self) -> int:
         """The longest side of latents that the decoder takes whole, in latent pixels; larger ones are decoded in tiles."""
         return 2048

@@ -5,6 +5,7 @@ Never run on hardware; docs/hardware.md tells what it was tested with.
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from gpu_inference.building.plans import PlanStore, default_store
 from gpu_inference.engine.backends.cudart import Cuda
+from gpu_inference.engine.backends.mapped import map_file, read_in
 from gpu_inference.engine.backends.networks import NetworkBackend
 from gpu_inference.engine.backends.tensorrt_plan import Plan, bindings
 from gpu_inference.engine.errors import BackendError, LoraError, NoRoom
@@ -39,12 +41,17 @@ class TensorRTBackend(NetworkBackend):
         self._store = store or default_store()
         self.most_pictures = self._store.pictures
         self._plans: Dict[str, Plan] = {}
+        self._parked: Dict[str, mmap.mmap] = {}
         self._paths = {network: self._find(part) for network, part in self._parts.items()}
         self._check_memory([path.stat().st_size for path in self._paths.values()])
         self._arena, self._room = 0, 0
+        self._open()
+
+    def _open(self) -> None:
+        """Reads the plans, those that are parked from where they are; frees all where one cannot be read."""
         try:
             for network, path in self._paths.items():
-                self._plans[network] = Plan(self._trt, self._cuda, path)
+                self._plans[network] = Plan(self._trt, self._cuda, path, self._parked.pop(network, None))
             self._share_arena()
         except Exception:
             self.close()
@@ -132,8 +139,33 @@ class TensorRTBackend(NetworkBackend):
     def _run_decoder(self, latents: Array) -> Array:
         return self._plans[self._manifest.vae_decoder.network].run({"latent_sample": latents})["sample"]
 
-    def close(self) -> None:
+    def park(self) -> bool:
+        """See :class:`gpu_inference.engine.backends.base.Backend`. The plans' files stay mapped, and what was put in by refitting is lost.
+
+        The kernel may take their pages back where memory is short, which only makes waking slower.
+        """
+        try:
+            files = {network: map_file(path) for network, path in self._paths.items()}
+        except OSError:
+            return False
+        parked = {network: file for network, file in files.items() if file is not None}
+        for file in parked.values():
+            read_in(file)
+        fused = any(not plan.refittable and self._touching(self._parts[network]) for network, plan in self._plans.items())
+        whole = len(self._plans) == len(self._parts)
+        self._free()
+        self._parked = parked
+        # Where all plans will be as they were built, no LoRA is applied; else the next change has to look at each of them.
+        self._applied, self._touched = ((), ()) if whole and not fused else (None, self._touched)
+        return True
+
+    def wake(self) -> None:
         """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        self._check_memory([len(file) for file in self._parked.values()])
+        self._open()
+
+    def _free(self) -> None:
+        """Frees what is on the device."""
         super().close()
         for plan in self._plans.values():
             plan.close()
@@ -141,3 +173,10 @@ class TensorRTBackend(NetworkBackend):
         if self._arena:
             self._cuda.free(self._arena)
             self._arena, self._room = 0, 0
+
+    def close(self) -> None:
+        """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        self._free()
+        for file in self._parked.values():
+            file.close()
+        self._parked.clear()

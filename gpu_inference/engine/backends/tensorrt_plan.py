@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import importlib
 import mmap
-import os
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gpu_inference.engine.backends.cudart import Cuda
+from gpu_inference.engine.backends.mapped import map_file
 from gpu_inference.engine.errors import BackendError, LoraError, OutOfMemory
 
 Array = npt.NDArray[Any]
@@ -43,12 +43,15 @@ def bindings() -> Any:
 class Plan:
     """An engine and its one context, whose memory is :meth:`use_memory`'s."""
 
-    def __init__(self, trt: Any, cuda: Cuda, path: Path) -> None:
-        """Raises :class:`BackendError` where TensorRT refuses the plan, as that of another release or device."""
+    def __init__(self, trt: Any, cuda: Cuda, path: Path, mapped: Optional[mmap.mmap] = None) -> None:
+        """``mapped`` is the file where that is mapped already; it is closed here.
+
+        Raises :class:`BackendError` where TensorRT refuses the plan, as that of another release or device.
+        """
         self._trt, self._cuda = trt, cuda
         self._logger = trt.Logger(trt.Logger.ERROR)
         self._runtime = trt.Runtime(self._logger)
-        self._engine = self._read(path)
+        self._engine = self._read(path, mapped)
         if self._engine is None:
             raise BackendError(f"TensorRT {trt.__version__} refuses the engine {path.name}: it was built by another release, or elsewhere.")
         self._context = self._make_context()
@@ -61,15 +64,14 @@ class Plan:
         self._profile = 0
         self._recorded: Dict[Tuple[Shape, ...], int] = {}
 
-    def _read(self, path: Path) -> Any:
+    def _read(self, path: Path, mapped: Optional[mmap.mmap]) -> Any:
         """The engine of a file, which is mapped: read into memory it would be there twice where GPU and processor share theirs."""
         try:
-            with path.open("rb") as file:
-                if not os.fstat(file.fileno()).st_size:
-                    return None
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = mapped or map_file(path)
         except OSError as error:
             raise BackendError(f"The engine {path} cannot be read ({error.strerror}).") from error
+        if mapped is None:
+            return None
         with mapped:
             try:
                 return self._runtime.deserialize_cuda_engine(mapped)

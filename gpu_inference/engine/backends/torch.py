@@ -18,6 +18,7 @@ from gpu_inference.engine.backends.cuda_graphs import Recorded
 from gpu_inference.engine.backends.networks import NetworkBackend
 from gpu_inference.engine.backends.onnx_sessions import cores
 from gpu_inference.engine.backends.torch_ops import TorchOps, load_tensors, to_device
+from gpu_inference.engine.backends.torch_parked import Parked
 from gpu_inference.engine.conditioning import Conditioning
 from gpu_inference.engine.errors import BackendError, EngineError, ModelError, OutOfMemory
 from gpu_inference.engine.loras import Applied
@@ -70,6 +71,7 @@ class TorchBackend(NetworkBackend):
         self._half = torch.float16 if self.device == "cuda" else torch.float32
         with _own_errors():
             self._ops = {network: self._load(part) for network, part in self._parts.items()}
+        self._parked: Dict[str, Parked] = {}
         self._static: Dict[str, Any] = {}
         self._recorded = Recorded(self._unet)
         if self.device == "cuda":
@@ -164,7 +166,34 @@ class TorchBackend(NetworkBackend):
         if self.device == "cuda":
             torch.cuda.empty_cache()
 
+    def park(self) -> bool:
+        """See :class:`gpu_inference.engine.backends.base.Backend`. The weights are taken as they are, with LoRAs that are in them."""
+        try:
+            with _own_errors():
+                for network, ops in self._ops.items():
+                    self._parked[network] = Parked(ops.tensors)
+        except EngineError:
+            self._forget_parked()
+            return False
+        for ops in self._ops.values():
+            ops.tensors = {}
+        self.relieve()
+        return True
+
+    def wake(self) -> None:
+        """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        with _own_errors():
+            for network, ops in self._ops.items():
+                ops.tensors = self._parked[network].on(self.device)
+        self._forget_parked()
+
+    def _forget_parked(self) -> None:
+        for parked in self._parked.values():
+            parked.close()
+        self._parked.clear()
+
     def close(self) -> None:
         """See :class:`gpu_inference.engine.backends.base.Backend`."""
+        self._forget_parked()
         self._ops.clear()
         super().close()

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from fleet_api.scheduling.costs import PRIOR_LOAD_SECONDS, PRIOR_OTHER_SECONDS, PRIOR_SECONDS, Costs, Shape, shape_of
+from fleet_api.scheduling.costs import (
+    PARKED,
+    PRIOR_LOAD_SECONDS,
+    PRIOR_OTHER_SECONDS,
+    PRIOR_SECONDS,
+    PRIOR_WAKE_SECONDS,
+    Costs,
+    Shape,
+    shape_of,
+)  # fmt: skip
 
 SMALL = Shape("sdxl", "euler", 512, 512, 20)
 LARGE = Shape("sdxl", "euler", 1024, 1024, 20)
@@ -75,3 +84,17 @@ def test_a_source_that_was_not_measured_is_as_another_that_was() -> None:
     assert costs.switch("agx0", "sdxl") == 45
     costs.loaded("agx0", "sdxl", 20.0)
     assert (costs.switch("agx0", "sdxl"), costs.switch("agx0", "sdxl", "cold"), costs.switch("agx0", "sdxl", "store")) == (20, 45, 20)
+
+
+def test_waking_a_parked_model_is_learnt_apart_and_taken_to_be_quick_until_then() -> None:
+    costs = Costs()
+    costs.size("sdxl", 6 * 2**30)
+    assert costs.switch("agx0", "sdxl", PARKED) == pytest.approx(PRIOR_WAKE_SECONDS + 6144 / 2000)
+    costs.loaded("agx0", "sdxl", 20.0)
+    assert costs.switch("agx0", "sdxl", PARKED) == pytest.approx(PRIOR_WAKE_SECONDS + 6144 / 2000), "the disk's says little of it"
+    costs.loaded("quick", "sdxl", 2.0)
+    assert costs.switch("quick", "sdxl", PARKED) == 2, "it takes no longer than from the disk"
+    costs.loaded("agx0", "sdxl", 1.5, PARKED)
+    assert (costs.switch("agx0", "sdxl", PARKED), costs.switch("agx0", "sdxl"), costs.switch("agx0", "sdxl", "cold")) == (1.5, 20, 20)
+    costs.loaded("new", "sdxl", 1.5, PARKED)
+    assert costs.switch("new", "sdxl") > 15, "and waking says nothing of the disk"

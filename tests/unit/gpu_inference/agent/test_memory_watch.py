@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gpu_inference.agent import memory_watch
 from gpu_inference.agent.memory_watch import SHORT_SECONDS, MemoryWatch
 from gpu_inference.memory import Room
 
@@ -18,17 +19,29 @@ class Engine:
 
     pid, loaded_model = 2**22 + 1, "a"
 
-    def __init__(self, device: str, spare: list[str]) -> None:
-        self.loaded_device, self.spare_models = device, spare
+    def __init__(self, device: str, spare: list[str], parked: list[str]) -> None:
+        self.loaded_device, self.spare_models, self.parked_models = device, spare, parked
         self.told: list[str] = []
 
-    def unload(self, spares_only: bool) -> None:
-        self.told.append("spares" if spares_only else "all")
-        self.spare_models = []
+    def unload(self, what: str, park: bool) -> None:
+        self.told.append(f"park {what}" if park else what)
+        if what == "parked":
+            self.parked_models = []
+        else:
+            self.parked_models, self.spare_models = [*self.parked_models, *(self.spare_models if park else [])], []
 
 
-def told(device: str, spare: list[str], room: Room, gpu: Room | None, taken: bool = False) -> list[str]:
-    engine: Any = Engine(device, spare)
+def told(
+    device: str,
+    spare: list[str],
+    room: Room,
+    gpu: Room | None,
+    parked: list[str] | None = None,
+    model: str | None = "a",
+    taken: bool = False,
+) -> list[str]:
+    engine: Any = Engine(device, spare, parked or [])
+    engine.loaded_model = model
     turn: Any = SimpleNamespace(taken=taken)
     watch = MemoryWatch(engine, turn, None, lambda: room, lambda: gpu)
     for number in range(4):
@@ -39,8 +52,8 @@ def told(device: str, spare: list[str], room: Room, gpu: Room | None, taken: boo
 @pytest.mark.parametrize(
     ("device", "spare", "room", "gpu", "expected"),
     [
-        ("cuda", ["b"], FREE, SHORT, ["spares", "all"]),
-        ("cuda", [], FREE, SHORT, ["spares", "all"]),  # what is kept for speed goes first
+        ("cuda", ["b"], FREE, SHORT, ["park spares", "park all"]),
+        ("cuda", [], FREE, SHORT, ["park spares", "park all"]),  # what is kept for speed goes first
         ("cuda", [], FREE, FREE, []),
         ("cuda", [], FREE, None, []),
         ("cuda", [], SHORT, None, ["spares", "all"]),
@@ -54,12 +67,38 @@ def test_what_is_let_go(device: str, spare: list[str], room: Room, gpu: Room | N
     assert told(device, spare, room, gpu, taken=True) == [], "it is at work"
 
 
+@pytest.mark.parametrize(
+    ("model", "spare", "room", "gpu", "expected"),
+    [
+        ("a", ["b"], SHORT, FREE, ["parked", "spares"]),  # what is parked holds nothing of the GPU, and goes alone
+        ("a", ["b"], SHORT, SHORT, ["parked", "spares"]),
+        ("a", [], FREE, SHORT, ["park spares", "park all"]),
+        (None, [], SHORT, FREE, ["parked"]),
+        (None, [], FREE, SHORT, []),
+    ],
+)
+def test_parked_models_go_where_the_machine_s_memory_is_short(
+    model: str | None, spare: list[str], room: Room, gpu: Room, expected: list[str]
+) -> None:
+    assert told("cuda", spare, room, gpu, ["p"], model) == expected
+    assert told("cuda", spare, room, gpu, ["p"], model, taken=True) == [], "it is at work"
+
+
+def test_the_log_names_what_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr(memory_watch.logs, "warning", lambda _event, **fields: said.append((fields["what"], fields["models"])))
+    told("cuda", ["b"], SHORT, FREE, ["p"])
+    assert said == [("parked", ["p"]), ("spares", ["b"])]
+    told("cuda", ["b"], FREE, SHORT)
+    assert said[2:] == [("spares", ["b"]), ("all", ["a"])]
+
+
 def test_relief_that_helped_keeps_the_model() -> None:
-    engine: Any = Engine("cuda", [])
+    engine: Any = Engine("cuda", [], [])
     turn: Any = SimpleNamespace(taken=False)
     gpu = {"room": SHORT}
     watch = MemoryWatch(engine, turn, None, lambda: FREE, lambda: gpu["room"])
     for moment, room in enumerate([SHORT, SHORT, FREE, SHORT, SHORT]):
         gpu["room"] = room
         watch.look(moment * SHORT_SECONDS)
-    assert engine.told == ["spares", "spares"]
+    assert engine.told == ["park spares", "park spares"]

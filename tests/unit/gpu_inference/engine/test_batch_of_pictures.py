@@ -265,7 +265,12 @@ def test_what_nobody_expected_of_a_batch_is_not_held_against_each(error: Excepti
         raise error
 
     catalogue: Any = SimpleNamespace(
-        loaded="a", spare=[], is_warm=lambda _: True, applied=lambda _: [], pipeline=lambda _: SimpleNamespace(render_batch=render_batch)
+        loaded="a",
+        spare=[],
+        parked=[],
+        is_warm=lambda _: True,
+        applied=lambda _: [],
+        pipeline=lambda _: SimpleNamespace(render_batch=render_batch),
     )
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -123,6 +123,8 @@ def test_a_model_takes_from_the_memory_where_it_is_computed(folders: list[ModelF
     assert (on_cpu.name, on_cpu.room(), on_cpu.taken()) == ("host", Room(16_000, 9_000), 300), "the built-in model is on the CPU"
     assert (on_gpu.name, on_gpu.room(), on_gpu.taken()) == ("gpu", Room(80_000, 100), -100)
     Shelf(lambda folder: Pipeline.load(folder, 1), 0, place_of("auto", None)).get(folders[0])
+    monkeypatch.setattr(free_memory, "gpu_room", lambda: Room(80_000, 70_000))
+    assert place_of("tensorrt", 4_000)(folders[0]).room() == Room(4_000, 4_000), "what is held of the machine's memory is not the GPU's"
     monkeypatch.setattr(free_memory, "gpu_room", lambda: None)
     shared = place_of("tensorrt", 4_000)(folders[0])
     assert (shared.name, shared.room(), shared.taken()) == ("host", Room(4_000, 3_700), -9_000), "as on a Jetson"
