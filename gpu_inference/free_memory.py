@@ -9,6 +9,7 @@ from typing import Optional, Tuple
 
 import psutil
 
+from gpu_inference.gpus import handle
 from gpu_inference.memory import MIB, Room, of_group
 
 GROUPS = Path("/sys/fs/cgroup")
@@ -32,12 +33,12 @@ def room_of(on_gpu: bool) -> Room:
 
 
 def gpu_room() -> Optional[Room]:
-    """The first GPU's memory by NVML; None where there is none of its own, as on a Jetson."""
+    """The memory of the GPU that is used, by NVML; None where there is none of its own, as on a Jetson."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-        found = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0))
+        found = pynvml.nvmlDeviceGetMemoryInfo(handle(pynvml))
         return Room(found.total / MIB, found.free / MIB)
     except Exception:  # not installed, no driver, no GPU, not supported: pynvml has errors of many kinds, and each means that there is none
         return None

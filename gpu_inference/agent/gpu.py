@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from gpu_inference.agent.tegrastats import parse
+from gpu_inference.gpus import handle
 
 INTERVAL_MS = 1000
 AGAIN_SECONDS = 30.0
@@ -112,13 +113,13 @@ class TegraStats:
 
 
 class Nvml:
-    """The first GPU that NVML tells of. ``library`` is nvidia-ml-py's module ``pynvml``."""
+    """The GPU that is used, as NVML tells of it. ``library`` is nvidia-ml-py's module ``pynvml``."""
 
     def __init__(self, library: Any) -> None:
         """Raises what NVML raises where there is no driver or no GPU."""
         self._nvml = library
         library.nvmlInit()
-        self._device = library.nvmlDeviceGetHandleByIndex(0)
+        self._device = handle(library)
 
     def figures(self) -> Optional[GpuFigures]:
         """The figures now; what the device does not support is None."""

@@ -11,9 +11,12 @@ from gpu_inference.engine.backends import DEFAULT_BACKEND
 from gpu_inference.engine.batch import Progress
 from gpu_inference.engine.catalogue import Catalogue
 from gpu_inference.engine.errors import BadRequest, EngineError
+from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.metadata import read_metadata
 from gpu_inference.engine.pipeline import Pipeline, Rendered
+from gpu_inference.engine.places import place_of
 from gpu_inference.engine.request import parse_request
+from gpu_inference.engine.shelf import Shelf
 
 _TAKEN = (
     "prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "seed", "scheduler", "model", "lora", "lora_strength",
@@ -58,7 +61,11 @@ def _show(step: int, steps: int, phase: str) -> None:
 def _render(options: argparse.Namespace, models: Sequence[Path], backend: str, progress: Progress) -> Rendered:
     """The picture, by the one of ``models``, or of the models in them, that ``--like`` names, or by the first."""
     payload = payload_of(options)
-    catalogue = Catalogue(models, lambda folder: Pipeline.load(folder, options.threads, backend))
+
+    def load(folder: ModelFolder) -> Pipeline:
+        return Pipeline.load(folder, options.threads, backend)
+
+    catalogue = Catalogue(models, load, shelf=Shelf(load, place=place_of(backend, None)))
     if payload.get("model") not in catalogue.folders:
         payload["model"] = None
     request = parse_request(payload)

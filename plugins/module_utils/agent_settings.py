@@ -22,13 +22,13 @@ class Call(NamedTuple):
 
 
 def settings(paths: list[str]) -> dict[str, str]:
-    """Return the agent's settings of some files, as systemd reads them; the later ones win, and no other variable is passed on."""
+    """Return the agent's and CUDA's settings of some files, as systemd reads them; the later ones win, and no other variable is taken."""
     found = {}
     for path in paths:
         if not os.path.exists(path):
             continue
         with open(path, encoding="utf-8") as file:
-            lines = [line.strip() for line in file if line.startswith("FLEET_AGENT_") and "=" in line]
+            lines = [line.strip() for line in file if line.startswith(("FLEET_AGENT_", "CUDA_")) and "=" in line]
         for line in lines:
             name, value = line.split("=", 1)
             found[name] = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value

@@ -8,7 +8,8 @@ DOCUMENTATION = r"""
 module: fleet_render_check
 short_description: Make a picture with what is installed on a node, and see that it is one
 description:
-  - Runs C(fleet-worker render) as the agent's user and with the agent's settings, in a folder that is removed.
+  - Asks the agent's own HTTP on the node's loopback for it, so that it is made by the engine that works for the fleet.
+  - Where the agent has none there, or other work all the time, runs C(fleet-worker render) as the agent's user, in a folder that is removed.
   - Fails where no picture comes of it, where it has another size, or shows nothing. Nothing is changed; the control plane is not asked.
   - Where the engines of the node's first model are yet to be built, the picture is one of the built-in model.
   - In check mode no picture is made.
@@ -69,10 +70,11 @@ RETURN = r"""
 picture:
   description:
     - What came of it; null in check mode.
+    - C(by_agent) says whether the agent's own engine made it.
     - C(unbuilt) says why it is of the built-in model where the node's first model lacks its engines.
   returned: success
   type: dict
-  sample: {width: 256, height: 256, bytes: 48123, seconds: 2.4, unbuilt: ""}
+  sample: {width: 256, height: 256, bytes: 48123, seconds: 2.4, by_agent: true, unbuilt: ""}
 """
 
 import os
@@ -86,7 +88,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.commander.plugins.module_utils.agent_command import TookTooLong, run
-from ansible_collections.fleet.commander.plugins.module_utils.agent_settings import FILES, call, program
+from ansible_collections.fleet.commander.plugins.module_utils.agent_door import DEFAULT, NotMade, picture
+from ansible_collections.fleet.commander.plugins.module_utils.agent_settings import FILES, call, program, settings
 from ansible_collections.fleet.commander.plugins.module_utils.png import NoPicture, size_of
 
 UNBUILT = ("fleet-worker engines build", "has no graphs for TensorRT")
@@ -122,7 +125,7 @@ def main() -> None:
         module.exit_json(changed=False, picture=None)
     try:
         module.exit_json(changed=False, picture=rendered(given))
-    except (RenderFailed, NoPicture) as error:
+    except (RenderFailed, NotMade, NoPicture) as error:
         module.fail_json(msg=f"This node made no picture: {error}")
     except KeyError:
         module.fail_json(msg="There is no user {} on this node; install the agent first.".format(given["user"]))
@@ -133,10 +136,12 @@ def main() -> None:
 def rendered(given: dict[str, Any]) -> dict[str, Any]:
     """Make the picture and return what it is like. Raises RenderFailed, NoPicture, KeyError and OSError."""
     begun = time.monotonic()
-    unbuilt = ""
+    unbuilt, content, by_agent = "", None, False
     try:
-        content = _made(given)
-    except RenderFailed as error:
+        content = _by_agent(given)
+        by_agent = content is not None
+        content = content or _made(given)
+    except (RenderFailed, NotMade) as error:
         if not any(words in str(error) for words in UNBUILT):
             raise
         unbuilt, content = str(error), _made({**given, "model": BUILTIN})
@@ -144,7 +149,14 @@ def rendered(given: dict[str, Any]) -> dict[str, Any]:
     width, height = size_of(content)
     if f"{width}x{height}" != given["size"].lower():
         raise RenderFailed("it has {} x {} pixels, and {} were asked for.".format(width, height, given["size"]))
-    return {"width": width, "height": height, "bytes": len(content), "seconds": round(took, 2), "unbuilt": unbuilt}
+    return {"width": width, "height": height, "bytes": len(content), "seconds": round(took, 2), "by_agent": by_agent, "unbuilt": unbuilt}
+
+
+def _by_agent(given: dict[str, Any]) -> bytes | None:
+    width, height = map(int, given["size"].split("x"))
+    address = settings(given["settings"]).get("FLEET_AGENT_HTTP", DEFAULT)
+    asked = {"prompt": given["prompt"], "width": width, "height": height, "steps": given["steps"]}
+    return picture(address, asked, given["seconds"])
 
 
 def _made(given: dict[str, Any]) -> bytes:

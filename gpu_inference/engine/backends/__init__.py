@@ -51,7 +51,8 @@ def best_backend(folder: ModelFolder) -> str:
     """The backend to take for a model here: TensorRT where its engines were built, torch where there is a GPU, else ONNX Runtime.
 
     Raises :class:`gpu_inference.engine.errors.NotBuilt` and other :class:`BackendError`s where only TensorRT could use the GPU and
-    cannot: on the CPU beside a GPU an imported model's step takes longer than it may, and the job would fail without the cause.
+    cannot, or torch should and does not find it: on the CPU beside a GPU an imported model's step takes longer than it may, and the job
+    would fail without the cause.
     """
     if not gpu_present() or folder.manifest.networks is None:
         return "onnx"
@@ -63,6 +64,11 @@ def best_backend(folder: ModelFolder) -> str:
             return "tensorrt"
         if not on_gpu(usual_backend()):
             raise lacking
+    if usual_backend() == "torch" and not on_gpu("torch"):
+        raise BackendError(
+            "This machine has a GPU, and PyTorch does not find it; see whether 'nvidia-smi' works there, and whether its driver was changed"
+            " since the last start. On the processor models are computed by FLEET_AGENT_BACKEND=onnx."
+        )
     return usual_backend()
 
 
@@ -81,14 +87,14 @@ def on_gpu(name: str) -> bool:
             return bool(sessions.provider() != sessions.CPU)
         if name == "torch":
             return bool(importlib.import_module("torch").cuda.is_available())
-    except ImportError:
+    except Exception:  # not installed, of another CUDA, a library that is missing: each means that it computes nothing there
         return False
     return name == "tensorrt"
 
 
 def devices() -> List[str]:
-    """On what this machine's backends can compute; the GPU comes first. It imports them, where there is a GPU."""
-    return ["cuda", "cpu"] if any(on_gpu(name) for name in installed()) else ["cpu"]
+    """On what this machine's backends can compute; the GPU comes first. Where there is one, backends are imported until one has it."""
+    return ["cuda", "cpu"] if any(on_gpu(name) for name in reversed(installed())) else ["cpu"]
 
 
 def open_backend(name: str, folder: ModelFolder, threads: int) -> Backend:

@@ -104,6 +104,7 @@ def test_in_a_container_timeout_ends_it(given: dict[str, Any], monkeypatch: pyte
 
 def test_a_picture_that_takes_too_long_is_no_picture(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_render_check, "_words", lambda options, path: ["sh", "-c", "sleep 30; echo late"])
+    monkeypatch.setattr(fleet_render_check, "_by_agent", lambda _given: None)
     begun = time.monotonic()
     with pytest.raises(fleet_render_check.RenderFailed, match="it took longer than 1 s"):
         fleet_render_check.rendered({**given, "user": getpass.getuser(), "seconds": 1})
@@ -123,6 +124,7 @@ def test_where_engines_are_yet_to_be_built_the_picture_is_of_the_built_in_model(
         return agent_command.Done(5, b"", lacking)
 
     monkeypatch.setattr(fleet_render_check, "run", made)
+    monkeypatch.setattr(fleet_render_check, "_by_agent", lambda _given: None)
     monkeypatch.setattr(fleet_render_check, "size_of", lambda _content: (256, 256))
     monkeypatch.setattr(
         fleet_render_check, "_on_node", lambda given: fleet_render_check._run(given, fleet_render_check._words(given, "p.png"))
@@ -135,13 +137,14 @@ def test_where_engines_are_yet_to_be_built_the_picture_is_of_the_built_in_model(
 
 
 def test_as_the_agent_or_in_its_container(tmp_path: Path) -> None:
-    (tmp_path / "agent.env").write_text("# ours\nFLEET_AGENT_LOG=info\nPATH=/evil\n")
+    (tmp_path / "agent.env").write_text("# ours\nFLEET_AGENT_LOG=info\nCUDA_VISIBLE_DEVICES=1\nPATH=/evil\n")
     (tmp_path / "engine.env").write_text('FLEET_AGENT_LOG="debug"\n')
     options = {"container": "", "user": "root", "groups": ["video"], "program": "/x/fleet-worker"}
     options["settings"] = [str(tmp_path / name) for name in ("agent.env", "engine.env", "none.env")]  # type: ignore[assignment]
     words, environment = agent_settings.call(options, ["/x/fleet-worker", "engines"])
     assert words == ["runuser", "-u", "root", "-G", "video", "--", "/x/fleet-worker", "engines"]
     assert (environment["FLEET_AGENT_LOG"], environment["PATH"]) == ("debug", agent_settings.PATH)
+    assert environment["CUDA_VISIBLE_DEVICES"] == "1"
     words, _ = agent_settings.call({**options, "container": "abc"}, ["cat", "/x"])
     assert words == ["docker", "exec", "abc", "cat", "/x"]
     assert agent_settings.program({**options, "container": "abc"}) == agent_settings.IN_CONTAINER

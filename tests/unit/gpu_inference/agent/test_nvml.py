@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
 import pynvml
 import pytest
 
+from gpu_inference import gpus
 from gpu_inference.agent import gpu
 from gpu_inference.agent.gpu import NoGpu, Nvml, find_gpu
 
@@ -67,3 +69,24 @@ def test_a_machine_without_a_driver_has_none(monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(found, NoGpu)
     assert found.figures() is None
     found.close()
+
+
+@pytest.mark.parametrize(
+    ("visible", "asked"),
+    [("", ("Index", 0)), ("2,0", ("Index", 2)), ("GPU-1f", ("UUID", "GPU-1f")), ("MIG-7", ("UUID", "MIG-7")), ("none", ("Index", 0))],
+)
+def test_the_gpu_that_is_watched_is_the_one_that_computes(monkeypatch: pytest.MonkeyPatch, visible: str, asked: tuple[str, object]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    names = {"nvmlDeviceGetHandleByIndex": "Index", "nvmlDeviceGetHandleByUUID": "UUID"}
+    assert all(callable(getattr(pynvml, name)) for name in names)
+    library = SimpleNamespace(**{name: lambda value, how=how: (how, value) for name, how in names.items()})
+    assert gpus.handle(library) == asked
+
+
+def test_cuda_counts_as_nvml_does_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    gpus.order_as_nvml()
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    gpus.order_as_nvml()
+    assert os.environ["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"

@@ -164,6 +164,26 @@ def test_an_engine_says_on_what_it_can_compute(monkeypatch: pytest.MonkeyPatch, 
     assert backends.devices() == expected
 
 
+def test_a_gpu_that_torch_does_not_find_is_no_case_for_the_cpu(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "gpu_present", lambda: True)
+    monkeypatch.setattr(backends, "installed", lambda: ["onnx", "torch"])
+    monkeypatch.setattr(backends, "on_gpu", lambda _name: False)
+    model = load_model_folder(import_tiny(tmp_path / "model"))
+    with pytest.raises(BackendError, match="PyTorch does not find it; see whether 'nvidia-smi' works there"):
+        resolve("auto", model)
+    assert [resolve("auto", load_model_folder(tiny_model)), resolve("onnx", model)] == ["onnx", "onnx"]
+
+
+def test_a_runtime_that_is_broken_computes_on_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_name: str) -> None:
+        raise OSError("libcudart.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(backends, "gpu_present", lambda: True)
+    monkeypatch.setattr(importlib, "import_module", broken)
+    assert not backends.on_gpu("torch")
+    assert not backends.on_gpu("onnx")
+
+
 def test_a_runtime_that_is_missing_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_name: str) -> None:
         raise ImportError("No module named 'onnxruntime'", name="onnxruntime")
