@@ -5,8 +5,8 @@
    oldest job of a caller who has seen as many jobs start, for each other caller who waits, since one of his own did.
 3. A node changes its model when that shortens the waiting of the whole queue: when what it saves the jobs of the new model is more
    than what it costs those of the old one, with a margin (:func:`_best_move`). A model that no node has and that jobs wait for is
-   loaded by an idle node that has nothing of its own to do, at once, where it is there soonest; of several such models the one with
-   most and oldest jobs first.
+   loaded by an idle node that has nothing of its own to do, at once, where a first job of it would end soonest; of several such models
+   the one with most and oldest jobs first.
    A node that has just loaded a model keeps it for as long as that took, unless it has nothing to do with it.
 4. An idle node takes the best job of the model it has (:meth:`fleet_api.scheduling.groups.Group.best`), except one that a faster node
    will finish earlier. Of jobs of different kinds that it could take at once, those of the caller who had least go first.
@@ -58,7 +58,7 @@ MOST_AT_ONCE = 64
 class _Move:
     """A change of model that is worth something.
 
-    ``value`` compares it with others: a model that nobody has comes first, where it is there soonest, on the fastest of alike nodes.
+    ``value`` compares it with others: a model that nobody has comes first, on the node that would end a first job of it soonest.
     """
 
     worker: Worker
@@ -208,14 +208,14 @@ def _best_move(this: _Round, tier: Tier) -> _Move | None:
         nobody = not outlook.holders(key).any
         pool = [each for each in (different if key.node is None else free) if each.model != model and not each.instant]
         pool = [each for each in pool if not lacks_memory(each, model)]
-        soonest = min((each.switch(model) for each in pool), default=0.0) if nobody else 0.0
+        dearest, mean = max((each.switch(model) for each in pool), default=0.0) if nobody else 0.0, this.queue.mean(key)
         mosts: dict[float, float] = {}
         worth: dict[tuple[float, float], float] = {}
         for worker in pool:
             pace, speed = worker.switch(model), worker.speed(model)
             if nobody and worker.model not in outlook.models:
-                later = outlook.cost(worker, pace) + outlook.backlogs[key].count * (pace - soonest)
-                value = True, _pressure(this, key, soonest) - later * 1e-6, speed
+                later = outlook.cost(worker, pace) + outlook.backlogs[key].count * (pace + mean / speed)
+                value = True, _pressure(this, key, dearest) - later * 1e-6, speed
             elif best is not None and best.value[0]:
                 continue
             else:

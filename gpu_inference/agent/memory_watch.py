@@ -16,7 +16,10 @@ from gpu_inference.engine import wire
 GPU = "cuda"
 LOOK_SECONDS = 0.2
 SHORT_SECONDS = 2.0
-"""So long memory must be short before an idle engine lets go."""
+"""So long memory must be short before an engine lets go."""
+
+SHED_SECONDS = 5.0
+"""So long an engine at work has to let go what is parked, which it does between two steps."""
 
 
 class _Short(NamedTuple):
@@ -47,6 +50,7 @@ class MemoryWatch:
         self._gpu_room = gpu_room
         self._short_since: Optional[float] = None
         self._relieved = False
+        self._shed_at: Optional[float] = None
 
     async def run(self) -> None:
         """Looks, five times a second."""
@@ -61,7 +65,9 @@ class MemoryWatch:
             return
         room = self._room()
         why = memory.why_too_much(free_memory.held(pid), room, self._limit)
-        if why is not None:
+        if why is None:
+            self._shed_at = None
+        elif not self._sheds(now):
             self._engine.condemn(EngineFailure(why, "out_of_memory"))
             return
         short = self._short(room)
@@ -73,10 +79,17 @@ class MemoryWatch:
             self._short_since = None
             self._let_go(short)
 
+    def _sheds(self, now: float) -> bool:
+        """Has an engine that took too much let its parked models go, which it does at its next step; returns whether that is waited for."""
+        if self._shed_at is None and self._engine.parked_models:
+            self._shed_at = now
+            self._engine.unload(wire.PARKED)
+        return self._shed_at is not None and now - self._shed_at < SHED_SECONDS
+
     def _short(self, room: memory.Room) -> Optional[_Short]:
-        """The memory that is short while the engine is idle and has something of it to let go; None where there is none such."""
-        loaded = self._engine.loaded_model is not None
-        if self._turn.taken or not (loaded or self._engine.parked_models):
+        """The memory that is short while the engine has something of it to let go, at work only parked models; None where none is such."""
+        loaded = self._engine.loaded_model is not None and not self._turn.taken
+        if not (loaded or self._engine.parked_models):
             return None
         if memory.is_short(room):
             return _Short(room, own=False)

@@ -50,6 +50,9 @@ class Child:
         self._catalogue = catalogue
         self._frames: queue.Queue[wire.Frame] = queue.Queue()
         self._cancelled: Set[str] = set()
+        self._shed = False
+        """Whether parked models are to go at the next step: who is at work is not to be ended for what only waits."""
+
 
     def run(self) -> int:
         """Works through the frames; returns the process's exit code."""
@@ -81,14 +84,19 @@ class Child:
                 frame = wire.receive(self._sock)
                 if frame is None:
                     os._exit(0)
-                if frame.type == "cancel":
-                    self._cancelled.add(str(frame.message.get("job")))
-                else:
-                    self._frames.put(frame)
+                self.take(frame)
         except ConnectionError:
             os._exit(0)
         except (OSError, wire.WireError):
             os._exit(1)
+
+    def take(self, frame: wire.Frame) -> None:
+        """Notes what is of use to the work that goes on; the rest waits for its turn."""
+        if frame.type == "cancel":
+            self._cancelled.add(str(frame.message.get("job")))
+            return
+        self._shed = self._shed or frame.message.get("what") == wire.PARKED
+        self._frames.put(frame)
 
     def _send(self, message: Dict[str, Any], blob: bytes = b"") -> None:
         self._sock.sendall(wire.encode(message, blob))
@@ -175,6 +183,9 @@ class Child:
 
     def _part(self, job: str, request: RenderRequest) -> Part:
         def progress(step: int, steps: int, phase: str) -> None:
+            if self._shed:
+                self._shed = False
+                self._catalogue.close(wire.PARKED)
             self._send({"type": "progress", "job": job, "step": step, "steps": steps, "phase": phase})
 
         def show(step: int, jpeg: bytes) -> None:

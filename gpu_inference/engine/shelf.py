@@ -81,7 +81,14 @@ class Shelf:
             self._took[folder.name] = max(0.0, place.taken() - before)
             self._places[folder.name] = place.name
         self._held.move_to_end(folder.name)
+        self.relieve_host()
         return self._held[folder.name]
+
+    def relieve_host(self) -> None:
+        """Lets parked models go, that not used for longest first, until the machine's memory is short no more."""
+        for name in self.parked():
+            if memory.is_short(self._room(0.0)):
+                self.drop(name)
 
     def drop(self, name: str) -> None:
         """Lets one go, where it is held or parked."""
@@ -141,9 +148,9 @@ class Shelf:
 
         Those that were parked before it go first, if that is what it takes; not so the one that is ``coming``.
         """
-        if self._places.get(name) != GPU:
-            return False
         pipeline = self._held[name]
+        if self._places.get(name) != GPU or not pipeline.backend.parks:
+            return False
         size = pipeline.folder.size_bytes() / memory.MIB
         older = [each for each in self.parked() if each != coming]
         if not memory.fits(size, self._room(reading), sum(self._parked[each] for each in older)):

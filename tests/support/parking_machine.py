@@ -34,6 +34,7 @@ def room():
     return Room(10_000.0, 6_000.0 - 5_000.0 * len(on_gpu))
 
 OnnxBackend.__init__, OnnxBackend.close, OnnxBackend.park, OnnxBackend.wake = load, close, leave, wake
+OnnxBackend.parks = True
 ModelFolder.size_bytes = lambda self: 3_000 * 2**20
 places.host_room = lambda _limit: lambda _reading: Room(64_000.0, 60_000.0)
 places.place_of = lambda _backend, _limit: lambda _folder: places.Place("gpu", room, lambda: 5_000.0 * len(on_gpu))

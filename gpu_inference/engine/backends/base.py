@@ -21,6 +21,9 @@ class Backend(Protocol):
     most_pictures: int
     """So many it can make at once."""
 
+    parks: bool
+    """Whether it can :meth:`park` at all."""
+
     usual_pictures: int
     """So many at once are worth it, where nothing else is said."""
 

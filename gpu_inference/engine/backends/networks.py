@@ -37,6 +37,7 @@ class NetworkBackend(ABC):
     name = ""
     device = ""
     most_pictures = MOST_PICTURES
+    parks = False
 
     def __init__(self, folder: ModelFolder) -> None:
         self._folder = folder

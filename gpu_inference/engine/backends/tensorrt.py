@@ -31,6 +31,7 @@ class TensorRTBackend(NetworkBackend):
     """A model in engines of TensorRT."""
 
     name = "tensorrt"
+    parks = True
     device = "cuda"
 
     def __init__(self, folder: ModelFolder, threads: int = 0, store: Optional[PlanStore] = None, cuda: Optional[Cuda] = None) -> None:

@@ -58,6 +58,7 @@ class TorchBackend(NetworkBackend):
     """A model's tensors on one device."""
 
     name = "torch"
+    parks = True
 
     def __init__(self, folder: ModelFolder, threads: int = 0) -> None:
         """Raises :class:`ModelError` for a model that does not tell its networks, and :class:`EngineError`'s other kinds."""

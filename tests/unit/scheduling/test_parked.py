@@ -50,3 +50,19 @@ def test_it_needs_room_like_one_that_is_loaded_from_disk() -> None:
 def test_the_explanation_names_the_node_that_has_it_soonest() -> None:
     said = explain(queue(JOB), JOB, [worker("a-cold", 20.0), worker("parked", 3.0)], 1.0, None)
     assert "No node has its model b loaded; parked (idle) would take 3 s to load it." in said
+
+
+@pytest.mark.parametrize("order", [list, lambda row: row[::-1]])
+def test_a_node_that_is_slow_with_it_does_not_get_it_for_being_ready_sooner(order: Callable[[list[Worker]], list[Worker]]) -> None:
+    slow, fast = worker("a-slow", 3.0, None, speed=lambda _: 0.1), worker("fast", 8.0, None, speed=lambda _: 1.9)
+    job = WaitingJob("j", "image_gen", "b", work=3.0)
+    assert decide(queue(job), order([slow, fast]), 1.0) == [Load("fast", "b", "no node had its model")]
+
+
+def test_a_model_that_is_parked_somewhere_weighs_as_one_that_is_not() -> None:
+    parked = worker("parked", 2.0, None, parked=frozenset({"a"}))
+    seconds = {"a": 2.0, "b": 30.0}
+    parked.switch = lambda model: seconds[model or ""]
+    cold = worker("cold", 30.0, None)
+    many, few = [WaitingJob(f"a{n}", "image_gen", "a", work=10.0) for n in range(3)], WaitingJob("b1", "image_gen", "b", work=10.0)
+    assert decide(queue(few, *many), [cold, parked], 1.0)[0] == Load("parked", "a", "no node had its model")

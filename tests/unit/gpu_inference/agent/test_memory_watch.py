@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gpu_inference.agent import memory_watch
-from gpu_inference.agent.memory_watch import SHORT_SECONDS, MemoryWatch
+from gpu_inference.agent.engine_outcome import EngineFailure
+from gpu_inference.agent.memory_watch import SHED_SECONDS, SHORT_SECONDS, MemoryWatch
 from gpu_inference.memory import Room
 
 FREE, SHORT = Room(16_000, 9_000), Room(16_000, 100)
@@ -23,7 +24,10 @@ class Engine:
         self.loaded_device, self.spare_models, self.parked_models = device, spare, parked
         self.told: list[str] = []
 
-    def unload(self, what: str, park: bool) -> None:
+    def condemn(self, failure: EngineFailure) -> None:
+        self.told.append(f"end {failure.kind}")
+
+    def unload(self, what: str, park: bool = False) -> None:
         self.told.append(f"park {what}" if park else what)
         if what == "parked":
             self.parked_models = []
@@ -81,7 +85,8 @@ def test_parked_models_go_where_the_machine_s_memory_is_short(
     model: str | None, spare: list[str], room: Room, gpu: Room, expected: list[str]
 ) -> None:
     assert told("cuda", spare, room, gpu, ["p"], model) == expected
-    assert told("cuda", spare, room, gpu, ["p"], model, taken=True) == [], "it is at work"
+    at_work = ["parked"] if room is SHORT else []
+    assert told("cuda", spare, room, gpu, ["p"], model, taken=True) == at_work, "what only waits goes, what is at work stays"
 
 
 def test_the_log_names_what_goes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,3 +107,22 @@ def test_relief_that_helped_keeps_the_model() -> None:
         gpu["room"] = room
         watch.look(moment * SHORT_SECONDS)
     assert engine.told == ["park spares", "park spares"]
+
+
+def test_an_engine_at_work_is_not_ended_for_what_only_waits_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: Any = Engine("cuda", [], ["p"])
+    held = {"mib": 5_000.0}
+    monkeypatch.setattr(memory_watch.free_memory, "held", lambda _pid: held["mib"])
+    watch = MemoryWatch(engine, SimpleNamespace(taken=True), 4_000, lambda: FREE, lambda: FREE)  # type: ignore[arg-type]
+    watch.look(0.0)
+    watch.look(SHED_SECONDS - 0.1)
+    assert engine.told == ["parked"]
+    held["mib"] = 3_000.0
+    watch.look(SHED_SECONDS)
+    held["mib"] = 5_000.0
+    watch.look(SHED_SECONDS + 1)
+    assert engine.told == ["parked", "end out_of_memory"], "there was nothing more to let go"
+    engine.parked_models, engine.told[:] = ["p"], []
+    watch.look(20.0)
+    watch.look(20.0 + SHED_SECONDS)
+    assert engine.told == ["parked", "end out_of_memory"], "it did not do it in time"

@@ -70,11 +70,14 @@ class Model:
         self.machine.told.append(f"{what} {self.folder.name}")
         self.machine.where[self.folder.name] = where
 
+    @property
+    def parks(self) -> bool:
+        return self.machine.parks
+
     def park(self) -> bool:
         assert self.machine.where[self.folder.name] == "gpu", "only what is there can be parked"
-        if self.machine.parks:
-            self._go("park", "parked")
-        return self.machine.parks
+        self._go("park", "parked")
+        return True
 
     def wake(self) -> None:
         assert self.machine.where[self.folder.name] == "parked"
@@ -156,6 +159,16 @@ def test_what_its_backend_cannot_park_is_let_go(folders: list[ModelFolder]) -> N
         shelf.get(folder)
     assert names(shelf) == ("b", [], [])
     assert machine.told == ["load a", "close a", "load b"]
+
+
+def test_nobody_goes_for_one_that_cannot_be_parked(folders: list[ModelFolder]) -> None:
+    machine = Machine(gpu_others=1_500)
+    shelf = machine.shelf(3)
+    for folder in folders[:2]:
+        shelf.get(folder)
+    machine.parks, machine.others = False, machine.others + machine.host_room().available - 1_000
+    shelf.get(folders[2])
+    assert "close a" not in machine.told
 
 
 def test_the_limit_of_the_engine_is_one_for_what_it_parks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,3 +336,14 @@ def test_the_one_in_use_comes_back_when_it_was_parked_too(folders: list[ModelFol
     shelf.leave("a")
     shelf.get(folders[1])
     assert machine.told == ["load a", "park a", "wake a", "park a", "close a", "load b"], "no spare one may stay"
+
+
+def test_a_model_that_is_there_keeps_no_parked_one_where_memory_is_short(folders: list[ModelFolder]) -> None:
+    machine = Machine(gpu_others=1_500)
+    shelf = machine.shelf(3)
+    for folder in folders[:2]:
+        shelf.get(folder)
+    machine.others += machine.host_room().available - 399
+    shelf.get(folders[1])
+    assert names(shelf) == ("b", [], [])
+    assert machine.told == ["load a", "park a", "load b", "close a"]
