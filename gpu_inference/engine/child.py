@@ -53,7 +53,6 @@ class Child:
         self._shed = False
         """Whether parked models are to go at the next step: who is at work is not to be ended for what only waits."""
 
-
     def run(self) -> int:
         """Works through the frames; returns the process's exit code."""
         self._send(

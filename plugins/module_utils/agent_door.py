@@ -20,23 +20,26 @@ class NotMade(Exception):
 def picture(address: str, payload: dict[str, object], seconds: float) -> bytes | None:
     """Return the picture, or None where nobody answers there who can be asked, or the engine has other work all the time.
 
-    Half of the time is waited for other work. Raises NotMade where the engine says why there is none.
+    It is by the model that is loaded, which stays so; else by the engine's first. Half of the time is waited for other work. Raises NotMade
+    where the engine says why there is none.
     """
     host, _, port = (address or DEFAULT).rpartition(":")
     if host not in LOOPBACK or not port.isdigit():
         return None
     begun = time.monotonic()
     while True:
-        left = seconds - (time.monotonic() - begun)
+        left = max(seconds - (time.monotonic() - begun), 1.0)
         try:
-            status, kind, content = _asked(int(port), json.dumps(payload).encode("utf-8"), max(left, 1.0))
+            loaded = _text(_asked(int(port), "GET", "/models", None, left)[2], "loaded")
+            asked = json.dumps({**payload, "model": loaded} if loaded else payload).encode("utf-8")
+            status, kind, content = _asked(int(port), "POST", "/generate", asked, left)
         except TimeoutError:
             raise NotMade(f"it took longer than {seconds:.0f} s.") from None
         except (OSError, http.client.HTTPException):
             return None
         if status == 200 and kind == "image/png" and content.startswith(PNG):
             return content
-        detail = _detail(content)
+        detail = _text(content, "detail")
         if status in (422, 502, 504) and detail:
             raise NotMade(detail)
         if status != 503 or not detail or time.monotonic() - begun + WAIT_SECONDS > seconds / 2:
@@ -44,20 +47,20 @@ def picture(address: str, payload: dict[str, object], seconds: float) -> bytes |
         time.sleep(WAIT_SECONDS)
 
 
-def _asked(port: int, body: bytes, seconds: float) -> tuple[int, str, bytes]:
+def _asked(port: int, method: str, path: str, body: bytes | None, seconds: float) -> tuple[int, str, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
-        connection.request("POST", "/generate", body, {"Content-Type": "application/json"})
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         answer = connection.getresponse()
         return answer.status, answer.headers.get_content_type(), answer.read()
     finally:
         connection.close()
 
 
-def _detail(content: bytes) -> str:
-    """Return the agent's own sentence; empty where it is somebody else who answers."""
+def _text(content: bytes, name: str) -> str:
+    """Return a text of the agent's answer; empty where there is none, or somebody else has answered."""
     try:
-        found = json.loads(content.decode("utf-8"))["detail"]
+        found = json.loads(content.decode("utf-8"))[name]
     except (ValueError, KeyError, TypeError):
         return ""
     return found if isinstance(found, str) else ""

@@ -27,6 +27,7 @@ class Agent:
     def __init__(self) -> None:
         self.answers: list[Answer] = []
         self.asked: list[Any] = []
+        self.loaded: str | None = None
         agent = self
 
         class Door(BaseHTTPRequestHandler):
@@ -35,6 +36,13 @@ class Agent:
                 status, kind, content = agent.answers.pop(0) if len(agent.answers) > 1 else agent.answers[0]
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_GET(self) -> None:
+                content = json.dumps({"models": [], "loaded": agent.loaded} if self.path == "/models" else {}).encode()
+                self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -63,6 +71,9 @@ def test_the_engine_s_picture_is_taken(agent: Agent) -> None:
     agent.answers = [said(503, "The node was busy for 60 s."), (200, "image/png", PNG)]
     assert agent_door.picture(agent.address, PAYLOAD, 30) == PNG
     assert agent.asked == [("/generate", PAYLOAD)] * 2
+    agent.loaded = "pastel"
+    assert agent_door.picture(agent.address, PAYLOAD, 30) == PNG
+    assert agent.asked[-1] == ("/generate", {**PAYLOAD, "model": "pastel"}), "what is loaded stays so"
 
 
 @pytest.mark.parametrize("status", [422, 502, 504])
