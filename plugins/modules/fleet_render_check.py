@@ -9,7 +9,7 @@ module: fleet_render_check
 short_description: Make a picture with what is installed on a node, and see that it is one
 description:
   - Asks the agent's own HTTP on the node's loopback for it, so that it is made by the engine that works for the fleet.
-  - Where the agent has none there, or other work all the time, runs C(fleet-worker render) as the agent's user, in a folder that is removed.
+  - Where the agent has none there, or other work all the time, runs C(fleet-worker render) as its user, in a folder that is removed.
   - Fails where no picture comes of it, where it has another size, or shows nothing. Nothing is changed; the control plane is not asked.
   - Where the engines of the node's first model are yet to be built, the picture is one of the built-in model.
   - In check mode no picture is made.
