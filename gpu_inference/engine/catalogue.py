@@ -139,7 +139,7 @@ class Catalogue:
     def close(self, what: str = wire.ALL, park: bool = False) -> None:
         """Frees all; or the spare ones alone and what the one in use keeps for speed, or only those that are parked.
 
-        With ``park`` what leaves a GPU's own memory waits in the machine's, where it can; what is parked already stays.
+        With ``park`` what leaves a GPU's own memory waits in the machine's, where it can; what is parked already stays, unless it is named.
         """
         if what == wire.ALL and not park:
             self._shelf.clear()

@@ -137,6 +137,7 @@ class Child:
             if frame.type == "load":
                 self._preload(job, frame.message.get("model"))
             elif frame.type == "unload":
+                self._shed = False
                 self._catalogue.close(str(frame.message.get("what", wire.ALL)), bool(frame.message.get("park")))
                 self._tell()
             elif frame.type == "rescan":
@@ -185,6 +186,7 @@ class Child:
             if self._shed:
                 self._shed = False
                 self._catalogue.close(wire.PARKED)
+                self._tell()
             self._send({"type": "progress", "job": job, "step": step, "steps": steps, "phase": phase})
 
         def show(step: int, jpeg: bytes) -> None:

@@ -169,6 +169,8 @@ class Shelf:
         self._make_room(folder, self._place(folder))
         try:
             self._held[folder.name].backend.wake()
+        except NoRoom:
+            raise
         except Exception:
             self.drop(folder.name)
             raise

@@ -8,7 +8,7 @@ import json
 import time
 
 DEFAULT = "127.0.0.1:8080"
-LOOPBACK = ("127.0.0.1", "localhost", "0.0.0.0")
+LOOPBACK = ("127.0.0.1", "localhost")
 PNG = b"\x89PNG"
 WAIT_SECONDS = 5.0
 
@@ -18,10 +18,10 @@ class NotMade(Exception):
 
 
 def picture(address: str, payload: dict[str, object], seconds: float) -> bytes | None:
-    """Return the picture, or None where nobody answers there who can be asked, or the engine has other work all the time.
+    """Return the picture, or None where nobody answers there in time who can be asked without a key, or the engine has other work.
 
     It is by the model that is loaded, which stays so; else by the engine's first. Half of the time is waited for other work. Raises NotMade
-    where the engine says why there is none.
+    where the engine says why there is none; it says so of a step that takes too long, too.
     """
     host, _, port = (address or DEFAULT).rpartition(":")
     if host not in LOOPBACK or not port.isdigit():
@@ -33,8 +33,6 @@ def picture(address: str, payload: dict[str, object], seconds: float) -> bytes |
             loaded = _text(_asked(int(port), "GET", "/models", None, left)[2], "loaded")
             asked = json.dumps({**payload, "model": loaded} if loaded else payload).encode("utf-8")
             status, kind, content = _asked(int(port), "POST", "/generate", asked, left)
-        except TimeoutError:
-            raise NotMade(f"it took longer than {seconds:.0f} s.") from None
         except (OSError, http.client.HTTPException):
             return None
         if status == 200 and kind == "image/png" and content.startswith(PNG):

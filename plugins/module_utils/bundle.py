@@ -41,8 +41,8 @@ GLIBC = {
 LAYOUT = 1  # of the file; another one is another bundle
 KEPT = {"agent": 8, "engine": 4, "engine_cuda": 1, "control_plane": 2}  # of 20, 80, 4,000 and 160 MB
 IN_USE_SECONDS = 24 * 3600
-NEEDS_MIB = {"agent": 300, "engine": 900, "engine_cuda": 16000, "control_plane": 1500}
-"""Of a machine's disk, for a moment: the bundle, what is unpacked of it, and what is installed."""
+NEEDS_MIB = {"agent": 300, "engine": 900, "engine_cuda": 16000}
+"""Of a node's disk, for a moment: the bundle, what is unpacked of it, and what is installed."""
 OLDEST = {"agent": (3, 8), "engine": (3, 8), "engine_cuda": (3, 10), "control_plane": (3, 11)}
 LOCKS = {
     "agent": "gpu_inference/requirements-agent{}.lock",

@@ -29,7 +29,7 @@ PACKAGES = (
 )  # fmt: skip
 TIME_SERVICES = ("systemd-timesyncd", "chrony", "ntpsec", "ntp", "openntpd")
 SECONDS = 10
-SMI_SECONDS = 60  # without its persistence daemon the driver wakes every card for each question
+SMI_SECONDS = 30  # without its persistence daemon the driver wakes every card for each question
 
 
 def look(device_tree: str | None = None) -> dict[str, Any]:
@@ -43,6 +43,7 @@ def look(device_tree: str | None = None) -> dict[str, Any]:
     if l4t is None and versions.get("nvidia-l4t-core"):
         l4t = versions["nvidia-l4t-core"].split("-")[0]
     is_jetson = l4t is not None or soc is not None
+    said = asked_of_gpus("name,uuid,memory.total,driver_version")
     return {
         "is_jetson": is_jetson,
         "jetpack_version": (jetson.jetpack_of(l4t) if l4t else None) or jetson.jetpack_package_of(versions),
@@ -54,8 +55,8 @@ def look(device_tree: str | None = None) -> dict[str, Any]:
         "soc": soc,
         "compute_capability": capability,
         "power_mode": jetson.power_mode_of(output("nvpmodel", "-q")) if is_jetson else None,
-        "gpus": gpus(soc, capability),
-        "nvidia_driver": nvidia_driver(output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", seconds=SMI_SECONDS)),
+        "gpus": gpus(said, soc, capability),
+        "nvidia_driver": nvidia_driver(said),
         "nvidia_cards": nvidia_cards(),
         "gpu_groups": [name for name in ("video", "render") if group_exists(name)],
         "memory_mib": memory_mib(read("/proc/meminfo")),
@@ -154,14 +155,15 @@ def cuda_version() -> str | None:
     return None
 
 
-def gpus(soc: str | None, capability: str | None = None) -> list[dict[str, Any]]:
-    """Return the GPUs by nvidia-smi, or a Jetson's own one."""
-    asked = ("--format=csv,noheader,nounits",)
-    found = gpus_of(
-        output("nvidia-smi", "--query-gpu=name,uuid,memory.total", *asked, seconds=SMI_SECONDS),
-        output("nvidia-smi", "--query-gpu=compute_cap", *asked, seconds=SMI_SECONDS),  # an older driver knows no such question
-    )
+def gpus(said: str, soc: str | None, capability: str | None) -> list[dict[str, Any]]:
+    """Return the GPUs by what nvidia-smi says, or a Jetson's own one."""
+    found = gpus_of(said, asked_of_gpus("compute_cap") if said.strip() else "")  # an older driver knows no such question
     return found or ([{"name": soc, "uuid": None, "memory_mib": None, "compute_capability": capability}] if soc else [])
+
+
+def asked_of_gpus(what: str) -> str:
+    """Return what nvidia-smi says of each GPU, a line each; an empty text where it does not answer."""
+    return output("nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits", seconds=SMI_SECONDS)
 
 
 def gpus_of(said: str, capabilities: str) -> list[dict[str, Any]]:
@@ -170,7 +172,7 @@ def gpus_of(said: str, capabilities: str) -> list[dict[str, Any]]:
     found = []
     for number, line in enumerate(said.splitlines()):
         cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) == 3:
+        if len(cells) == 4:
             capability = can[number] if number < len(can) and re.match(r"\d+\.\d+$", can[number]) else None
             memory = int(cells[2]) if cells[2].isdigit() else None
             found.append({"name": cells[0], "uuid": cells[1], "memory_mib": memory, "compute_capability": capability})
@@ -187,9 +189,9 @@ def nvidia_cards(root: str = "/sys/bus/pci/devices") -> int:
 
 
 def nvidia_driver(said: str) -> str | None:
-    """Return the driver's version as nvidia-smi tells it of the first GPU, or None."""
-    found = re.match(r"\d+(\.\d+)+", said.strip())
-    return found.group(0) if found else None
+    """Return the driver's version as nvidia-smi tells it of the first GPU, or None. Pure."""
+    cells = [cell.strip() for cell in said.strip().splitlines()[0].split(",")] if said.strip() else []
+    return cells[3] if len(cells) == 4 and re.match(r"\d+(\.\d+)+$", cells[3]) else None
 
 
 def memory_mib(text: str) -> int | None:

@@ -65,7 +65,7 @@ size_mib:
   type: int
   sample: 84
 needs_mib:
-  description: What installing it takes of a machine's disk for a moment, in MiB.
+  description: What installing it takes of a node's disk for a moment, in MiB; 0 for a control plane, of which it is not told.
   returned: success
   type: int
   sample: 900
@@ -112,7 +112,7 @@ def main() -> None:
         module.fail_json(msg=f"{error.filename}: {error.strerror}; check the controller's disk.")
     diff = {"before": "" if there else "no bundle\n", "after": "" if there else f"{path}\n"}
     size = os.path.getsize(path) >> 20 if os.path.exists(path) else 0
-    module.exit_json(changed=False, digest=digest, path=path, size_mib=size, needs_mib=bundle.NEEDS_MIB[product], diff=diff)
+    module.exit_json(changed=False, digest=digest, path=path, size_mib=size, needs_mib=bundle.NEEDS_MIB.get(product, 0), diff=diff)
 
 
 def _packages(product: str, root: str) -> list[str]:

@@ -77,6 +77,7 @@ picture:
   sample: {width: 256, height: 256, bytes: 48123, seconds: 2.4, by_agent: true, unbuilt: ""}
 """
 
+import json
 import os
 import pwd
 import re
@@ -134,7 +135,7 @@ def main() -> None:
 
 
 def rendered(given: dict[str, Any]) -> dict[str, Any]:
-    """Make the picture and return what it is like. Raises RenderFailed, NoPicture, KeyError and OSError."""
+    """Make the picture and return what it is like. Raises RenderFailed, NotMade, NoPicture, KeyError and OSError."""
     begun = time.monotonic()
     unbuilt, content, by_agent = "", None, False
     try:
@@ -154,9 +155,18 @@ def rendered(given: dict[str, Any]) -> dict[str, Any]:
 
 def _by_agent(given: dict[str, Any]) -> bytes | None:
     width, height = map(int, given["size"].split("x"))
-    address = settings(given["settings"]).get("FLEET_AGENT_HTTP", DEFAULT)
+    known = _settings_in(given["container"]) if given["container"] else settings(given["settings"])
+    address = known.get("FLEET_AGENT_HTTP", DEFAULT)
     asked = {"prompt": given["prompt"], "width": width, "height": height, "steps": given["steps"]}
     return picture(address, asked, given["seconds"])
+
+
+def _settings_in(container: str) -> dict[str, str]:
+    """Return the environment that a container was given; it is in the node's network."""
+    words = ["docker", "inspect", "--format", "{{json .Config.Env}}", container]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    found = json.loads(done.stdout) if done.returncode == 0 else []
+    return dict(each.split("=", 1) for each in found or [] if "=" in each)
 
 
 def _made(given: dict[str, Any]) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from pathlib import Path
 from typing import Callable, Dict, List, cast
 
 from gpu_inference.engine.backends.base import Backend
 from gpu_inference.engine.batch import MOST_PICTURES
 from gpu_inference.engine.errors import BackendError
 from gpu_inference.engine.manifest import ModelFolder
+from gpu_inference.gpus import cards
 
 BACKENDS: Dict[str, str] = {
     "onnx": "gpu_inference.engine.backends.onnx:OnnxBackend",
@@ -23,6 +25,12 @@ GPU_NODES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu/igpu0/ctrl")
 """One of them is there where the kernel has a GPU of NVIDIA."""
 
 
+NO_CUDA = (
+    "This machine has a GPU, and PyTorch does not find it; see whether 'nvidia-smi' works there, and whether its driver was changed since"
+    " the last start. On the processor models are computed by FLEET_AGENT_BACKEND=onnx."
+)
+
+
 def gpu_present() -> bool:
     """Whether this machine has a GPU of NVIDIA that a process here can reach."""
     return any(os.path.exists(node) for node in GPU_NODES)
@@ -31,6 +39,12 @@ def gpu_present() -> bool:
 def installed() -> List[str]:
     """The backends whose runtimes are installed."""
     return [name for name, package in PACKAGES.items() if importlib.util.find_spec(package) is not None]
+
+
+def torch_for_cuda() -> bool:
+    """Whether torch is installed, in a build that has a GPU in mind."""
+    found = importlib.util.find_spec("torch")
+    return any(Path(place, "lib", "libtorch_cuda.so").exists() for place in (found and found.submodule_search_locations) or ())
 
 
 def usual_backend() -> str:
@@ -54,7 +68,11 @@ def best_backend(folder: ModelFolder) -> str:
     cannot, or torch should and does not find it: on the CPU beside a GPU an imported model's step takes longer than it may, and the job
     would fail without the cause.
     """
-    if not gpu_present() or folder.manifest.networks is None:
+    if folder.manifest.networks is None:
+        return "onnx"
+    if not gpu_present():
+        if torch_for_cuda() and cards():
+            raise BackendError(NO_CUDA)
         return "onnx"
     if "tensorrt" in installed():
         from gpu_inference.building.ready import why_not_ready
@@ -65,10 +83,7 @@ def best_backend(folder: ModelFolder) -> str:
         if not on_gpu(usual_backend()):
             raise lacking
     if usual_backend() == "torch" and not on_gpu("torch"):
-        raise BackendError(
-            "This machine has a GPU, and PyTorch does not find it; see whether 'nvidia-smi' works there, and whether its driver was changed"
-            " since the last start. On the processor models are computed by FLEET_AGENT_BACKEND=onnx."
-        )
+        raise BackendError(NO_CUDA)
     return usual_backend()
 
 
@@ -93,8 +108,9 @@ def on_gpu(name: str) -> bool:
 
 
 def devices() -> List[str]:
-    """On what this machine's backends can compute; the GPU comes first. Where there is one, backends are imported until one has it."""
-    return ["cuda", "cpu"] if any(on_gpu(name) for name in reversed(installed())) else ["cpu"]
+    """On what this machine's backends can compute; the GPU comes first. Where torch is there for CUDA, it alone is asked."""
+    asked = ["torch"] if torch_for_cuda() else [name for name in installed() if name != "torch"]
+    return ["cuda", "cpu"] if any(on_gpu(name) for name in asked) else ["cpu"]
 
 
 def open_backend(name: str, folder: ModelFolder, threads: int) -> Backend:

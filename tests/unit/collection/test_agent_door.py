@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -105,7 +106,19 @@ def test_one_that_is_busy_all_the_time_is_not_waited_for_longer_than_half_of_it(
     assert 1 < len(agent.asked) <= 6
 
 
-@pytest.mark.parametrize("address", ["off", "10.0.0.1:8080", "127.0.0.1:", "[::1]:8080"])
+def test_one_that_does_not_answer_in_time_is_not_the_engine_s_fault(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = agent_door._asked
+
+    def late(port: int, method: str, *given: Any) -> tuple[int, str, bytes]:
+        if method == "POST":
+            raise socket.timeout("timed out")  # noqa: UP041 - before Python 3.10 it is no TimeoutError
+        return asked(port, method, *given)
+
+    monkeypatch.setattr(agent_door, "_asked", late)
+    assert agent_door.picture(agent.address, PAYLOAD, 1) is None
+
+
+@pytest.mark.parametrize("address", ["off", "0.0.0.0:8080", "10.0.0.1:8080", "127.0.0.1:", "[::1]:8080"])
 def test_nobody_is_asked_elsewhere(address: str) -> None:
     assert agent_door.picture(address, PAYLOAD, 30) is None
 
@@ -122,9 +135,13 @@ def test_the_check_says_who_made_it(agent: Agent, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(fleet_render_check, "size_of", lambda content: (64, 64) if content == PNG else (32, 32))
     monkeypatch.setattr(fleet_render_check, "_made", lambda _given: b"other")
     given = {"prompt": "red", "size": "64x64", "steps": 1, "seconds": 5, "settings": [], "container": ""}
+    monkeypatch.setattr(fleet_render_check, "_settings_in", lambda container: {"FLEET_AGENT_HTTP": agent.address} if container else {})
     agent.answers = [(200, "image/png", PNG)]
     assert fleet_render_check.rendered(given)["by_agent"] is True
     assert agent.asked == [("/generate", PAYLOAD)]
+    monkeypatch.setattr(fleet_render_check, "settings", lambda _paths: {"FLEET_AGENT_HTTP": "off"})
+    assert fleet_render_check.rendered({**given, "container": "1f"})["by_agent"] is True, "a container has settings of its own"
+    monkeypatch.setattr(fleet_render_check, "settings", lambda _paths: {"FLEET_AGENT_HTTP": agent.address})
     agent.answers = [said(401, "This wants a key.")]
     assert fleet_render_check.rendered({**given, "size": "32x32"})["by_agent"] is False
     agent.answers = [said(502, "The model 'x' has no graphs for TensorRT.")]

@@ -73,7 +73,13 @@ def test_what_is_installed_is_read_off_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("said", "version"), [("550.54.15\n", "550.54.15"), ("", None), ("No devices were found\n", None), ("535.1\n535.1\n", "535.1")]
+    ("said", "version"),
+    [
+        ("L4, GPU-1, 23034, 550.54.15\n", "550.54.15"),
+        ("", None),
+        ("No devices were found\n", None),
+        ("a, b, 1, 535.1\na, c, 1, 535.1\n", "535.1"),
+    ],
 )
 def test_the_driver_s_version_is_what_nvidia_smi_says(said: str, version: str | None) -> None:
     assert node.nvidia_driver(said) == version
@@ -83,7 +89,7 @@ def test_the_driver_s_version_is_what_nvidia_smi_says(said: str, version: str | 
     ("capabilities", "expected"), [("8.9\n6.1\n", ["8.9", "6.1"]), ("", [None, None]), ("Field is not a valid field\n", [None, None])]
 )
 def test_what_each_card_can_compute_is_told_where_the_driver_knows_the_question(capabilities: str, expected: list[str | None]) -> None:
-    found = node.gpus_of("NVIDIA L4, GPU-1, 23034\nQuadro P400, GPU-2, [N/A]\n", capabilities)
+    found = node.gpus_of("NVIDIA L4, GPU-1, 23034, 550.54.15\nQuadro P400, GPU-2, [N/A], 550.54.15\n", capabilities)
     assert [each["compute_capability"] for each in found] == expected
     assert found[0] == {**GPU, "compute_capability": expected[0]}
     assert found[1]["memory_mib"] is None
@@ -205,6 +211,19 @@ def test_a_machine_that_it_is_not_made_for_is_refused(role: Role, of: dict[str, 
     code, said, asked = role.play("preflight", answers, gpu_inference_cuda=wanted)
     assert (code, asked) == (2 if words else 0, ["fleet_node_info"]), said
     assert words is None or words in said
+
+
+@pytest.mark.parametrize(
+    ("visible", "fits"), [(None, False), ("0", False), ("1", True), (1, True), ("GPU-2,GPU-1", True), ("GPU-1", False), ("7", True)]
+)
+def test_of_several_gpus_the_one_that_is_used_counts(role: Role, visible: str | int | None, fits: bool) -> None:
+    old = {**GPU, "name": "Quadro P400", "uuid": "GPU-1", "compute_capability": "6.1"}
+    node_look = look({**WITH_GPU, "gpus": [old, {**GPU, "uuid": "GPU-2f"}], "nvidia_cards": 2})
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    answers = {"fleet_node_info": {"changed": False, "node": node_look}}
+    code, said, _ = role.play("preflight", answers, gpu_inference_environment=environment)
+    assert code == (0 if fits else 2), said
+    assert fits or "driver 550.54.15 and Quadro P400 (6.1)" in said
 
 
 @pytest.mark.parametrize(("devices", "works"), [(["cuda", "cpu"], True), (["cpu"], False), (None, True)])

@@ -72,15 +72,18 @@ def test_a_machine_without_a_driver_has_none(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("visible", "asked"),
-    [("", ("Index", 0)), ("2,0", ("Index", 2)), ("GPU-1f", ("UUID", "GPU-1f")), ("MIG-7", ("UUID", "MIG-7")), ("none", ("Index", 0))],
+    ("visible", "expected"), [("", 0), ("2,0", 2), ("GPU-2", 2), ("GPU-21f0", 2), ("GPU-9", 0), ("MIG-7", "MIG-7"), ("none", 0)]
 )
-def test_the_gpu_that_is_watched_is_the_one_that_computes(monkeypatch: pytest.MonkeyPatch, visible: str, asked: tuple[str, object]) -> None:
+def test_the_gpu_that_is_watched_is_the_one_that_computes(monkeypatch: pytest.MonkeyPatch, visible: str, expected: object) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    names = {"nvmlDeviceGetHandleByIndex": "Index", "nvmlDeviceGetHandleByUUID": "UUID"}
-    assert all(callable(getattr(pynvml, name)) for name in names)
-    library = SimpleNamespace(**{name: lambda value, how=how: (how, value) for name, how in names.items()})
-    assert gpus.handle(library) == asked
+    library = SimpleNamespace(
+        nvmlDeviceGetCount=lambda: 3,
+        nvmlDeviceGetHandleByIndex=lambda number: number,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetUUID=lambda number: [b"GPU-01f0", "GPU-11f0", "GPU-21f0"][number],
+    )
+    assert all(callable(getattr(pynvml, name)) for name in vars(library))
+    assert gpus.handle(library) == expected
 
 
 def test_cuda_counts_as_nvml_does_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -157,11 +159,49 @@ def test_beside_a_gpu_an_imported_model_without_engines_does_not_go_to_the_cpu_u
     assert resolve(wanted, model) == "tensorrt"
 
 
-@pytest.mark.parametrize(("gpus", "expected"), [([], ["cpu"]), (["torch"], ["cuda", "cpu"])])
-def test_an_engine_says_on_what_it_can_compute(monkeypatch: pytest.MonkeyPatch, gpus: list[str], expected: list[str]) -> None:
-    monkeypatch.setattr(backends, "installed", lambda: ["onnx", "torch"])
+@pytest.mark.parametrize(
+    ("for_cuda", "gpus", "expected"),
+    [
+        (True, ["torch"], ["cuda", "cpu"]),
+        (True, ["tensorrt"], ["cpu"]),  # its package alone tells nothing
+        (False, ["tensorrt"], ["cuda", "cpu"]),
+        (False, [], ["cpu"]),
+    ],
+)
+def test_an_engine_says_on_what_it_can_compute(
+    monkeypatch: pytest.MonkeyPatch, for_cuda: bool, gpus: list[str], expected: list[str]
+) -> None:
+    monkeypatch.setattr(backends, "installed", lambda: ["onnx", "torch", "tensorrt"])
+    monkeypatch.setattr(backends, "torch_for_cuda", lambda: for_cuda)
     monkeypatch.setattr(backends, "on_gpu", lambda name: name in gpus)
     assert backends.devices() == expected
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_a_build_of_torch_for_cuda_is_told_by_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: bool) -> None:
+    (tmp_path / "lib").mkdir()
+    if library:
+        (tmp_path / "lib" / "libtorch_cuda.so").touch()
+    found = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: found)
+    assert backends.torch_for_cuda() is library
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    assert backends.torch_for_cuda() is False
+
+
+@pytest.mark.parametrize(("cards", "for_cuda", "refused"), [(1, True, True), (0, True, False), (1, False, False)])
+def test_a_gpu_without_its_driver_is_no_case_for_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cards: int, for_cuda: bool, refused: bool
+) -> None:
+    monkeypatch.setattr(backends, "gpu_present", lambda: False)
+    monkeypatch.setattr(backends, "torch_for_cuda", lambda: for_cuda)
+    monkeypatch.setattr(backends, "cards", lambda: cards)
+    model = load_model_folder(import_tiny(tmp_path / "model"))
+    if refused:
+        with pytest.raises(BackendError, match="PyTorch does not find it"):
+            resolve("auto", model)
+    else:
+        assert resolve("auto", model) == "onnx"
 
 
 def test_a_gpu_that_torch_does_not_find_is_no_case_for_the_cpu(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

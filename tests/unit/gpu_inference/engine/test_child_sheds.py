@@ -16,7 +16,9 @@ class Catalogue:
     def __init__(self) -> None:
         self.closed: list[str] = []
 
-    def close(self, what: str) -> None:
+    loaded, spare, parked, backend, infos = "a", (), (), None, list
+
+    def close(self, what: str, park: bool = False) -> None:
         self.closed.append(what)
 
 
@@ -33,4 +35,21 @@ def test_it_is_done_at_the_next_step_and_once() -> None:
         child.take(wire.Frame({"type": "unload", "job": "", "what": wire.PARKED}, b""))
         for number in (3, 4):
             step(number, 4, "denoising")
+        assert catalogue.closed == [wire.PARKED]
+        told = wire.receive(here)
+        while told is not None and told.type == "progress":
+            told = wire.receive(here)
+        assert told is not None
+        assert (told.type, told.message["parked"]) == ("loaded", []), "the agent knows at once"
+
+
+def test_what_an_idle_engine_was_told_is_not_done_again_at_work() -> None:
+    catalogue: Any = Catalogue()
+    here, there = socket.socketpair()
+    with here, there:
+        child = Child(there, catalogue)
+        unload = wire.Frame({"type": "unload", "job": "", "what": wire.PARKED}, b"")
+        child.take(unload)
+        child._serve(unload)
+        child._part("1", parse_request({"prompt": "x"})).progress(1, 4, "denoising")
         assert catalogue.closed == [wire.PARKED]
