@@ -6,6 +6,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpu_inference.building.build import build_engines
 from gpu_inference.building.plans import PlanStore
 from gpu_inference.engine import noise
@@ -13,9 +15,11 @@ from gpu_inference.engine.backends import tensorrt_plan
 from gpu_inference.engine.backends.cudart import Cuda
 from gpu_inference.engine.backends.tensorrt import TensorRTBackend
 from gpu_inference.engine.conditioning import build as conditions
+from gpu_inference.engine.loras import Lora, load_lora
 from gpu_inference.engine.manifest import ModelFolder
 from gpu_inference.engine.sizes import plan_size
 from gpu_inference.engine.tokenizer import Tokenizer
+from tests.support.safetensors_files import write_any
 from tests.support.tensorrt_fake import FakeCudaRuntime, fake_tensorrt
 
 
@@ -52,3 +56,16 @@ def prediction(backend: Any, model: ModelFolder, pictures: int = 1, size: tuple[
     inputs = conditions(manifest, tokenizer, "a red circle", "blurry", guidance, plan_size(*size, manifest.size_buckets))[0]
     backend.prepare([inputs] * pictures)
     return backend.denoise(noise.normal(1, 0, (pictures, 4, size[1] // 8, size[0] // 8)), 500.0)
+
+
+def ink(folder: Path) -> Lora:
+    """A LoRA of the tiny SDXL that changes its UNet and a text encoder."""
+    rng = np.random.default_rng(3)
+    unet, text = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "text_model.encoder.layers.0.self_attn.q_proj"
+    tensors = {
+        f"unet.{unet}.lora_A.weight": rng.standard_normal((4, 128)),
+        f"unet.{unet}.lora_B.weight": rng.standard_normal((128, 4)),
+        f"text_encoder.{text}.lora_A.weight": rng.standard_normal((4, 64)),
+        f"text_encoder.{text}.lora_B.weight": rng.standard_normal((64, 4)),
+    }
+    return load_lora(write_any(folder / "ink.safetensors", tensors, "F32", {"base_model": "tiny"}))

@@ -14,11 +14,10 @@ from gpu_inference.engine.backends import tensorrt as tensorrt_backend
 from gpu_inference.engine.backends.mapped import map_file, read_in
 from gpu_inference.engine.backends.onnx import OnnxBackend
 from gpu_inference.engine.errors import NoRoom
-from gpu_inference.engine.loras import Applied, Lora, load_lora
+from gpu_inference.engine.loras import Applied, Lora
 from gpu_inference.engine.manifest import ModelFolder, load_model_folder
-from tests.support.safetensors_files import write_any
 from tests.support.sdxl_numpy import import_tiny
-from tests.support.tensorrt_bench import Machine, machine_of, prediction
+from tests.support.tensorrt_bench import Machine, ink, machine_of, prediction
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +32,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture
 def lora(tmp_path: Path) -> Lora:
-    """One that changes the UNet and a text encoder."""
-    rng = np.random.default_rng(3)
-    unet, text = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "text_model.encoder.layers.0.self_attn.q_proj"
-    tensors = {
-        f"unet.{unet}.lora_A.weight": rng.standard_normal((4, 128)),
-        f"unet.{unet}.lora_B.weight": rng.standard_normal((128, 4)),
-        f"text_encoder.{text}.lora_A.weight": rng.standard_normal((4, 64)),
-        f"text_encoder.{text}.lora_B.weight": rng.standard_normal((64, 4)),
-    }
-    return load_lora(write_any(tmp_path / "ink.safetensors", tensors, "F32", {"base_model": "tiny"}))
+    return ink(tmp_path)
 
 
 def parked_and_woken(backend: Any) -> None:

@@ -20,11 +20,10 @@ from gpu_inference.building.command import add_arguments
 from gpu_inference.building.plan_folder import PlanFolder
 from gpu_inference.engine.backends.onnx import OnnxBackend
 from gpu_inference.engine.errors import BackendError, LoraError, OutOfMemory
-from gpu_inference.engine.loras import Applied, Lora, load_lora
+from gpu_inference.engine.loras import Applied, Lora
 from gpu_inference.engine.manifest import ModelFolder, load_model_folder
-from tests.support.safetensors_files import write_any
 from tests.support.sdxl_numpy import import_tiny
-from tests.support.tensorrt_bench import Machine, machine_of, prediction
+from tests.support.tensorrt_bench import Machine, ink, machine_of, prediction
 
 PROMPTS = ["a red circle", "night"]
 
@@ -41,15 +40,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture
 def lora(tmp_path: Path) -> Lora:
-    rng = np.random.default_rng(3)
-    unet, text = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "text_model.encoder.layers.0.self_attn.q_proj"
-    tensors = {
-        f"unet.{unet}.lora_A.weight": rng.standard_normal((4, 128)),
-        f"unet.{unet}.lora_B.weight": rng.standard_normal((128, 4)),
-        f"text_encoder.{text}.lora_A.weight": rng.standard_normal((4, 64)),
-        f"text_encoder.{text}.lora_B.weight": rng.standard_normal((64, 4)),
-    }
-    return load_lora(write_any(tmp_path / "ink.safetensors", tensors, "F32", {"base_model": "tiny"}))
+    return ink(tmp_path)
 
 
 def calibrated(machine: Machine, model: ModelFolder) -> None:
