@@ -75,7 +75,7 @@ def test_a_full_disk(bench: Bench) -> None:
     bench.node.shell("mount -t tmpfs -o size=256k tmpfs /var/cache/apt/archives && mkdir -p /var/cache/apt/archives/partial")
     bench.node.shell("mkdir -p /opt/fleet && mount -t tmpfs -o size=64k tmpfs /opt/fleet")
     try:
-        operation = bench.fails("full", "space")
+        operation = bench.fails("full", "space", "MiB free on this node")
         assert bench.manager.nodes()[bench.node.name]["status"] == "discovered"
     finally:
         bench.node.shell("umount /var/cache/apt/archives; umount /opt/fleet; rmdir /opt/fleet")

@@ -57,10 +57,10 @@ class Vision:
         assert played.code != 0, played.text[-3000:]
         return Played(played.code, " ".join(played.text.split()), played.counts)
 
-    def submit(self, each: int) -> list[str]:
+    def submit(self, each: int, **more: object) -> list[str]:
         """Queue so many jobs of each kind, by turns."""
         with self.manager.client() as api:
-            bodies = [{**PICTURE, **kind, "seed": seed} for seed in range(each) for kind in KINDS]
+            bodies = [{**PICTURE, **kind, "seed": seed, **more} for seed in range(each) for kind in KINDS]
             return [str(ok(api.post("/api/vision/generate", json=body))["job_id"]) for body in bodies]
 
     def jobs(self, ids: list[str]) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ def test_onboarded_again_a_node_keeps_its_engine(vision: Vision) -> None:
 
 
 def test_sixty_jobs_stay_with_their_model_while_a_node_is_killed(vision: Vision) -> None:
-    ids = vision.submit(EACH)
+    ids = vision.submit(EACH, width=512, height=512)  # for a second each, which is longer than it takes to kill a node
     victim = vision.nodes[2]
     at_work: list[str | None] = [None]
 
