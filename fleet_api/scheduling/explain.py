@@ -67,7 +67,7 @@ def _model(job: WaitingJob, there: Sequence[Worker], now: float) -> str:
     if not there and job.model is not None:
         named = "; ".join(short_of(worker, job.model) for worker in short[:NAMED])
         return f"No node that could take it has room for its model {job.model}: {named}."
-    soonest = min(there, key=lambda worker: (0.0 if worker.idle else worker.free_at, worker.switch(job.model)))
+    soonest = min(there, key=lambda each: (0.0 if each.idle else each.free_at, each.switch(job.model) + job.work / each.speed(job.model)))
     seconds = soonest.switch(job.model)
     return f"No node has its model {job.model} loaded; {soonest.node_id} ({_state(soonest, now)}) would take {seconds:.0f} s to load it."
 

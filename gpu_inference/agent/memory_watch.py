@@ -67,7 +67,7 @@ class MemoryWatch:
         why = memory.why_too_much(free_memory.held(pid), room, self._limit)
         if why is None:
             self._shed_at = None
-        elif not self._sheds(now):
+        elif not self._sheds(now, why):
             self._engine.condemn(EngineFailure(why, "out_of_memory"))
             return
         short = self._short(room)
@@ -79,10 +79,11 @@ class MemoryWatch:
             self._short_since = None
             self._let_go(short)
 
-    def _sheds(self, now: float) -> bool:
+    def _sheds(self, now: float, why: str) -> bool:
         """Has an engine that took too much let its parked models go, which it does at its next step; returns whether that is waited for."""
         if self._shed_at is None and self._engine.parked_models:
             self._shed_at = now
+            logs.warning("An engine that took too much lets go what is parked.", models=self._engine.parked_models, reason=why)
             self._engine.unload(wire.PARKED)
         return self._shed_at is not None and now - self._shed_at < SHED_SECONDS
 

@@ -81,14 +81,8 @@ class Shelf:
             self._took[folder.name] = max(0.0, place.taken() - before)
             self._places[folder.name] = place.name
         self._held.move_to_end(folder.name)
-        self.relieve_host()
+        self._relieve_host()
         return self._held[folder.name]
-
-    def relieve_host(self) -> None:
-        """Lets parked models go, that not used for longest first, until the machine's memory is short no more."""
-        for name in self.parked():
-            if memory.is_short(self._room(0.0)):
-                self.drop(name)
 
     def drop(self, name: str) -> None:
         """Lets one go, where it is held or parked."""
@@ -120,6 +114,12 @@ class Shelf:
 
     def _loaded(self) -> List[str]:
         return [name for name in self._held if name not in self._parked]
+
+    def _relieve_host(self) -> None:
+        """Lets parked models go, that not used for longest first, until the machine's memory is short no more."""
+        for name in self.parked():
+            if memory.is_short(self._room(0.0)):
+                self.drop(name)
 
     def _make_room(self, folder: ModelFolder, place: Place) -> None:
         """Has others leave until the model fits; it may be parked itself."""

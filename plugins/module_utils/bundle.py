@@ -41,6 +41,7 @@ GLIBC = {
 LAYOUT = 1  # of the file; another one is another bundle
 KEPT = {"agent": 8, "engine": 4, "engine_cuda": 1, "control_plane": 2}  # of 20, 80, 4,000 and 160 MB
 IN_USE_SECONDS = 24 * 3600
+"""So long a bundle is kept whatever comes after it: a run over nodes of several kinds makes all of theirs before it brings the first."""
 NEEDS_MIB = {"agent": 300, "engine": 900, "engine_cuda": 16000}
 """Of a node's disk, for a moment: the bundle, what is unpacked of it, and what is installed."""
 OLDEST = {"agent": (3, 8), "engine": (3, 8), "engine_cuda": (3, 10), "control_plane": (3, 11)}
@@ -184,8 +185,9 @@ def _download(folder: str, kept: str, glibc: tuple[str, ...], python_version: st
     )  # fmt: skip
     os.makedirs(kept, exist_ok=True)
     for name in os.listdir(os.path.join(folder, "wheels")):
-        if not os.path.exists(os.path.join(kept, name)):
-            os.link(os.path.join(folder, "wheels", name), os.path.join(kept, name))  # both are in the cache
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(kept, name))  # one of other content, of which pip has just fetched the right one
+        os.link(os.path.join(folder, "wheels", name), os.path.join(kept, name))  # both are in the cache
 
 
 def missing(needed: str, folders: list[str]) -> list[str]:

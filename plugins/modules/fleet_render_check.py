@@ -53,7 +53,7 @@ options:
     type: int
     default: 4
   seconds:
-    description: How long it may take, with the model's loading.
+    description: How long it may take, with the model's loading; as long again where it is made beside an agent that did not answer.
     type: int
     default: 300
 extends_documentation_fragment:

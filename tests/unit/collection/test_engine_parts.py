@@ -102,6 +102,16 @@ def test_a_wheelhouse_serves_without_an_index(tmp_path: Path, monkeypatch: pytes
     assert fetched(tmp_path, needed) == ["other-2-cp310-cp310-manylinux_2_28_aarch64.whl", "some_thing-1.0-py3-none-any.whl"]
 
 
+def test_a_kept_wheel_that_is_damaged_is_replaced(tmp_path: Path) -> None:
+    for folder in ("house", "kept"):
+        (tmp_path / folder).mkdir()
+    digest = wheel(tmp_path / "house", "there", "1.0")
+    kept = tmp_path / "kept" / "there-1.0-py3-none-any.whl"
+    kept.write_bytes(b"half")
+    assert fetched(tmp_path, f"there==1.0 \\\n    --hash=sha256:{digest}\n") == [kept.name]
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == digest
+
+
 def test_each_wheel_that_a_wheelhouse_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "house").mkdir()
     wheel(tmp_path / "house", "there", "1.0")

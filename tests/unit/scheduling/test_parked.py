@@ -48,7 +48,8 @@ def test_it_needs_room_like_one_that_is_loaded_from_disk() -> None:
 
 
 def test_the_explanation_names_the_node_that_has_it_soonest() -> None:
-    said = explain(queue(JOB), JOB, [worker("a-cold", 20.0), worker("parked", 3.0)], 1.0, None)
+    slow = worker("a-slow", 1.0, speed=lambda _: 0.1)
+    said = explain(queue(JOB), JOB, [slow, worker("b-cold", 20.0), worker("parked", 3.0)], 1.0, None)
     assert "No node has its model b loaded; parked (idle) would take 3 s to load it." in said
 
 

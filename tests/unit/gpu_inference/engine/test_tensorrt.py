@@ -20,22 +20,11 @@ from gpu_inference.engine.errors import BackendError, Cancelled, LoraError, NoRo
 from gpu_inference.engine.loras import Applied, load_lora
 from gpu_inference.engine.manifest import ModelFolder, load_model_folder
 from tests.support.safetensors_files import write_any
-from tests.support.sdxl_numpy import import_tiny
-from tests.support.tensorrt_bench import Machine, machine_of, prediction
+from tests.support.tensorrt_bench import Machine, prediction
 from tests.support.tensorrt_fake import FakeCudaRuntime, fake_tensorrt
 
 RELEASES = ("8.5.2", "10.16.1", "11.4.0")
 SURFACE = json.loads((Path(__file__).parents[3] / "support" / "tensorrt_surface.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    return load_model_folder(import_tiny(tmp_path_factory.mktemp("tensorrt") / "model"))
-
-
-@pytest.fixture
-def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return machine_of(getattr(request, "param", RELEASES[1]), tmp_path, monkeypatch)
 
 
 every_release = pytest.mark.parametrize("machine", RELEASES, indirect=True)

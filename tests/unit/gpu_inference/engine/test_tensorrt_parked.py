@@ -15,19 +15,8 @@ from gpu_inference.engine.backends.mapped import map_file, read_in
 from gpu_inference.engine.backends.onnx import OnnxBackend
 from gpu_inference.engine.errors import NoRoom
 from gpu_inference.engine.loras import Applied, Lora
-from gpu_inference.engine.manifest import ModelFolder, load_model_folder
-from tests.support.sdxl_numpy import import_tiny
-from tests.support.tensorrt_bench import Machine, ink, machine_of, prediction
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    return load_model_folder(import_tiny(tmp_path_factory.mktemp("parked") / "model"))
-
-
-@pytest.fixture
-def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return machine_of(getattr(request, "param", "10.16.1"), tmp_path, monkeypatch)
+from gpu_inference.engine.manifest import ModelFolder
+from tests.support.tensorrt_bench import Machine, ink, prediction
 
 
 @pytest.fixture

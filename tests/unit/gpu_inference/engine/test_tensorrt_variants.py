@@ -28,16 +28,6 @@ from tests.support.tensorrt_bench import Machine, ink, machine_of, prediction
 PROMPTS = ["a red circle", "night"]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    return load_model_folder(import_tiny(tmp_path_factory.mktemp("variants") / "model"))
-
-
-@pytest.fixture
-def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return machine_of(getattr(request, "param", "10.16.1"), tmp_path, monkeypatch)
-
-
 @pytest.fixture
 def lora(tmp_path: Path) -> Lora:
     return ink(tmp_path)
