@@ -52,6 +52,9 @@ class Visit:
         return int(self.page.locator(selector).count())
 
     def settle(self, condition: str, timeout: float = 15_000) -> None:
-        """Wait until a JavaScript expression is true."""
+        """Wait until a JavaScript expression is true; one that reads what the page does not show yet is not true yet."""
         # A string given to wait_for_function would be eval'd in the page, which its policy forbids; polled from outside it is not.
-        self.page.wait_for_function(f"() => ({condition})", timeout=timeout, polling=50)
+        patient = (
+            f"() => {{ try {{ return ({condition}); }} catch (error) {{ if (error instanceof TypeError) return false; throw error; }} }}"
+        )
+        self.page.wait_for_function(patient, timeout=timeout, polling=50)
