@@ -1,7 +1,8 @@
 # Copyright: Fleet Commander contributors. Apache-2.0.
-"""A bundle: all that the agent, its engine or the control plane is installed from, as one tar file, so that no internet is needed.
+"""A bundle: all that the agent, its engine or the control plane is installed from, as tar files, so that no internet is needed.
 
-Made on the controller, once a kind of machine.
+Made on the controller, once a kind of machine. A node's is two files, the libraries and what is of our own, as only the second changes
+with each release; a control plane's is one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 import zipfile
 from contextlib import contextmanager
 from fnmatch import fnmatch
-from typing import Iterator
+from typing import Callable, Iterator
 
 # From NVIDIA's and Debian's oldest C library that each meets: Ubuntu 20.04 for an agent, Debian 12 for a control plane.
 _OF_NODES = ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28", "manylinux_2_31")
@@ -38,12 +39,16 @@ GLIBC = {
         "manylinux_2_34",
     ),
 }
-LAYOUT = 1  # of the file; another one is another bundle
-KEPT = {"agent": 8, "engine": 4, "engine_cuda": 1, "control_plane": 2}  # of 20, 80, 4,000 and 160 MB
+LAYOUT = 2  # of the files; another one is another bundle
+APART = ("agent", "engine", "engine_cuda")
+"""What has its libraries in a file, and on the machine in an environment, of their own."""
+KEPT = {"agent-libraries": 8, "engine-libraries": 4, "engine_cuda-libraries": 1, "control_plane": 2}  # of 4, 71, 4,000 and 160 MB
+KEPT_OF_OUR_OWN = 4  # of 17, which is the built-in model
 IN_USE_SECONDS = 24 * 3600
 """So long a bundle is kept whatever comes after it: a run over nodes of several kinds makes all of theirs before it brings the first."""
-NEEDS_MIB = {"agent": 300, "engine": 900, "engine_cuda": 16000}
-"""Of a node's disk, for a moment: the bundle, what is unpacked of it, and what is installed."""
+NEEDS_MIB = {"agent": 200, "engine": 900, "engine_cuda": 16000}
+"""Of a node's disk, for a moment, by the libraries: their file, what is unpacked of it, and what is installed."""
+OWN_NEEDS_MIB = 100
 OLDEST = {"agent": (3, 8), "engine": (3, 8), "engine_cuda": (3, 10), "control_plane": (3, 11)}
 LOCKS = {
     "agent": "gpu_inference/requirements-agent{}.lock",
@@ -112,7 +117,10 @@ def shipped_files(folder: str) -> list[str]:
 
 
 def digest_of(needed: str, packages: list[str], python_version: str, machine: str) -> str:
-    """Return what tells one bundle from another: its wheels, the packages of our own and the kind of machine."""
+    """Return what tells one bundle from another: its wheels, the packages of our own and the kind of machine.
+
+    Without packages, what tells its libraries from others.
+    """
     digest = hashlib.sha256("{}\0{}\0{}\0{}\0".format(LAYOUT, needed, python_version.rsplit(".", 1)[0], machine).encode())
     for package in packages:
         for name in shipped_files(package):
@@ -121,33 +129,25 @@ def digest_of(needed: str, packages: list[str], python_version: str, machine: st
     return digest.hexdigest()[:16]
 
 
-def make(
-    cache: str, product: str, digest: str, needed: str, root: str, python_version: str, machine: str, wheelhouse: str | None = None
-) -> str:
-    """Return the path of the bundle in ``cache``, made if it is not there. Raises BundleFailed and OSError.
+def make(cache: str, name: str, fill: Callable[[str], None]) -> str:
+    """Return the path of a file ``name`` of the cache, packed from the folder that ``fill`` filled if it is not there.
 
-    With ``wheelhouse``, a folder of wheels, no package index is asked.
+    Raises BundleFailed and OSError.
     """
     os.makedirs(cache, mode=0o755, exist_ok=True)
-    path = os.path.join(cache, f"{product}-{digest}.tar")
+    path = os.path.join(cache, name)
     with _alone(cache):
         if os.path.exists(path):
             os.utime(path)
             return path
         folder = tempfile.mkdtemp(prefix=".bundle-", dir=cache)
         try:
-            with open(os.path.join(folder, "requirements.txt"), "w", encoding="utf-8") as file:
-                file.write(needed)
-            _download(folder, os.path.join(cache, "wheels"), GLIBC[product], python_version, machine, wheelhouse)
-            os.mkdir(os.path.join(folder, "own"))
-            _wheel("fleet-worker", os.path.join(root, "gpu_inference"), os.path.join(folder, "own"))
-            if product == "control_plane":
-                _wheel("fleet-commander", root, os.path.join(folder, "own"))
+            fill(folder)
             with tarfile.open(path + ".part", "w") as tar:
-                for name in ("requirements.txt", "wheels", "own"):
-                    tar.add(os.path.join(folder, name), name)
+                for each in sorted(os.listdir(folder)):
+                    tar.add(os.path.join(folder, each), each)
             os.replace(path + ".part", path)
-            _prune(cache, product)
+            _prune(cache, _kind(name))
         finally:
             shutil.rmtree(folder)
             with contextlib.suppress(FileNotFoundError):
@@ -155,10 +155,35 @@ def make(
     return path
 
 
-def _prune(cache: str, product: str) -> None:
-    """Remove bundles that are too many, but none that a run may still be bringing to nodes of another kind."""
-    kept = [os.path.join(cache, name) for name in os.listdir(cache) if name.startswith(f"{product}-") and name.endswith(".tar")]
-    for path in sorted(kept, key=os.path.getmtime)[: -KEPT[product]]:
+def add_libraries(
+    folder: str, cache: str, product: str, needed: str, python_version: str, machine: str, wheelhouse: str | None = None
+) -> None:
+    """Put what pip takes into a folder: ``requirements.txt`` and ``wheels``. Raises BundleFailed and OSError.
+
+    With ``wheelhouse``, a folder of wheels, no package index is asked.
+    """
+    with open(os.path.join(folder, "requirements.txt"), "w", encoding="utf-8") as file:
+        file.write(needed)
+    _download(folder, os.path.join(cache, "wheels"), GLIBC[product], python_version, machine, wheelhouse)
+
+
+def add_own(folder: str, product: str, root: str) -> None:
+    """Put the wheels of our own into a folder, as ``own``. Raises BundleFailed and OSError."""
+    own = os.path.join(folder, "own")
+    os.mkdir(own)
+    _wheel("fleet-worker", os.path.join(root, "gpu_inference"), own)
+    if product == "control_plane":
+        _wheel("fleet-commander", root, own)
+
+
+def _kind(name: str) -> str:
+    return name.rsplit("-", 1)[0]
+
+
+def _prune(cache: str, kind: str) -> None:
+    """Remove files that are too many of a kind, but none that a run may still be bringing to nodes of another one."""
+    kept = [os.path.join(cache, name) for name in os.listdir(cache) if name.endswith(".tar") and _kind(name) == kind]
+    for path in sorted(kept, key=os.path.getmtime)[: -KEPT.get(kind, KEPT_OF_OUR_OWN)]:
         if os.path.getmtime(path) < time.time() - IN_USE_SECONDS:
             os.unlink(path)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.fleet.commander.plugins.module_utils import jetson
 from ansible_collections.fleet.commander.plugins.module_utils.accounts import group_exists
-from ansible_collections.fleet.commander.plugins.module_utils.node_disk import free_mib, room_mib
+from ansible_collections.fleet.commander.plugins.module_utils.node_disk import LIBRARIES, free_mib, libraries_in_use, room_mib
 
 DEVICE_TREES = ("/etc/fleet-lab/device-tree", "/proc/device-tree")  # a lab's node cannot write the second
 AGENT_FOLDER = "/opt/fleet/agent"
@@ -267,7 +267,8 @@ def agent(folder: str = AGENT_FOLDER, state: str = AGENT_STATE, container: str =
     """Return which agent is installed, whether with an engine, how it runs, and as which node it is enrolled. Needs root."""
     link = os.path.join(folder, "current")
     bundle = os.path.basename(os.readlink(link)) if os.path.islink(link) else None
-    packages = os.path.join(link, "lib", "python3*", "site-packages")
+    libraries = libraries_in_use(folder)
+    packages = os.path.join(link, LIBRARIES if libraries else "", "lib", "python3*", "site-packages")
     engine = bool(glob.glob(os.path.join(packages, "numpy")))  # by which the agent itself tells
     product = "agent" if not engine else "engine_cuda" if has_cuda_torch(packages, platform.machine()) else "engine"
     node_id, service = _of_json(os.path.join(state, "identity.json"), "node_id"), _of_json(container, "service")
@@ -276,8 +277,8 @@ def agent(folder: str = AGENT_FOLDER, state: str = AGENT_STATE, container: str =
     else:
         running = bool(output("docker", "ps", "-q", "--filter", f"label=com.docker.swarm.service.name={service}").strip())
     return {
-        "bundle": bundle, "product": product if bundle else None, "engine": engine, "enrolled": node_id is not None, "node_id": node_id,
-        "running": running, "container": service,
+        "bundle": bundle, "libraries": libraries, "product": product if bundle else None, "engine": engine, "enrolled": node_id is not None,
+        "node_id": node_id, "running": running, "container": service,
     }  # fmt: skip
 
 

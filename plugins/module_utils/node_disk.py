@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 
 CURRENT = "current"
+LIBRARIES = "libraries"
+"""In an environment, the link to the one that has its libraries, if they are apart."""
 
 
 def free_mib(folder: str) -> int | None:
@@ -20,12 +22,27 @@ def free_mib(folder: str) -> int | None:
 
 
 def leftovers(folder: str) -> list[str]:
-    """Return all in a folder of environments but the one in use."""
-    used = {CURRENT, os.path.basename(os.path.realpath(os.path.join(folder, CURRENT)))}
+    """Return all in a folder of environments but the one in use and the one that has its libraries."""
+    used = {CURRENT, _name(os.path.join(folder, CURRENT)), _name(os.path.join(folder, CURRENT, LIBRARIES))}
     try:
         return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name not in used]
     except OSError:
         return []
+
+
+def libraries_in_use(folder: str) -> str | None:
+    """Return the digest of the libraries that the environment in use has apart, or None."""
+    link = os.path.join(folder, CURRENT, LIBRARIES)
+    return _name(link).partition("-")[2] if os.path.isdir(link) else None
+
+
+def libraries_name(digest: str) -> str:
+    """Return the name of the environment of libraries."""
+    return f"{LIBRARIES}-{digest}"
+
+
+def _name(link: str) -> str:
+    return os.path.basename(os.path.realpath(link))
 
 
 def size_mib(paths: list[str]) -> int:

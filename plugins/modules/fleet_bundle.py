@@ -6,9 +6,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fleet_bundle
-short_description: Make the file that an agent, its engine or a control plane is installed from
+short_description: Make the files that an agent, its engine or a control plane is installed from
 description:
-  - Runs on the controller. Fetches the wheels for one kind of machine, by hash, and puts them and the wheels of our own in one file.
+  - Runs on the controller. Fetches the wheels for one kind of machine, by hash, and packs them and the wheels of our own.
+  - For a node they are two files, as only the second, of 17 MB, changes with each release; for a control plane they are one.
   - Each kind of machine costs the controller one fetch; a file that is there is used again. Nothing on a node is changed.
 author:
   - Fleet Commander maintainers
@@ -59,24 +60,27 @@ digest:
   returned: success
   type: str
   sample: 9f2c11d4a0b37e55
-size_mib:
-  description: The size of the file, in MiB; 0 where there is none yet, in check mode.
+files:
+  description:
+    - The files on the controller, as C(digest), C(path), C(size_mib) and C(needs_mib). The last is what is of our own.
+    - C(size_mib) is 0 where there is none yet, in check mode. C(needs_mib) is what installing it takes of a node's disk for a moment,
+      and 0 for a control plane, of which it is not told.
   returned: success
-  type: int
-  sample: 84
-needs_mib:
-  description: What installing it takes of a node's disk for a moment, in MiB; 0 for a control plane, of which it is not told.
-  returned: success
-  type: int
-  sample: 900
-path:
-  description: The file on the controller.
-  returned: success
-  type: str
-  sample: /home/alice/.fleet/cache/agent/agent-9f2c11d4a0b37e55.tar
+  type: list
+  elements: dict
+  sample:
+    - digest: 1d0c5a7f3be2946a
+      path: /home/alice/.fleet/cache/agent/agent-libraries-1d0c5a7f3be2946a.tar
+      size_mib: 3
+      needs_mib: 200
+    - digest: 9f2c11d4a0b37e55
+      path: /home/alice/.fleet/cache/agent/agent-9f2c11d4a0b37e55.tar
+      size_mib: 16
+      needs_mib: 100
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.commander.plugins.module_utils import bundle
@@ -97,22 +101,46 @@ def main() -> None:
     )
     given = module.params
     product, root, python_version, machine = (given[name] for name in ("product", "root", "python_version", "machine"))
+    cache, wheelhouse = given["cache"], given["wheelhouse"]
+
+    def fill(folder: str, holds: str) -> None:
+        if holds != "own":
+            bundle.add_libraries(folder, cache, product, needed, python_version, machine, wheelhouse)
+        if holds != "libraries":
+            bundle.add_own(folder, product, root)
+
     try:
         needed = bundle.requirements(bundle.lock_of(product, root, python_version), python_version, machine)
         digest = bundle.digest_of(needed, _packages(product, root), python_version, machine)
-        path = os.path.join(given["cache"], f"{product}-{digest}.tar")
-        there = os.path.exists(path)
-        if given["wheelhouse"] and not os.path.isdir(given["wheelhouse"]):
-            raise bundle.BundleFailed("The wheelhouse {} is no folder on the controller.".format(given["wheelhouse"]))
-        if not module.check_mode:
-            bundle.make(given["cache"], product, digest, needed, root, python_version, machine, given["wheelhouse"])
+        libraries = bundle.digest_of(needed, [], python_version, machine)
+        if wheelhouse and not os.path.isdir(wheelhouse):
+            raise bundle.BundleFailed(f"The wheelhouse {wheelhouse} is no folder on the controller.")
+        files, made = [], []
+        for part in parts(product, digest, libraries):
+            path = os.path.join(cache, part["name"])
+            if not os.path.exists(path):
+                made.append(path)
+            if not module.check_mode:
+                bundle.make(cache, part["name"], lambda folder, holds=part["holds"]: fill(folder, holds))
+            size = os.path.getsize(path) >> 20 if os.path.exists(path) else 0
+            files.append({"digest": part["digest"], "path": path, "size_mib": size, "needs_mib": part["needs_mib"]})
     except bundle.BundleFailed as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}; check the controller's disk.")
-    diff = {"before": "" if there else "no bundle\n", "after": "" if there else f"{path}\n"}
-    size = os.path.getsize(path) >> 20 if os.path.exists(path) else 0
-    module.exit_json(changed=False, digest=digest, path=path, size_mib=size, needs_mib=bundle.NEEDS_MIB.get(product, 0), diff=diff)
+    diff = {"before": "no bundle\n" if made else "", "after": "".join(f"{path}\n" for path in made)}
+    module.exit_json(changed=False, digest=digest, files=files, diff=diff)
+
+
+def parts(product: str, digest: str, libraries: str) -> list[dict[str, Any]]:
+    """Return the files of a bundle, given its digest and that of its libraries: name, what it holds, digest, and MiB that it needs."""
+    if product not in bundle.APART:
+        return [{"name": f"{product}-{digest}.tar", "holds": "all", "digest": digest, "needs_mib": 0}]
+    needs = bundle.NEEDS_MIB[product]
+    return [
+        {"name": f"{product}-libraries-{libraries}.tar", "holds": "libraries", "digest": libraries, "needs_mib": needs},
+        {"name": f"{product}-{digest}.tar", "holds": "own", "digest": digest, "needs_mib": bundle.OWN_NEEDS_MIB},
+    ]
 
 
 def _packages(product: str, root: str) -> list[str]:

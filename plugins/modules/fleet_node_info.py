@@ -167,8 +167,17 @@ node:
       description:
         - What is known of the agent of Fleet Commander.
         - C(product) is what was installed, as C(fleet_bundle) names it; C(container) is the swarm's service that runs it, or null.
+        - C(bundle) and C(libraries) are the digests of what is in use.
       type: dict
-      sample: {bundle: 9f2c11d4a0b37e55, product: agent, engine: false, enrolled: true, node_id: agx0, running: true, container: null}
+      sample:
+        bundle: 9f2c11d4a0b37e55
+        libraries: 1d0c5a7f3be2946a
+        product: agent
+        engine: false
+        enrolled: true
+        node_id: agx0
+        running: true
+        container: null
 """
 
 from ansible.module_utils.basic import AnsibleModule

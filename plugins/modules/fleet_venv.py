@@ -10,6 +10,7 @@ short_description: Install an agent or a control plane from a bundle, offline
 description:
   - Makes a virtual environment beside the one in use, fills it from the bundle by hash, and only then switches over.
   - An installation that is cut off leaves the one in use as it is. Older ones are removed.
+  - With O(libraries) they are in an environment of their own, which stays in use until other ones are wanted.
 author:
   - Fleet Commander maintainers
 options:
@@ -25,6 +26,18 @@ options:
     description: The bundle on the node; it is removed once it is installed.
     type: path
     required: true
+  libraries:
+    description: The libraries of the bundle, where they are apart from it.
+    type: dict
+    suboptions:
+      digest:
+        description: Their digest.
+        type: str
+        required: true
+      bundle:
+        description: Their file on the node, which is only there if they are not in use yet; it is removed once it is installed.
+        type: path
+        required: true
   system_modules:
     description:
       - Modules that come with the operating system and from no wheel, such as JetPack's C(tensorrt).
@@ -41,6 +54,9 @@ EXAMPLES = r"""
   fleet.commander.fleet_venv:
     digest: 9f2c11d4a0b37e55
     bundle: /opt/fleet/agent/agent-9f2c11d4a0b37e55.tar
+    libraries:
+      digest: 1d0c5a7f3be2946a
+      bundle: /opt/fleet/agent/agent-libraries-1d0c5a7f3be2946a.tar
 """
 
 RETURN = r"""
@@ -57,9 +73,18 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from typing import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fleet.commander.plugins.module_utils.node_disk import leftovers
+from ansible_collections.fleet.commander.plugins.module_utils.node_disk import (
+    CURRENT,
+    LIBRARIES,
+    leftovers,
+    libraries_in_use,
+    libraries_name,
+)
+
+PYTHON = "/usr/bin/python3"
 
 
 class InstallFailed(Exception):
@@ -73,12 +98,16 @@ def main() -> None:
             "folder": {"type": "path", "default": "/opt/fleet/agent"},
             "digest": {"type": "str", "required": True},
             "bundle": {"type": "path", "required": True},
+            "libraries": {
+                "type": "dict",
+                "options": {"digest": {"type": "str", "required": True}, "bundle": {"type": "path", "required": True}},
+            },
             "system_modules": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     given = module.params
-    current = os.path.join(given["folder"], "current")
+    current = os.path.join(given["folder"], CURRENT)
     before = os.readlink(current) if os.path.islink(current) else ""
     other = before != given["digest"]
     lacking = {} if other else links(current, given["system_modules"])
@@ -86,7 +115,7 @@ def main() -> None:
     if changed and not module.check_mode:
         try:
             if other:
-                install(given["bundle"], given["folder"], given["digest"], given["system_modules"])
+                install(given["folder"], given["digest"], given["bundle"], given["libraries"], given["system_modules"])
             for path, target in lacking.items():
                 os.symlink(target, path)
         except InstallFailed as error:
@@ -110,36 +139,56 @@ def links(place: str, names: list[str], system: str = "/usr/lib") -> dict[str, s
     return found
 
 
-def install(bundle: str, folder: str, digest: str, system_modules: list[str]) -> None:
+def install(folder: str, digest: str, bundle: str, libraries: dict[str, str] | None, system_modules: list[str]) -> None:
     """Install a bundle and switch to it. Raises InstallFailed, OSError and TarError."""
     place = os.path.join(folder, digest)
-    tidy(folder, keep=os.path.basename(bundle))
-    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=folder) as unpacked:
-        with tarfile.open(bundle) as tar:
-            tar.extractall(unpacked)
-        python = os.path.join(place, "bin", "python")
-        _run(["/usr/bin/python3", "-m", "venv", place], "python3 -m venv failed; install python3-venv")
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-index", "--no-deps", "--no-cache-dir"]
-        wheels = os.path.join(unpacked, "wheels")
-        needed = os.path.join(unpacked, "requirements.txt")
-        _run([*pip, "--require-hashes", "--find-links", wheels, "-r", needed], "The wheels do not fit this machine")
-        own = os.path.join(unpacked, "own")  # by their names, as pip would note the way to a file, which is another one each time
-        names = sorted(name.split("-")[0] for name in os.listdir(own))
-        _run([*pip, "--find-links", own, *names], "Fleet Commander's own wheels do not fit this machine")
+    tidy(folder, keep=[bundle] if libraries is None else [bundle, libraries["bundle"]])
+    if libraries is not None and libraries["digest"] != libraries_in_use(folder):
+        fill(os.path.join(folder, libraries_name(libraries["digest"])), libraries["bundle"])
+    fill(place, bundle)
+    if libraries is not None:
+        see(place, libraries_name(libraries["digest"]))
     for path, target in links(place, system_modules).items():
         os.symlink(target, path)
     link = os.path.join(folder, ".current")
     if os.path.lexists(link):
         os.unlink(link)
     os.symlink(digest, link)
-    os.replace(link, os.path.join(folder, "current"))
+    os.replace(link, os.path.join(folder, CURRENT))
     tidy(folder)
 
 
-def tidy(folder: str, keep: str = "") -> None:
-    """Remove all but the environment in use: older ones, and what is left of an installation that was cut off. Raises OSError."""
+def fill(place: str, bundle: str) -> None:
+    """Make an environment of what is in a file. Raises InstallFailed, OSError and TarError."""
+    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=os.path.dirname(place)) as unpacked:
+        with tarfile.open(bundle) as tar:
+            tar.extractall(unpacked)
+        _run([PYTHON, "-m", "venv", place], "python3 -m venv failed; install python3-venv")
+        python = os.path.join(place, "bin", "python")
+        pip = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-index", "--no-deps", "--no-cache-dir"]
+        needed = os.path.join(unpacked, "requirements.txt")
+        if os.path.exists(needed):
+            wheels = os.path.join(unpacked, "wheels")
+            _run([*pip, "--require-hashes", "--find-links", wheels, "-r", needed], "The wheels do not fit this machine")
+        own = os.path.join(unpacked, "own")  # by their names, as pip would note the way to a file, which is another one each time
+        if os.path.exists(own):
+            names = sorted(name.split("-")[0] for name in os.listdir(own))
+            _run([*pip, "--find-links", own, *names], "Fleet Commander's own wheels do not fit this machine")
+
+
+def see(place: str, libraries: str) -> None:
+    """Let an environment see another one's packages: by a link to it, and by a path that Python's module ``site`` reads. Raises OSError."""
+    os.symlink(os.path.join(os.pardir, libraries), os.path.join(place, LIBRARIES))
+    for packages in glob.glob(os.path.join(place, "lib", "python3*", "site-packages")):
+        path = os.path.join(place, LIBRARIES, os.path.relpath(packages, place))
+        with open(os.path.join(packages, f"{LIBRARIES}.pth"), "w", encoding="utf-8") as file:
+            file.write(os.path.relpath(path, packages) + "\n")
+
+
+def tidy(folder: str, keep: Iterable[str] = ()) -> None:
+    """Remove all but what is in use: older environments, and what is left of an installation that was cut off. Raises OSError."""
     for path in leftovers(folder):
-        if os.path.basename(path) != keep:
+        if path not in keep:
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 

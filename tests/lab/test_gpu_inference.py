@@ -202,8 +202,21 @@ def test_from_a_wheelhouse_nothing_is_fetched(vision: Vision, tmp_path: Path) ->
     assert f"The wheelhouse {wheelhouse} lacks numpy=={version} for Python 3.11" in vision.fails().text
     (tmp_path / numpy.name).rename(numpy)
     assert set(vision.play().values()) == {0}, "the same bundle as by the index"
-    assert len(list((tmp_path / "cache").glob("engine-*.tar"))) == 1
+    assert len(list((tmp_path / "cache").glob("engine-libraries-*.tar"))) == 1
     vision.plays.variables.pop("node_agent_bundle_cache")
+
+
+def test_a_release_with_the_same_libraries_leaves_them_as_they_are(vision: Vision) -> None:
+    node, folder = vision.nodes[0], "/opt/fleet/agent"
+    there = f"stat -c '%n %i %Y' {folder}/libraries-*/pyvenv.cfg"
+    libraries, release = node.shell(there), node.run("readlink", f"{folder}/current").strip()
+    node.shell(f"mv {folder}/{release} {folder}/0f && ln -sfn 0f {folder}/current")  # as if another one were in use
+    said = vision.plays.play("gpu_inference", "--limit", node.name)
+    assert said.changed(node) > 0
+    assert node.run("readlink", f"{folder}/current").strip() == release
+    assert node.shell(there) == libraries
+    assert node.shell(f"ls {folder}").split() == sorted([release, "current", libraries.split("/")[4]])
+    assert vision.plays.play("gpu_inference", "--limit", node.name).changed(node) == 0
 
 
 def test_models_of_the_controller_and_of_the_store_are_brought(vision: Vision, tmp_path: Path) -> None:

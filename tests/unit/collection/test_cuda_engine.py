@@ -114,24 +114,25 @@ def test_what_a_cut_off_installation_left_counts_as_room_and_goes(tmp_path: Path
     (folder / "2e" / "half").write_bytes(b"\0" * (3 << 20))
     assert node_disk.size_mib(node_disk.leftovers(str(folder))) == 8
     assert (node_disk.room_mib(str(folder)) or 0) >= (node_disk.free_mib(str(tmp_path / "no" / "such")) or 0) + 7
-    fleet_venv.tidy(str(folder), keep="agent-2e.tar")
+    fleet_venv.tidy(str(folder), keep=[str(folder / "agent-2e.tar")])
     assert sorted(path.name for path in folder.iterdir()) == ["1f", "agent-2e.tar", "current"]
     fleet_venv.tidy(str(folder))
     assert (folder / "current" / "lib").is_dir()
     assert not (folder / "agent-2e.tar").exists()
 
 
-def test_a_bundle_that_a_run_may_still_bring_is_kept(tmp_path: Path) -> None:
-    day = bundle.IN_USE_SECONDS
-    for name, age in (("engine_cuda-1.tar", 2 * day), ("engine_cuda-2.tar", day / 2), ("engine_cuda-3.tar", 0), ("engine-9.tar", 9 * day)):
+def test_libraries_that_a_run_may_still_bring_are_kept(tmp_path: Path) -> None:
+    day, kind = bundle.IN_USE_SECONDS, "engine_cuda-libraries"
+    others = [("engine_cuda-9.tar", 9 * day), ("engine-libraries-9.tar", 9 * day)]
+    for name, age in ((f"{kind}-1.tar", 2 * day), (f"{kind}-2.tar", day / 2), (f"{kind}-3.tar", 0), *others):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
-    bundle._prune(str(tmp_path), "engine_cuda")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["engine-9.tar", "engine_cuda-2.tar", "engine_cuda-3.tar"]
+    bundle._prune(str(tmp_path), kind)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"{kind}-2.tar", f"{kind}-3.tar", *(name for name, _ in others)])
 
 
 def look(of: dict[str, Any], product: str = "agent", free: int = 400_000, temporary: int = 400_000) -> dict[str, Any]:
-    agent = {"bundle": "1f", "product": product, "engine": product != "agent", "enrolled": True, "container": None}
+    agent = {"bundle": "1f", "libraries": "a0", "product": product, "engine": product != "agent", "enrolled": True, "container": None}
     return {
         **of,
         "l4t_version": None,
@@ -142,8 +143,12 @@ def look(of: dict[str, Any], product: str = "agent", free: int = 400_000, tempor
     }
 
 
-def bundled(digest: str = "1f") -> dict[str, Any]:
-    made = {"changed": False, "digest": digest, "path": f"/x/{digest}.tar", "needs_mib": 16000, "size_mib": 4021}
+def bundled(digest: str = "1f", libraries: str = "a0") -> dict[str, Any]:
+    files = [
+        {"digest": libraries, "path": f"/x/libraries-{libraries}.tar", "needs_mib": 16000, "size_mib": 4021},
+        {"digest": digest, "path": f"/x/{digest}.tar", "needs_mib": 100, "size_mib": 0},
+    ]
+    made = {"changed": False, "digest": digest, "files": files}
     return {f"fleet_bundle {product}": made for product in ("agent", "engine", "engine_cuda")}
 
 
@@ -174,14 +179,20 @@ def test_onboarded_again_a_node_keeps_what_it_has(role: Role, product: str | Non
     assert (code, asked) == (0, [f"fleet_bundle {product or 'agent'}"]), said
 
 
-@pytest.mark.parametrize(("free", "temporary"), [(15999, 400_000), (16000, 4020)])
+@pytest.mark.parametrize(("free", "temporary"), [(16099, 400_000), (16100, 4020)])
 def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(role: Role, free: int, temporary: int) -> None:
     node_look = {"node": look(NODE, free=free, temporary=temporary)}
-    code, said, asked = role.play("bring", bundled("2e"), of="node_agent", __node_agent_look=node_look)
+    code, said, asked = role.play("bring", bundled("2e", "b1"), of="node_agent", __node_agent_look=node_look)
     assert (code, asked) == (2, ["fleet_bundle agent"]), said
     assert (
-        f"/opt/fleet/agent has {free} MiB free on this node and /var/tmp {temporary} MiB; installing this takes 16000 and 4021 MiB" in said
+        f"/opt/fleet/agent has {free} MiB free on this node and /var/tmp {temporary} MiB; installing this takes 16100 and 4021 MiB" in said
     )
+
+
+def test_of_a_release_with_the_same_libraries_only_our_own_part_needs_room(role: Role) -> None:
+    code, said, asked = role.play("bring", bundled("2e"), of="node_agent", __node_agent_look={"node": look(NODE, free=99)})
+    assert (code, asked) == (2, ["fleet_bundle agent"]), said
+    assert "has 99 MiB free on this node and /var/tmp 400000 MiB; installing this takes 100 and 0 MiB" in said
 
 
 @pytest.mark.parametrize(
