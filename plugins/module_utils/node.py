@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.fleet.commander.plugins.module_utils import jetson
 from ansible_collections.fleet.commander.plugins.module_utils.accounts import group_exists
-from ansible_collections.fleet.commander.plugins.module_utils.node_disk import LIBRARIES, free_mib, libraries_in_use, room_mib
+from ansible_collections.fleet.commander.plugins.module_utils.node_disk import LIBRARIES, free_mib, in_use, room_mib
 
 DEVICE_TREES = ("/etc/fleet-lab/device-tree", "/proc/device-tree")  # a lab's node cannot write the second
 AGENT_FOLDER = "/opt/fleet/agent"
@@ -266,8 +266,7 @@ def time_service() -> str | None:
 def agent(folder: str = AGENT_FOLDER, state: str = AGENT_STATE, container: str = AGENT_CONTAINER) -> dict[str, Any]:
     """Return which agent is installed, whether with an engine, how it runs, and as which node it is enrolled. Needs root."""
     link = os.path.join(folder, "current")
-    bundle = os.path.basename(os.readlink(link)) if os.path.islink(link) else None
-    libraries = libraries_in_use(folder)
+    bundle, libraries = in_use(folder)
     packages = os.path.join(link, LIBRARIES if libraries else "", "lib", "python3*", "site-packages")
     engine = bool(glob.glob(os.path.join(packages, "numpy")))  # by which the agent itself tells
     product = "agent" if not engine else "engine_cuda" if has_cuda_torch(packages, platform.machine()) else "engine"

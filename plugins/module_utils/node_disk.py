@@ -21,24 +21,29 @@ def free_mib(folder: str) -> int | None:
     return int(space.f_bavail * space.f_frsize / 1024 / 1024)
 
 
-def leftovers(folder: str) -> list[str]:
-    """Return all in a folder of environments but the one in use and the one that has its libraries."""
-    used = {CURRENT, _name(os.path.join(folder, CURRENT)), _name(os.path.join(folder, CURRENT, LIBRARIES))}
-    try:
-        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name not in used]
-    except OSError:
-        return []
-
-
-def libraries_in_use(folder: str) -> str | None:
-    """Return the digest of the libraries that the environment in use has apart, or None."""
-    link = os.path.join(folder, CURRENT, LIBRARIES)
-    return _name(link).partition("-")[2] if os.path.isdir(link) else None
+def in_use(folder: str) -> tuple[str | None, str | None]:
+    """Return the digests of the environment in use and of its libraries, if they are apart; one whose libraries are gone is not in use."""
+    current = os.path.join(folder, CURRENT)
+    libraries = os.path.join(current, LIBRARIES)
+    if not os.path.islink(current) or (os.path.islink(libraries) and not os.path.isdir(libraries)):
+        return None, None
+    apart = _name(libraries).partition("-")[2] if os.path.islink(libraries) else None
+    return _name(current), apart
 
 
 def libraries_name(digest: str) -> str:
     """Return the name of the environment of libraries."""
     return f"{LIBRARIES}-{digest}"
+
+
+def leftovers(folder: str) -> list[str]:
+    """Return all in a folder of environments but the one in use and the one that has its libraries."""
+    digest, libraries = in_use(folder)
+    used = {CURRENT, digest, libraries_name(libraries or "")}
+    try:
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name not in used]
+    except OSError:
+        return []
 
 
 def _name(link: str) -> str:

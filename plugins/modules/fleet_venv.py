@@ -79,8 +79,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fleet.commander.plugins.module_utils.node_disk import (
     CURRENT,
     LIBRARIES,
+    in_use,
     leftovers,
-    libraries_in_use,
     libraries_name,
 )
 
@@ -108,7 +108,7 @@ def main() -> None:
     )
     given = module.params
     current = os.path.join(given["folder"], CURRENT)
-    before = os.readlink(current) if os.path.islink(current) else ""
+    before = in_use(given["folder"])[0] or ""
     other = before != given["digest"]
     lacking = {} if other else links(current, given["system_modules"])
     changed = other or bool(lacking)
@@ -143,7 +143,7 @@ def install(folder: str, digest: str, bundle: str, libraries: dict[str, str] | N
     """Install a bundle and switch to it. Raises InstallFailed, OSError and TarError."""
     place = os.path.join(folder, digest)
     tidy(folder, keep=[bundle] if libraries is None else [bundle, libraries["bundle"]])
-    if libraries is not None and libraries["digest"] != libraries_in_use(folder):
+    if libraries is not None and libraries["digest"] != in_use(folder)[1]:
         fill(os.path.join(folder, libraries_name(libraries["digest"])), libraries["bundle"])
     fill(place, bundle)
     if libraries is not None:

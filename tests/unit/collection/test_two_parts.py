@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -74,7 +75,7 @@ def test_a_release_with_the_same_libraries_brings_only_our_own_part(folder: Path
     fleet_venv.install(str(folder), "1f", own(folder, "1f", "1"), first, [])
     assert versions(folder) == ["1.0", "1", "1.0"]
     assert names(folder) == ["1f", "current", "libraries-a0"], "the files are gone"
-    assert node_disk.libraries_in_use(str(folder)) == "a0"
+    assert node_disk.in_use(str(folder)) == ("1f", "a0")
     assert (folder / "current" / "bin" / "worker").exists()
 
     there = (folder / "libraries-a0" / "pyvenv.cfg").stat()
@@ -101,10 +102,19 @@ def test_an_installation_that_fails_leaves_the_one_in_use(folder: Path) -> None:
     assert names(folder) == ["2e", "current", "libraries-b1"]
 
 
+def test_an_environment_without_its_libraries_is_made_anew(folder: Path) -> None:
+    fleet_venv.install(str(folder), "1f", own(folder, "1f", "1"), libraries(folder, "a0", "1.0"), [])
+    shutil.rmtree(folder / "libraries-a0")
+    assert node_disk.in_use(str(folder)) == (None, None)
+    fleet_venv.install(str(folder), "1f", own(folder, "1f", "1"), libraries(folder, "a0", "1.0"), [])
+    assert versions(folder) == ["1.0", "1", "1.0"]
+    assert names(folder) == ["1f", "current", "libraries-a0"]
+
+
 def test_an_environment_of_one_part_is_followed_by_one_of_two(folder: Path) -> None:
     whole = packed(folder / "agent-1f.tar", {"own/worker-1-py3-none-any.whl": wheel("worker", "1")})
     fleet_venv.install(str(folder), "1f", whole, None, [])
-    assert node_disk.libraries_in_use(str(folder)) is None
+    assert node_disk.in_use(str(folder)) == ("1f", None)
     assert names(folder) == ["1f", "current"]
     fleet_venv.install(str(folder), "2e", own(folder, "2e", "2"), libraries(folder, "a0", "1.0"), [])
     assert versions(folder) == ["1.0", "2", "1.0"]
