@@ -25,7 +25,7 @@ def in_use(folder: str) -> tuple[str | None, str | None]:
     """Return the digests of the environment in use and of its libraries, if they are apart; one whose libraries are gone is not in use."""
     current = os.path.join(folder, CURRENT)
     libraries = os.path.join(current, LIBRARIES)
-    if not os.path.islink(current) or (os.path.islink(libraries) and not os.path.isdir(libraries)):
+    if not os.path.isdir(current) or (os.path.islink(libraries) and not os.path.isdir(libraries)):
         return None, None
     apart = _name(libraries).partition("-")[2] if os.path.islink(libraries) else None
     return _name(current), apart

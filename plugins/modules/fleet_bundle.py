@@ -62,7 +62,7 @@ digest:
   sample: 9f2c11d4a0b37e55
 files:
   description:
-    - The files on the controller, as C(digest), C(path), C(size_mib) and C(needs_mib). The last is what is of our own.
+    - The files on the controller, as C(digest), C(path), C(size_mib) and C(needs_mib); first the libraries, if they are apart.
     - C(size_mib) is 0 where there is none yet, in check mode. C(needs_mib) is what installing it takes of a node's disk for a moment,
       and 0 for a control plane, of which it is not told.
   returned: success
@@ -80,6 +80,7 @@ files:
 """
 
 import os
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -102,15 +103,15 @@ def main() -> None:
     given = module.params
     product, root, python_version, machine = (given[name] for name in ("product", "root", "python_version", "machine"))
     cache, wheelhouse = given["cache"], given["wheelhouse"]
-
-    def fill(folder: str, holds: str) -> None:
-        if holds != "own":
-            bundle.add_libraries(folder, cache, product, needed, python_version, machine, wheelhouse)
-        if holds != "libraries":
-            bundle.add_own(folder, product, root)
-
     try:
         needed = bundle.requirements(bundle.lock_of(product, root, python_version), python_version, machine)
+
+        def fill(holds: tuple[str, ...], folder: str) -> None:
+            if "libraries" in holds:
+                bundle.add_libraries(folder, cache, product, needed, python_version, machine, wheelhouse)
+            if "own" in holds:
+                bundle.add_own(folder, product, root)
+
         digest = bundle.digest_of(needed, _packages(product, root), python_version, machine)
         libraries = bundle.digest_of(needed, [], python_version, machine)
         if wheelhouse and not os.path.isdir(wheelhouse):
@@ -121,7 +122,7 @@ def main() -> None:
             if not os.path.exists(path):
                 made.append(path)
             if not module.check_mode:
-                bundle.make(cache, part["name"], lambda folder, holds=part["holds"]: fill(folder, holds))
+                bundle.make(cache, part["name"], partial(fill, part["holds"]))
             size = os.path.getsize(path) >> 20 if os.path.exists(path) else 0
             files.append({"digest": part["digest"], "path": path, "size_mib": size, "needs_mib": part["needs_mib"]})
     except bundle.BundleFailed as error:
@@ -135,11 +136,11 @@ def main() -> None:
 def parts(product: str, digest: str, libraries: str) -> list[dict[str, Any]]:
     """Return the files of a bundle, given its digest and that of its libraries: name, what it holds, digest, and MiB that it needs."""
     if product not in bundle.APART:
-        return [{"name": f"{product}-{digest}.tar", "holds": "all", "digest": digest, "needs_mib": 0}]
+        return [{"name": f"{product}-{digest}.tar", "holds": ("libraries", "own"), "digest": digest, "needs_mib": 0}]
     needs = bundle.NEEDS_MIB[product]
     return [
-        {"name": f"{product}-libraries-{libraries}.tar", "holds": "libraries", "digest": libraries, "needs_mib": needs},
-        {"name": f"{product}-{digest}.tar", "holds": "own", "digest": digest, "needs_mib": bundle.OWN_NEEDS_MIB},
+        {"name": f"{product}-libraries-{libraries}.tar", "holds": ("libraries",), "digest": libraries, "needs_mib": needs},
+        {"name": f"{product}-{digest}.tar", "holds": ("own",), "digest": digest, "needs_mib": bundle.OWN_NEEDS_MIB},
     ]
 
 

@@ -141,7 +141,9 @@ def links(place: str, names: list[str], system: str = "/usr/lib") -> dict[str, s
 
 def install(folder: str, digest: str, bundle: str, libraries: dict[str, str] | None, system_modules: list[str]) -> None:
     """Install a bundle and switch to it. Raises InstallFailed, OSError and TarError."""
-    place = os.path.join(folder, digest)
+    place, current = os.path.join(folder, digest), os.path.join(folder, CURRENT)
+    if os.path.islink(current) and in_use(folder)[0] is None:
+        os.unlink(current)  # what it leads to is made anew, and nothing must tell meanwhile that it is there
     tidy(folder, keep=[bundle] if libraries is None else [bundle, libraries["bundle"]])
     if libraries is not None and libraries["digest"] != in_use(folder)[1]:
         fill(os.path.join(folder, libraries_name(libraries["digest"])), libraries["bundle"])
@@ -154,7 +156,7 @@ def install(folder: str, digest: str, bundle: str, libraries: dict[str, str] | N
     if os.path.lexists(link):
         os.unlink(link)
     os.symlink(digest, link)
-    os.replace(link, os.path.join(folder, CURRENT))
+    os.replace(link, current)
     tidy(folder)
 
 
@@ -177,18 +179,22 @@ def fill(place: str, bundle: str) -> None:
 
 
 def see(place: str, libraries: str) -> None:
-    """Let an environment see another one's packages: by a link to it, and by a path that Python's module ``site`` reads. Raises OSError."""
-    os.symlink(os.path.join(os.pardir, libraries), os.path.join(place, LIBRARIES))
+    """Let an environment see another one's packages: by a path for Python's module ``site``, and by a link for us. Raises OSError.
+
+    The path does not go by the link, which a process that still runs would lose with its environment.
+    """
     for packages in glob.glob(os.path.join(place, "lib", "python3*", "site-packages")):
-        path = os.path.join(place, LIBRARIES, os.path.relpath(packages, place))
+        path = os.path.join(os.path.dirname(place), libraries, os.path.relpath(packages, place))
         with open(os.path.join(packages, f"{LIBRARIES}.pth"), "w", encoding="utf-8") as file:
             file.write(os.path.relpath(path, packages) + "\n")
+    os.symlink(os.path.join(os.pardir, libraries), os.path.join(place, LIBRARIES))
 
 
 def tidy(folder: str, keep: Iterable[str] = ()) -> None:
     """Remove all but what is in use: older environments, and what is left of an installation that was cut off. Raises OSError."""
+    kept = [os.path.basename(path) for path in keep]
     for path in leftovers(folder):
-        if path not in keep:
+        if os.path.basename(path) not in kept:
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 

@@ -44,14 +44,18 @@ def test_a_python_that_pytorch_is_not_made_for_is_one_sentence() -> None:
         bundle.lock_of("engine_cuda", str(ROOT), "3.8.10")
 
 
-def environment(folder: Path, *files: str) -> Path:
-    packages = folder / "1f" / "lib" / "python3.11" / "site-packages"
+def environment(folder: Path, *files: str, apart: bool = False) -> Path:
+    packages = folder / ("libraries-a0" if apart else "1f") / "lib" / "python3.11" / "site-packages"
+    if apart:
+        (folder / "1f").mkdir(parents=True)
+        (folder / "1f" / "libraries").symlink_to("../libraries-a0")
     for file in files:
         (packages / file).mkdir(parents=True)
     (folder / "current").symlink_to("1f")
     return folder
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize(
     ("files", "machine", "product"),
     [
@@ -64,12 +68,14 @@ def environment(folder: Path, *files: str) -> Path:
     ],
 )
 def test_what_is_installed_is_read_off_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str] | None, machine: str, product: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str] | None, machine: str, product: str | None, apart: bool
 ) -> None:
     monkeypatch.setattr(node.platform, "machine", lambda: machine)
     monkeypatch.setattr(node, "output", lambda *_words: "")
-    folder = tmp_path if files is None else environment(tmp_path, *files)
-    assert node.agent(str(folder), str(tmp_path), str(tmp_path / "none"))["product"] == product
+    folder = tmp_path if files is None else environment(tmp_path, *files, apart=apart)
+    told = node.agent(str(folder), str(tmp_path), str(tmp_path / "none"))
+    assert told["product"] == product
+    assert (told["bundle"], told["libraries"]) == ((None, None) if files is None else ("1f", "a0" if apart else None))
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,17 @@ def test_a_release_with_the_same_libraries_brings_only_our_own_part(folder: Path
     assert names(folder) == ["3d", "current", "libraries-b1"], "the others are in nobody's use"
 
 
+def test_a_process_of_the_version_that_was_replaced_still_finds_its_libraries(folder: Path) -> None:
+    first = libraries(folder, "a0", "1.0")
+    fleet_venv.install(str(folder), "1f", own(folder, "1f", "1"), first, [])
+    told = "import sys; print('up', flush=True); sys.stdin.readline(); import library; print(library.version)"
+    with subprocess.Popen([folder / "current" / "bin" / "python", "-c", told], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        fleet_venv.install(str(folder), "2e", own(folder, "2e", "2"), first, [])
+        assert process.communicate("\n", timeout=20)[0] == "1.0\n"
+
+
 def test_an_installation_that_fails_leaves_the_one_in_use(folder: Path) -> None:
     fleet_venv.install(str(folder), "1f", own(folder, "1f", "1"), libraries(folder, "a0", "1.0"), [])
     with pytest.raises(fleet_venv.InstallFailed, match="The wheels do not fit this machine: "):
@@ -105,6 +116,11 @@ def test_an_installation_that_fails_leaves_the_one_in_use(folder: Path) -> None:
 def test_an_environment_without_its_libraries_is_made_anew(folder: Path) -> None:
     fleet_venv.install(str(folder), "1f", own(folder, "1f", "1"), libraries(folder, "a0", "1.0"), [])
     shutil.rmtree(folder / "libraries-a0")
+    assert node_disk.in_use(str(folder)) == (None, None)
+    with pytest.raises(fleet_venv.InstallFailed):  # and is not told to be there while it is half made
+        fleet_venv.install(str(folder), "1f", own(folder, "1f", "1"), libraries(folder, "a0", "1.0", hashed="0" * 64), [])
+    assert node_disk.in_use(str(folder)) == (None, None)
+    (folder / "1f").mkdir(exist_ok=True)
     assert node_disk.in_use(str(folder)) == (None, None)
     fleet_venv.install(str(folder), "1f", own(folder, "1f", "1"), libraries(folder, "a0", "1.0"), [])
     assert versions(folder) == ["1.0", "1", "1.0"]
