@@ -5,6 +5,7 @@ It fetches 4 GB and wants 25 GB of disk, so it is no part of ``make test``: ``py
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from tests.lab.conftest import MakeLab
 from tests.support.lab import Node
 from tests.support.manager import Manager, gateway, managing, ok
 from tests.support.plays import Plays
+from tests.support.releases import Release
 from tests.support.sdxl_numpy import import_tiny
 from tests.support.store_agents import until
 
@@ -62,6 +64,16 @@ def test_it_is_installed_and_makes_pictures(fleet: Fleet) -> None:
 
 def test_onboarded_again_it_stays(fleet: Fleet) -> None:
     assert fleet.changes("onboard", "--tags", "node_agent") == 0
+
+
+def test_the_next_release_does_not_bring_4_gb_again(fleet: Fleet) -> None:
+    release = Release.of(fleet.node)
+    release.pretend_another()
+    started = time.monotonic()
+    assert fleet.changes() > 0
+    print(f"the next release: {time.monotonic() - started:.0f} s")
+    assert Release.of(fleet.node) == release
+    assert fleet.changes() == 0
 
 
 def test_it_goes_when_it_is_wanted_no_more(fleet: Fleet) -> None:

@@ -21,6 +21,7 @@ from tests.lab.conftest import MakeLab
 from tests.support.lab import Node
 from tests.support.manager import Manager, gateway, managing, ok
 from tests.support.plays import ROOT, Played, Plays
+from tests.support.releases import FOLDER, Release
 from tests.support.snapshot import differences, snapshot
 from tests.support.store_agents import model_folder, until
 
@@ -207,15 +208,12 @@ def test_from_a_wheelhouse_nothing_is_fetched(vision: Vision, tmp_path: Path) ->
 
 
 def test_a_release_with_the_same_libraries_leaves_them_as_they_are(vision: Vision) -> None:
-    node, folder = vision.nodes[0], "/opt/fleet/agent"
-    there = f"stat -c '%n %i %Y' {folder}/libraries-*/pyvenv.cfg"
-    libraries, release = node.shell(there), node.run("readlink", f"{folder}/current").strip()
-    node.shell(f"mv {folder}/{release} {folder}/0f && ln -sfn 0f {folder}/current")  # as if another one were in use
-    said = vision.plays.play("gpu_inference", "--limit", node.name)
-    assert said.changed(node) > 0
-    assert node.run("readlink", f"{folder}/current").strip() == release
-    assert node.shell(there) == libraries
-    assert node.shell(f"ls {folder}").split() == sorted([release, "current", libraries.split("/")[4]])
+    node = vision.nodes[0]
+    release = Release.of(node)
+    release.pretend_another()
+    assert vision.plays.play("gpu_inference", "--limit", node.name).changed(node) > 0
+    assert Release.of(node) == release
+    assert node.shell(f"ls {FOLDER}").split() == release.names()
     assert vision.plays.play("gpu_inference", "--limit", node.name).changed(node) == 0
 
 
