@@ -25,7 +25,7 @@ from fleet_api.outputs.sync.service import OutputSync
 from fleet_api.storage.buckets import OUTPUTS
 from tests.support.s3 import KnownStore, S3Server
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # of 54 s on an idle machine; a disk that stalls stretches it
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # 54 s alone, 152 s beside a busy disk
 
 KILLS, PICTURES, ADDED = 100, 60, 6
 
