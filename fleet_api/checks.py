@@ -28,7 +28,8 @@ async def run(fleet: State) -> dict[str, str]:
 
 async def _database(fleet: State) -> str:
     try:
-        await asyncio.wait_for(fleet.db.prove(), WRITE_SECONDS)
+        async with asyncio.timeout(WRITE_SECONDS):
+            await fleet.db.prove()
     except TimeoutError:
         return f"The database did not take a write within {WRITE_SECONDS:.0f} s."
     except FleetError as error:

@@ -123,7 +123,8 @@ class EngineBuilds:
                     return
             self._told[node_id].clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._told[node_id].wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._told[node_id].wait()
             now = self._clock.monotonic()
             if self._there(node_id):
                 heard = now

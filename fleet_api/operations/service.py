@@ -213,7 +213,8 @@ class OperationService:
                 return
             if not rows:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(changed), KEEP_ALIVE_SECONDS)
+                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                        await asyncio.shield(changed)
                 if not changed.done():
                     yield None
 

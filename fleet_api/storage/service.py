@@ -112,7 +112,8 @@ class Storage:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._remember())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._asking), PATIENCE_SECONDS)
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await asyncio.shield(self._asking)
         return self._state[1] if self._state else StoreState(status="away", endpoint=None, detail="The object store has not answered yet.")
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ from gpu_inference.agent.fetching import Fetcher
 from gpu_inference.agent.leases import capabilities
 from gpu_inference.agent.runner import Runner
 from gpu_inference.agent.telemetry import Telemetry
+from gpu_inference.agent.within import within
 from gpu_inference.protocol import BEAT_SECONDS, BUILDING, DRAINING, MAX_BEATS_PER_SECOND, SERVING, Beat, Capabilities
 
 FACTS_SECONDS = 300.0
@@ -53,7 +54,7 @@ class BeatLoop:
             await self._beat(begun)
             await asyncio.sleep(max(0.0, begun + QUICKEST - time.monotonic()))
             try:
-                await asyncio.wait_for(self._runner.changed.wait(), max(0.0, begun + BEAT_SECONDS - time.monotonic()))
+                await within(self._runner.changed.wait(), max(0.0, begun + BEAT_SECONDS - time.monotonic()))
             except asyncio.TimeoutError:
                 continue
 

@@ -19,6 +19,7 @@ from gpu_inference.agent.engine_process import EngineProcess
 from gpu_inference.agent.engines_shared import EngineShare, NotGiven
 from gpu_inference.agent.settings import PACKAGE, PICTURES_SETTING, PLANS_SETTING, PREFIX, Settings
 from gpu_inference.agent.turn import Turn
+from gpu_inference.agent.within import within
 from gpu_inference.protocol_engines import BuildOrder, BuildReport
 
 COMMAND = (sys.executable, "-m", "gpu_inference", "engines")
@@ -162,7 +163,7 @@ class Builder:
         """Has the engine let go of its models, also of one that it loads just now; TensorRT tries layers in the memory that is free."""
         self._engine.unload()
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._engine.rescan(), UNLOAD_SECONDS)  # it answers in the order of asking
+            await within(self._engine.rescan(), UNLOAD_SECONDS)  # it answers in the order of asking
 
     async def _wanted(self, order: BuildOrder) -> List[Dict[str, Any]]:
         found = [said async for said in self._lines("wanted", order.model, *_with_loras(order))]
@@ -189,7 +190,7 @@ class Builder:
         last = asyncio.ensure_future(_last_line(child.stderr))
         try:
             while True:
-                line = await asyncio.wait_for(child.stdout.readline(), self._silent_seconds)
+                line = await within(child.stdout.readline(), self._silent_seconds)
                 if not line:
                     break
                 with contextlib.suppress(ValueError, KeyError, TypeError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 from gpu_inference.agent import logs
 from gpu_inference.agent.leases import LeaseLoop
 from gpu_inference.agent.runner import Runner
+from gpu_inference.agent.within import within
 
 PACELESS_SECONDS = 2.0
 """So long a job is waited for whose pace is not known yet: one that loads its model is given back after this."""
@@ -39,16 +41,10 @@ async def drain(stopping: Stopping, runner: Runner, leases: LeaseLoop) -> None:
     logs.info("The agent takes no more jobs and stops.", seconds=stopping.seconds)
     begun = time.monotonic()
     runner.drain()
-    await _within(leases.answered, _ANSWER_SECONDS)
+    with contextlib.suppress(asyncio.TimeoutError):
+        await within(leases.answered.wait(), _ANSWER_SECONDS)
     while _worth_it(runner, begun, stopping.seconds):  # noqa: ASYNC110 - no event tells of a judgement
         await asyncio.sleep(_LOOK_SECONDS)
-
-
-async def _within(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except asyncio.TimeoutError:
-        return
 
 
 def _worth_it(runner: Runner, begun: float, seconds: float) -> bool:

@@ -22,6 +22,7 @@ from gpu_inference.agent.cache import library_of
 from gpu_inference.agent.engine_outcome import EngineFailure, Hello, Output, death_sentence
 from gpu_inference.agent.settings import PACKAGE, PICTURES_SETTING, PLANS_SETTING, PREFIX, SIMULATED, Settings
 from gpu_inference.agent.tally import Tally
+from gpu_inference.agent.within import within
 from gpu_inference.engine import wire
 
 NOT_BUILT = "not_built"
@@ -113,6 +114,7 @@ class EngineProcess:
         environment.setdefault(PLANS_SETTING, str(self._settings.plans_dir))
         environment.setdefault(PICTURES_SETTING, str(self._settings.engine_pictures))
         environment = {**tunables(), **environment}
+        reader, writer = await asyncio.open_connection(sock=ours)  # before the child: once that is there, nothing may be awaited here
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -128,9 +130,11 @@ class EngineProcess:
                 cwd=str(PACKAGE.parent),
                 env=environment,
             )
-        except OSError as error:
-            ours.close()
-            raise EngineFailure(f"The engine cannot be started ({error.strerror}).") from error
+        except BaseException as error:
+            writer.close()
+            if isinstance(error, OSError):
+                raise EngineFailure(f"The engine cannot be started ({error.strerror}).") from error
+            raise
         finally:
             theirs.close()
         self.ended, self.loaded_model, self._tail, self._condemned = asyncio.Event(), None, b"", None
@@ -138,7 +142,6 @@ class EngineProcess:
         self._oom_kills = oom.kills()
         oom.offer(self._process.pid)
         self._frames = asyncio.Queue()
-        reader, writer = await asyncio.open_connection(sock=ours)
         self._tasks = [
             asyncio.ensure_future(self._pump(reader, self._frames)),
             asyncio.ensure_future(self._overhear(self._process)),
@@ -315,7 +318,7 @@ class EngineProcess:
     async def _next(self, due: float, late: str, kind: str) -> wire.Frame:
         """The next frame. Kills the child and raises :class:`EngineFailure` when it is late or its end is reached."""
         try:
-            frame = await asyncio.wait_for(self._frames.get(), max(0.0, due - time.monotonic()))
+            frame = await within(self._frames.get(), max(0.0, due - time.monotonic()))
         except asyncio.TimeoutError as error:
             logs.error("The engine is killed.", reason=kind, pid=self.pid)
             await self.kill()

@@ -17,6 +17,7 @@ from gpu_inference.agent.previews import PreviewSender
 from gpu_inference.agent.tally import QUEUE
 from gpu_inference.agent.turn import Turn
 from gpu_inference.agent.uploads import Outbox, deliver, report_failure
+from gpu_inference.agent.within import within
 from gpu_inference.protocol import AGENT_STOPPED, Held, Lease, Progress
 
 JOB_TYPES = ("image_gen",)
@@ -144,7 +145,7 @@ class Runner:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         said = [report_failure(self._client, held, self._incarnation, STOPPED, AGENT_STOPPED, True) for held in left]
-        await asyncio.gather(*(asyncio.wait_for(each, seconds) for each in said), return_exceptions=True)
+        await asyncio.gather(*(within(each, seconds) for each in said), return_exceptions=True)
 
     async def _give_back(self, attempt: Attempt) -> None:
         """Lets go of a lease that was given at the very moment when the agent began to drain."""

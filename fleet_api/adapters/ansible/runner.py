@@ -197,7 +197,8 @@ async def _stop(child: asyncio.subprocess.Process) -> None:
         child.stdin.write(b"cancel\n")
         child.stdin.close()
     try:
-        await asyncio.wait_for(_drain(child), STOP_SECONDS)
+        async with asyncio.timeout(STOP_SECONDS):
+            await _drain(child)
     except TimeoutError:
         end(descendants(child.pid) | {child.pid})
         await child.wait()

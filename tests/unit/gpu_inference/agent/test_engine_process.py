@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -69,6 +70,23 @@ def nothing(_step: int, _steps: int, _phase: str) -> None:
 async def render(engine: EngineProcess, seconds: float = 30) -> EngineFailure:
     await engine.ensure_started()
     return await failure_of(engine.render("j/1", {}, nothing, seconds))
+
+
+async def test_a_start_that_is_cancelled_as_the_child_begins_leaves_none(engine_of: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = asyncio.create_subprocess_exec
+
+    async def start_and_be_cancelled(*words: Any, **given: Any) -> asyncio.subprocess.Process:
+        child = await start(*words, **given)
+        starting.cancel()
+        return child
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_and_be_cancelled)
+    engine = engine_of("time.sleep(60)")
+    starting = asyncio.ensure_future(engine.ensure_started())
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await asyncio.wait_for(engine.kill(), 5)
+    assert not new_children()
 
 
 async def test_a_child_that_never_speaks_is_killed(engine_of: Engine) -> None:
