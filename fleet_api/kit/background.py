@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,5 +16,6 @@ async def in_background(work: Coroutine[Any, Any, None], name: str) -> AsyncIter
         yield
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        [ended] = await asyncio.gather(task, return_exceptions=True)  # awaiting the task would take a cancel of its own for the task's
+        if isinstance(ended, Exception):
+            raise ended

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -35,8 +34,7 @@ async def while_connected(request: Request, work: Awaitable[T], timeout: float |
     finally:
         for each in (task, gone):
             each.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await each
+        await asyncio.gather(task, gone, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:

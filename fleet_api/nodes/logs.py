@@ -85,8 +85,7 @@ class NodeLogs:
                 followed.task.cancel()
                 if self._followed.get(node_id) is followed:
                     del self._followed[node_id]
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.shield(asyncio.gather(followed.task, return_exceptions=True))
+                await asyncio.wait({followed.task})
 
     def line(self, node_id: str, level: str, message: str) -> str:
         """Return a line of this control plane's own."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -51,8 +50,7 @@ async def followed(remote: Remote, work: Work, node_id: str, address: str, port:
         yield
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def word_of(line: bytes) -> tuple[str, str, float | None] | None:

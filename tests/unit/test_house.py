@@ -36,6 +36,14 @@ def test_the_protocol_is_all_that_both_sides_import() -> None:
         assert crossing <= BOTH_SIDES, path
 
 
+def test_no_await_takes_a_cancel_of_its_own_for_that_of_a_task() -> None:
+    """``task.cancel()``, then ``suppress(CancelledError)`` around ``await task``: who is cancelled just then goes on; gather it instead."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.With) and any("CancelledError" in ast.unparse(item) for item in node.items):
+                assert not any(isinstance(inner, ast.Await) for inner in ast.walk(node)), f"{path}:{node.lineno}"
+
+
 def test_sql_is_written_in_repositories_alone() -> None:
     allowed = {"repository.py", "models.py", "table.py", "db.py", "migrate.py", "health.py"}
     for path in (ROOT / "fleet_api").rglob("*.py"):

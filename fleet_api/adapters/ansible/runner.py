@@ -167,8 +167,7 @@ async def _read(child: asyncio.subprocess.Process, outcome: Outcome, told: Calla
             outcome.error = (await errors).decode(errors="replace").strip()[-2000:] or "The process that ran the play ended too early."
     finally:
         errors.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await errors
+        await asyncio.gather(errors, return_exceptions=True)
 
 
 def _note(outcome: Outcome, word: Told) -> None:

@@ -149,9 +149,11 @@ class Pool:
         kept = list(self._kept.values())
         self._close(list(self._kept))
         for each in kept:
-            with contextlib.suppress(Exception, asyncio.CancelledError):
+            with contextlib.suppress(Exception):
                 async with asyncio.timeout(1):
-                    await (await each.opening).wait_closed()
+                    [opened] = await asyncio.gather(each.opening, return_exceptions=True)
+                    if not isinstance(opened, BaseException):
+                        await opened.wait_closed()
 
     @property
     def size(self) -> int:
