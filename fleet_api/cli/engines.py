@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,10 +35,15 @@ def engines(context: typer.Context, url: Url = None, as_json: Json = False) -> N
         return
     said = ("model", "network", "architecture", "tensorrt", "precision")
     rows = [
-        [*(each[name] for name in said), f"{each['size_bytes'] / 2**20:,.0f} MiB", each["node_id"], each["key"]]
+        [*(each[name] for name in said), _words(each["loras"]), f"{each['size_bytes'] / 2**20:,.0f} MiB", each["node_id"], each["key"]]
         for each in found["engines"]
     ]
-    print_table(["MODEL", "NETWORK", "GPU", "TENSORRT", "PRECISION", "SIZE", "BUILT ON", "KEY"], rows, EMPTY)
+    print_table(["MODEL", "NETWORK", "GPU", "TENSORRT", "PRECISION", "LORAS", "SIZE", "BUILT ON", "KEY"], rows, EMPTY)
+
+
+def _words(loras: list[dict[str, Any]]) -> str:
+    """Return LoRAs as ``engines build`` takes them; one that the store has no more by the beginning of its file's SHA-256."""
+    return " ".join(f"{each['name'] or each['sha256'][:8]}:{each['strength']:g}" for each in loras) or "-"
 
 
 @app.command("build", epilog=EXAMPLES)

@@ -21,6 +21,14 @@ class BuildBody(RequestBody):
     )
 
 
+class EngineLora(BaseModel):
+    """A LoRA in the weights of an engine that takes none later."""
+
+    sha256: str = Field(description="Of its file")
+    strength: float = Field(examples=[0.6])
+    name: str | None = Field(None, examples=["ink"], description="Under which the store has this file now")
+
+
 class EngineView(BaseModel):
     """One network's engine, which nodes of the same GPU and release of TensorRT fetch instead of building it."""
 
@@ -30,6 +38,7 @@ class EngineView(BaseModel):
     architecture: str = Field(examples=["sm_87"])
     tensorrt: str = Field(examples=["10.3.0"])
     precision: str = Field(examples=["fp16"])
+    loras: list[EngineLora] = Field([], description="What is in its weights beside the model's own; jobs with other LoRAs do not use it")
     size_bytes: int = Field(examples=[5_135_000_000])
     sha256: str
     node_id: str = Field(examples=["agx0"], description="Which node built it")

@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from fleet_api.adapters.object_store.types import BucketMissing, ObjectStore, StoredObject
-from fleet_api.engines.schemas import EngineView
+from fleet_api.engines.schemas import EngineLora, EngineView
 from fleet_api.errors import InvalidValue, NotFound, Unavailable
 from fleet_api.kit.clock import Clock, rfc3339
 from fleet_api.kit.fields import clean_json
@@ -134,11 +134,11 @@ class EngineShelf:
             raise NotFound(f"There is no engine {key[:64]!r} in the store.")
         return Opened(store.open(MODELS, PREFIX + key + _PLAN), int(record["size"]), str(record["sha256"]))
 
-    async def all(self) -> list[EngineView]:
-        """Return what is there, by model and network. Raises what the store raises."""
+    async def all(self, loras: Mapping[str, str]) -> list[EngineView]:
+        """Return what is there, by model and network. ``loras`` are names by the SHA-256 of files. Raises what the store raises."""
         store = await self._storage.models()
         found = await asyncio.to_thread(_records, store)
-        return sorted((_view(record) for record in found), key=lambda each: (each.model, each.network, each.architecture, each.key))
+        return sorted((_view(record, loras) for record in found), key=lambda each: (each.model, each.network, each.architecture, each.key))
 
     async def remove(self, key: str) -> None:
         """Delete an engine from the store; nodes keep theirs. Raises NotFound, and what the store raises."""
@@ -230,6 +230,17 @@ def _remove(store: ObjectStore, key: str) -> None:
     store.remove(MODELS, PREFIX + key + _PLAN)
 
 
-def _view(record: dict[str, Any]) -> EngineView:
+def _loras(record: dict[str, Any], names: Mapping[str, str]) -> list[EngineLora]:
+    """Return what a record says of LoRAs, ``[[sha256, strength], ...]``. A node wrote it: what is something else is left out."""
+    said = record.get("loras")
+    pairs = [each for each in (said if isinstance(said, list) else []) if isinstance(each, list) and len(each) == 2]
+    return [
+        EngineLora(sha256=sha256, strength=strength, name=names.get(sha256))
+        for sha256, strength in pairs
+        if isinstance(sha256, str) and isinstance(strength, int | float) and -4 <= strength <= 4
+    ]
+
+
+def _view(record: dict[str, Any], loras: Mapping[str, str]) -> EngineView:
     told = {name: record[name] for name in (*_TOLD, "key", "sha256", "created_at")}
-    return EngineView(**told, size_bytes=int(record["size"]), node_id=str(record.get("node_id", "")))
+    return EngineView(**told, loras=_loras(record, loras), size_bytes=int(record["size"]), node_id=str(record.get("node_id", "")))

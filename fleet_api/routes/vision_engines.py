@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path
 from fleet_api.deps import CallerNamed, Fleet, NodeId
 from fleet_api.engines.schemas import BuildBody, EngineList
 from fleet_api.errors import documented
+from fleet_api.models.kinds import LORA
 from fleet_api.operations.schemas import OperationView
 from fleet_api.outputs.schemas import Deleted
 
@@ -20,7 +21,7 @@ EngineKey = Annotated[str, Path(description="An engine's key", examples=["012345
 @router.get("/engines", summary="Engines of TensorRT in the store", responses=documented(503))
 async def engines(fleet: Fleet) -> EngineList:
     """Return every engine that a node built and the store keeps. Nodes of the same GPU and release fetch them instead of building."""
-    found = await fleet.engine_shelf.all()
+    found = await fleet.engine_shelf.all({row.sha256: row.name for row in fleet.models.all(LORA)})
     return EngineList(engines=found, size_bytes=sum(each.size_bytes for each in found), limit_bytes=fleet.engine_shelf.limit)
 
 

@@ -131,7 +131,8 @@ def act(options: argparse.Namespace, settings: Settings) -> str:
     for said in found:
         size = int(said.get("size", 0)) / 2**20
         words = [str(said.get(name, "?")) for name in ("model", "network", "architecture", "tensorrt")]
-        print("{:24} {:16} {:7} {:12}".format(*words), f"{size:8,.0f} MiB")
+        loras = ["{:.8}:{:g}".format(*each) for each in said.get("loras", [])]
+        print("{:24} {:16} {:7} {:12}".format(*words), f"{size:8,.0f} MiB", *(["with", *loras] if loras else []))
     if not found:
         print(f"No engines yet in {store.folder}; build them with: fleet-worker engines build MODEL")
     return ""

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from fleet_api.settings import Settings
 from gpu_inference.protocol_engines import engine_key
 from tests.support.agent import CAPABILITIES, FakeAgent
+from tests.support.models import lora
 
 PLAN = b"an engine" * 1000
 
@@ -253,3 +254,20 @@ def test_a_record_that_is_no_record_is_left_out(api: TestClient, settings: Setti
     record.write_text("[]")
     assert kept(api) == []
     assert agent.api.get(f"/api/agents/engines/{record.stem}", headers=agent.headers).status_code == 404
+
+
+def test_what_has_loras_in_its_weights_says_which(api: TestClient) -> None:
+    data = lora("fleet-shapes")
+    ink = hashlib.sha256(data).hexdigest()
+    agent = builder(api)
+    for said_loras in ([[ink, 0.6], ["b" * 64, -1]], "none", [[ink], [5, 0.5], [ink, "x"], [ink, 10**400], [ink, 0.25]]):
+        assert offered(agent, loras=said_loras).json()["wanted"]
+        assert given(agent, loras=said_loras).status_code == 204
+
+    def shown() -> list[list[tuple[str | None, str, float]]]:
+        found = api.get("/api/vision/engines").json()["engines"]
+        return sorted([(each["name"], each["sha256"], each["strength"]) for each in engine["loras"]] for engine in found)
+
+    assert shown() == [[], [(None, ink, 0.25)], [(None, ink, 0.6), (None, "b" * 64, -1.0)]]
+    assert api.post("/api/vision/loras/upload", files={"file": ("ink.safetensors", data)}, data={"name": "ink"}).status_code == 201
+    assert shown() == [[], [("ink", ink, 0.25)], [("ink", ink, 0.6), (None, "b" * 64, -1.0)]]

@@ -69,6 +69,11 @@ def test_the_command_that_a_failed_job_names_gives_it_its_engine(tmp_path: Path,
             assert picture(api)["status"] == "completed"
             assert built(api, loras=[{"name": "ink", "strength": 0.6}])["built"] == 0
             engines = call(api, "GET", "/api/vision/engines")["engines"]
-            assert [each["network"] for each in engines].count("unet") == 2, "the store keeps it beside the other"
+            [plain, fused] = sorted((each["loras"] for each in engines if each["network"] == "unet"), key=len)
+            assert (plain, [each["strength"] for each in fused]) == ([], [0.6]), "the store keeps it beside the other"
+            said = subprocess.run(
+                [sys.executable, "-m", "gpu_inference", "engines", "list"], env=env, check=True, capture_output=True
+            ).stdout
+            assert f"with {fused[0]['sha256'][:8]}:0.6" in said.decode()
         finally:
             agent.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 
+from fleet_api.cli.engines import _words
 from tests.support.agent import CAPABILITIES, FakeAgent
 from tests.support.command import Command
 from tests.support.live import Live
@@ -12,6 +13,11 @@ from tests.support.live import Live
 def test_an_empty_store_says_how_it_is_filled(fleet: Command, served: Live) -> None:
     assert "fleet engines build NODE_ID MODEL" in fleet("engines", "--url", served.url).stdout
     assert fleet.json("engines", "--json", "--url", served.url)["engines"] == []
+
+
+def test_engines_show_what_is_in_their_weights() -> None:
+    found = [{"name": "ink", "sha256": "a" * 64, "strength": 0.6}, {"name": None, "sha256": "b" * 64, "strength": -1.0}]
+    assert (_words(found), _words([])) == ("ink:0.6 bbbbbbbb:-1", "-")
 
 
 def test_what_is_wrong_is_one_sentence(fleet: Command, served: Live) -> None:
