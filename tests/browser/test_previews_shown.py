@@ -128,7 +128,7 @@ def test_the_picture_takes_the_place_of_its_preview(visit: Callable[..., Visit])
     seen = visit()
     page = seen.open()
     ask(page, "a green ring on a black background")
-    page.wait_for_selector('.result[data-state="processing"]', timeout=60_000)  # the engine that the test before held may begin anew
+    page.wait_for_selector('.result[data-state="processing"]')
     before = box(page, ".result .frame")
     page.evaluate(WATCH_SHIFTS)
     page.wait_for_selector(".result .preview[src]")
